@@ -1,0 +1,1 @@
+//! The limits of each field of a message (`API.md`, Sends).

@@ -1,0 +1,3 @@
+//! The `zajil` binary.
+
+fn main() {}

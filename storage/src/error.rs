@@ -1,0 +1,46 @@
+//! What can go wrong with a store.
+
+use zajil_model::id::{Epoch, Shard};
+
+/// Why a call to a store failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: accepts are refused until space is freed; outcomes are still written.
+    #[error("the disk is full")]
+    Full,
+    /// Too much waits to be written; nothing of this call was or will be.
+    #[error("too much waits to be written")]
+    Overloaded,
+    /// Somebody else owns the shard.
+    #[error("shard {shard} is owned under epoch {current:?}, not {ours:?}")]
+    Fenced {
+        /// The shard.
+        shard: Shard,
+        /// The epoch of the call.
+        ours: Epoch,
+        /// The epoch in force.
+        current: Epoch,
+    },
+    /// The store was closed, or failed for good. Whether the call took effect is not known.
+    #[error("the store is closed")]
+    Closed,
+    /// The medium failed. Whether the call took effect is not known.
+    #[error("cannot {operation}: {reason}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+    /// Stored bytes are not what was written.
+    #[error("corrupt {what}: {detail}")]
+    Corrupt {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The call asks for something that cannot be (a fault of the caller).
+    #[error("invalid call: {0}")]
+    Invalid(&'static str),
+}

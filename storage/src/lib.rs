@@ -1,0 +1,218 @@
+//! Where state is kept: the port [`Store`] and its kinds.
+//!
+//! The truth is two append-only logs (acceptance, outcome) and one checkpoint per shard;
+//! everything else is a projection of them that can be rebuilt. A [`Store`] appends, and answers
+//! questions from the projections, which reflect every append whose `done` was called.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
+use zajil_model::lifecycle::{MessageState, Outcome, Status};
+use zajil_model::message::{Chunk, Queue};
+use zajil_model::phone::Phone;
+use zajil_model::time::{Day, Timestamp};
+
+pub mod error;
+pub mod query;
+pub mod row;
+
+pub use error::StoreError;
+pub use query::{
+    ChangePage, Cursor, ListFilter, ListPage, ListRequest, MessageRecord, StatusChange, Totals,
+    TotalsFilter,
+};
+pub use row::{Condition, Row, RowKey, RowWrite, Table, Written};
+
+/// Called once, when an append is durable or has failed. It runs on the store's own thread and
+/// must be quick and never block: send a message, wake a task.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send + 'static>;
+
+/// What becomes durable together, or not at all.
+#[derive(Debug)]
+pub struct Append {
+    /// The shard whose log it goes to.
+    pub shard: Shard,
+    /// Under which ownership.
+    pub epoch: Epoch,
+    /// One or more entries, applied in order.
+    pub entries: Vec<Entry>,
+}
+
+/// One entry of a log.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// Acceptance log: messages that were accepted.
+    Accept(Arc<Chunk>),
+    /// Outcome log: what became known of messages.
+    Outcomes(Vec<Outcome>),
+    /// Outcome log: everything of an instance (and of one queue of it, if named) that is
+    /// scheduled or pending, and has an id up to `upto`, ends as `cancelled`. Messages in
+    /// `processing` are left to their attempt.
+    CancelAll {
+        /// Whose instance it is.
+        account: AccountId,
+        /// The instance.
+        instance: InstanceId,
+        /// Only this queue; `None` is all of them.
+        queue: Option<Queue>,
+        /// Ids above it are not touched.
+        upto: MessageId,
+        /// When it was asked.
+        at: Timestamp,
+    },
+    /// Rows written without a condition, together with the rest of the append.
+    Rows(Vec<RowWrite>),
+}
+
+/// A chunk of a queue with what is known of its messages.
+#[derive(Clone, Debug)]
+pub struct QueuedChunk {
+    /// The messages.
+    pub chunk: Arc<Chunk>,
+    /// Their states, by index; a mass cancel is already seen in them.
+    pub states: Vec<MessageState>,
+}
+
+/// An instance that has unsettled messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its queue.
+    pub queue: Queue,
+    /// Messages that are pending, processing or scheduled there.
+    pub unsettled: u64,
+}
+
+/// What a shard begins with under a new owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardOpened {
+    /// The epoch of this ownership: higher than every earlier one.
+    pub epoch: Epoch,
+    /// No id above this tick was ever given by this shard.
+    pub last: Tick,
+    /// Ids up to this tick may be given before the ceiling is raised.
+    pub ceiling: Tick,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It takes appends.
+    Ready,
+    /// It takes outcomes but no accepts: the disk is nearly full. It recovers by itself.
+    ReadOnly(String),
+    /// It failed and takes nothing any more.
+    Failed(String),
+}
+
+/// Keeps logs, rows and projections.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Takes a shard: its epoch rises by one (once per opened store on an embedded one).
+    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError>;
+
+    /// Makes it durable that a shard may give ids up to `ceiling`; answers the ceiling in force.
+    async fn raise_ceiling(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        ceiling: Tick,
+    ) -> Result<Tick, StoreError>;
+
+    /// Queues an append; `done` is called when it is durable *and* seen by every read below.
+    /// Appends are applied in the order of the calls. Refused at once (by `done`) with
+    /// [`StoreError::Full`] when the disk is full and it holds accepts, with
+    /// [`StoreError::Overloaded`] when too much waits.
+    fn append(&self, append: Append, done: Done);
+
+    /// Writes rows if every condition holds; nothing is written otherwise.
+    async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError>;
+
+    /// Reads one row.
+    async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError>;
+
+    /// Reads rows of one partition in order of their sort key, from after `after` (exclusive),
+    /// at most `limit`. `reverse` reads from the end.
+    async fn rows(
+        &self,
+        table: Table,
+        partition: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Row>, StoreError>;
+
+    /// A message with its state.
+    async fn message(&self, id: MessageId) -> Result<Option<MessageRecord>, StoreError>;
+
+    /// Chunks of a queue in the order of acceptance, from after the id `after`, as many as fit
+    /// in `max_messages` and `max_bytes` (at least one, if there is one). Chunks whose messages
+    /// are all settled or scheduled may be left out; `None` in the second place means that the
+    /// queue holds nothing more, else it is the id to go on after.
+    async fn queued(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>;
+
+    /// Messages of an instance in its schedule that are due at `until` or before, earliest
+    /// first, and the earliest due time of those that remain.
+    async fn scheduled(
+        &self,
+        instance: InstanceId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError>;
+
+    /// Every instance and queue with unsettled messages: what to wake after a start.
+    async fn work(&self) -> Result<Vec<Work>, StoreError>;
+
+    /// A page of messages, newest first.
+    async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError>;
+
+    /// Exact counts by status.
+    async fn totals(&self, filter: TotalsFilter) -> Result<Totals, StoreError>;
+
+    /// Status changes of an account after a cursor, in order per message.
+    async fn changes(
+        &self,
+        account: AccountId,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<ChangePage, StoreError>;
+
+    /// The recipients of a part, in order of acceptance, from after `after`: how an upload that
+    /// is taken up again finds out what it has seen.
+    async fn recipients(
+        &self,
+        instance: InstanceId,
+        batch: BatchId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Vec<(MessageId, Phone)>, StoreError>;
+
+    /// Drops whole periods that ended before `horizon` and hold nothing live; answers how many.
+    async fn retire(&self, horizon: Timestamp) -> Result<u32, StoreError>;
+
+    /// Writes a consistent copy of everything to a new file, while the store works.
+    async fn backup(&self, file: &Path) -> Result<(), StoreError>;
+
+    /// How it is.
+    fn health(&self) -> Health;
+
+    /// Flushes and closes; later calls fail with [`StoreError::Closed`].
+    async fn close(&self) -> Result<(), StoreError>;
+}
+
+/// Counts of messages by status, of one day of one queue of an instance.
+pub type StatusCounts = [u64; Status::COUNT];
+
+/// The whole UTC days that a filter spans: from the first, to before the second.
+pub type DaySpan = (Option<Day>, Option<Day>);

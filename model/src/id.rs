@@ -5,7 +5,6 @@
 //! it exactly) and names the shard that gave it.
 
 use std::fmt;
-use std::num::ParseIntError;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +34,11 @@ pub struct Shard(u16);
 impl Shard {
     /// The shard of that number; `None` when it is 1,024 or more.
     pub const fn new(number: u16) -> Option<Self> {
-        if number < SHARDS { Some(Self(number)) } else { None }
+        if number < SHARDS {
+            Some(Self(number))
+        } else {
+            None
+        }
     }
 
     /// The shard that owns an entity: a fixed hash (SplitMix64) of its id.
@@ -211,18 +214,22 @@ macro_rules! ids {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                Self::new(text.parse()?).ok_or(InvalidId::TooLarge)
+                // `parse` alone would take a leading `+`.
+                if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err(InvalidId::NotANumber);
+                }
+                text.parse().ok().and_then(Self::new).ok_or(InvalidId::TooLarge)
             }
         }
     )*};
 }
 
 /// Why a text is not an id.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// Not a number of digits.
     #[error("an id is a whole number in digits")]
-    NotANumber(#[from] ParseIntError),
+    NotANumber,
     /// 2^53 or more.
     #[error("an id is below 2^53")]
     TooLarge,
@@ -255,6 +262,8 @@ pub struct RequestId(pub u128);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn shard() -> Shard {
@@ -274,7 +283,9 @@ mod tests {
         let late = Timestamp::from_seconds(1_800_000_000);
 
         let first = clock.take(3, late).unwrap();
-        let second = clock.take(1, Timestamp::from_seconds(1_790_000_000)).unwrap();
+        let second = clock
+            .take(1, Timestamp::from_seconds(1_790_000_000))
+            .unwrap();
 
         assert_eq!(second.0, first.0 + 3);
     }
@@ -303,5 +314,85 @@ mod tests {
 
         assert_eq!((id.giver(), id.tick()), (shard(), Tick(99)));
         assert_eq!(id.plus(2), MessageId::give(Tick(101), shard()));
+    }
+
+    #[test]
+    fn an_id_is_written_in_digits_alone() {
+        assert_eq!("7".parse::<KeyId>(), Ok(KeyId(7)));
+        for text in ["", "+7", "-7", " 7", "7.0", "٧", "my-instance"] {
+            assert_eq!(text.parse::<KeyId>(), Err(InvalidId::NotANumber), "{text}");
+        }
+        for text in ["9007199254740992", "99999999999999999999999"] {
+            assert_eq!(text.parse::<KeyId>(), Err(InvalidId::TooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn entities_spread_over_all_shards() {
+        let mut owned = [0_u32; SHARDS as usize];
+        // Ids of one giver: their low bits are all the same, and must not decide the owner.
+        for n in 0..102_400 {
+            owned[usize::from(InstanceId::give(Tick(n), shard()).shard().number())] += 1;
+        }
+
+        assert!(owned.iter().all(|count| (50..=160).contains(count)));
+    }
+
+    #[test]
+    fn the_owner_of_an_id_never_changes() {
+        let owners = [0, 1, 1_024, 116_785_152_000_037, ID_LIMIT - 1].map(|id| Shard::of(id).0);
+
+        assert_eq!(owners, [431, 193, 972, 11, 415]);
+    }
+
+    #[test]
+    fn a_tick_begins_where_its_time_says() {
+        let time = Timestamp::from_micros(TICK_ZERO_MICROS + 1_000_249);
+
+        assert_eq!(Tick::at(time), Tick(4_000));
+        assert_eq!(Tick::at(Tick(4_000).time()), Tick(4_000));
+        assert_eq!(Tick::at(Timestamp::from_seconds(0)), Tick(0));
+    }
+
+    #[test]
+    fn a_request_for_nothing_or_for_more_than_a_bucket_gets_no_tick() {
+        let mut clock = ShardClock::new(Tick(0), Tick(u64::MAX >> 11));
+
+        let taken = [0, TICKS_PER_BUCKET + 1].map(|n| clock.take(n, Timestamp::from_seconds(0)));
+
+        assert_eq!((taken, clock.last()), ([None, None], Tick(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_only_grow_whatever_the_wall_clock_does(
+            takes in proptest::collection::vec(
+                (1..3_000_u64, 1_767_225_600..1_767_300_000_i64, 0..20_u64), 1..60,
+            ),
+        ) {
+            let mut clock = ShardClock::new(Tick(0), Tick(0));
+            for (n, seconds, raise) in takes {
+                let (last, ceiling) = (clock.last(), clock.ceiling());
+                clock.raise(Tick(raise * TICKS_PER_BUCKET));
+                prop_assert!(clock.ceiling() >= ceiling);
+
+                if let Some(first) = clock.take(n, Timestamp::from_seconds(seconds)) {
+                    let end = first.0 + n - 1;
+                    prop_assert!(first > last && end <= clock.ceiling().0);
+                    prop_assert_eq!(first.0 / TICKS_PER_BUCKET, end / TICKS_PER_BUCKET);
+                    prop_assert_eq!(clock.last(), Tick(end));
+                } else {
+                    prop_assert_eq!(clock.last(), last);
+                }
+            }
+        }
+
+        #[test]
+        fn an_id_reads_back_from_its_text(number in 0..ID_LIMIT) {
+            let id = MessageId::new(number).unwrap();
+
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert_eq!(MessageId::give(id.tick(), id.giver()), id);
+        }
     }
 }

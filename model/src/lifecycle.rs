@@ -13,9 +13,7 @@ use crate::refusal::Failure;
 use crate::time::Timestamp;
 
 /// What a client is told about a message.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Status {
@@ -206,7 +204,11 @@ fn earliest(known: &mut Option<Timestamp>, at: Timestamp) {
 impl MessageState {
     /// A message that waits for its time from the beginning.
     pub fn scheduled(due: Timestamp) -> Self {
-        Self { status: Status::Scheduled, next_at: Some(due), ..Self::default() }
+        Self {
+            status: Status::Scheduled,
+            next_at: Some(due),
+            ..Self::default()
+        }
     }
 
     /// Merges what became known; answers the new status if it changed.
@@ -255,10 +257,20 @@ impl MessageState {
         }
     }
 
-    fn settle(&mut self, status: Status, by_channel: bool, failure: Option<Failure>, at: Timestamp) {
+    fn settle(
+        &mut self,
+        status: Status,
+        by_channel: bool,
+        failure: Option<Failure>,
+        at: Timestamp,
+    ) {
         let (old, new) = (rank(self.status, self.by_channel), rank(status, by_channel));
         let same_failure = old == new && status == Status::Failed && by_channel;
-        if same_failure && self.ended_at.is_some_and(|ended| (at, failure) >= (ended, self.failure)) {
+        if same_failure
+            && self
+                .ended_at
+                .is_some_and(|ended| (at, failure) >= (ended, self.failure))
+        {
             return;
         }
         if new < old || (new == old && !same_failure) {

@@ -11,9 +11,7 @@ use crate::time::Timestamp;
 pub mod limits;
 
 /// How urgent a message is among those of its instance.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// One-time codes and the like: overtakes the others.
@@ -40,9 +38,7 @@ impl Lane {
 
 /// One ordered stretch of the acceptance log of an instance: a lane of single messages, or the
 /// part of a batch (the bulk lane pulls from its parts in turn).
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Queue {
     /// The high lane.
@@ -207,21 +203,52 @@ pub struct Message {
     pub send_at: Option<Timestamp>,
     /// Seconds from due until it expires. For a row of a batch they count from the start of the
     /// batch, time paused left out.
-    #[serde(rename = "ttl", default = "default_ttl", skip_serializing_if = "is_default_ttl")]
+    #[serde(
+        rename = "ttl",
+        default = "default_ttl",
+        skip_serializing_if = "is_default_ttl"
+    )]
     pub ttl_seconds: u32,
     /// The sender's own name for it, echoed everywhere.
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub client_ref: Option<Box<str>>,
     /// What to do when an attempt's outcome cannot be known.
-    #[serde(rename = "amb", default, skip_serializing_if = "OnAmbiguous::is_default")]
+    #[serde(
+        rename = "amb",
+        default,
+        skip_serializing_if = "OnAmbiguous::is_default"
+    )]
     pub on_ambiguous: OnAmbiguous,
+}
+
+impl Message {
+    /// About how many bytes it takes, in memory or encoded.
+    pub fn weight(&self) -> usize {
+        /// The fields beside the payload, and the bookkeeping of any message.
+        const OVERHEAD: usize = 128;
+        /// An option of a poll or a row of a list at most, with what belongs to it.
+        const PART: usize = 1_536;
+        let payload = match &self.payload {
+            Payload::Text(text) => text.len(),
+            Payload::Poll(poll) => poll.question.len() + poll.options.len() * PART / 4,
+            Payload::List(list) => {
+                let rows: usize = list.sections.iter().map(|section| section.rows.len()).sum();
+                list.title.len() + list.description.len() + rows * PART
+            }
+            Payload::Reaction(_) => PART,
+        };
+        OVERHEAD + payload
+    }
 }
 
 const fn default_ttl() -> u32 {
     DEFAULT_TTL_SECONDS
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 const fn is_default_ttl(ttl: &u32) -> bool {
     *ttl == DEFAULT_TTL_SECONDS
 }
@@ -321,8 +348,21 @@ impl MessageRef {
         self.index
     }
 
+    /// Whether it waits in the schedule from the beginning.
+    pub fn starts_scheduled(&self) -> bool {
+        limits::is_scheduled(self.message().send_at, self.chunk.created_at)
+    }
+
+    /// About how many bytes of memory it holds.
+    pub fn weight(&self) -> u32 {
+        u32::try_from(self.message().weight()).unwrap_or(u32::MAX)
+    }
+
     /// When it may first go.
     pub fn due(&self) -> Timestamp {
-        self.message().send_at.unwrap_or(self.chunk.created_at).max(self.chunk.created_at)
+        self.message()
+            .send_at
+            .unwrap_or(self.chunk.created_at)
+            .max(self.chunk.created_at)
     }
 }

@@ -1,1 +1,249 @@
-//! placement
+//! Which node should own which shard.
+//!
+//! A shard ranks the nodes by a hash of both (rendezvous), so that a node that comes or goes
+//! concerns few shards. Owners stay where they are while every node has between the floor and the
+//! ceiling of the mean; then the fullest gives the shards that rank it lowest to the emptiest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{SHARDS, Shard};
+use crate::lease::NodeId;
+
+/// The most shards that are handed from a living owner to another at once: a twentieth, so that
+/// balancing never costs what it is to improve.
+pub const MOST_IN_MOTION: usize = SHARDS as usize / 20;
+
+/// A shard that should change its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which shard.
+    pub shard: Shard,
+    /// The living owner that gives it away; `None` when it has none.
+    pub from: Option<NodeId>,
+    /// Who should own it.
+    pub to: NodeId,
+}
+
+/// How high a shard ranks a node: a fixed hash of both.
+pub fn rank(shard: Shard, node: NodeId) -> u64 {
+    mix(mix(node.0) ^ u64::from(shard.number()))
+}
+
+/// One step of SplitMix64.
+const fn mix(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// What has to move so that every shard has a balanced owner among `nodes` (those that live and
+/// do not drain), from where shards are now. No nodes: no moves.
+///
+/// Every node computes the same from the same rows.
+pub fn desired(nodes: &BTreeSet<NodeId>, current: &BTreeMap<Shard, NodeId>) -> Vec<Move> {
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let mut plan = Plan::new(nodes, current);
+    plan.place_orphans();
+    plan.balance();
+    let owner = |shard: &Shard| {
+        current
+            .get(shard)
+            .copied()
+            .filter(|node| nodes.contains(node))
+    };
+    let mut moves: Vec<Move> = plan
+        .owned
+        .iter()
+        .flat_map(|(to, shards)| shards.iter().map(|shard| (*shard, *to)))
+        .map(|(shard, to)| Move {
+            shard,
+            from: owner(&shard),
+            to,
+        })
+        .filter(|planned| planned.from != Some(planned.to))
+        .collect();
+    moves.sort_unstable_by_key(|planned| planned.shard);
+    moves
+}
+
+/// The moves to begin now, while `in_motion` hand-overs between living owners are under way:
+/// shards without an owner at once, others within [`MOST_IN_MOTION`].
+pub fn begin_now(moves: &[Move], in_motion: usize) -> Vec<Move> {
+    let mut room = MOST_IN_MOTION.saturating_sub(in_motion);
+    let mut fits = |planned: &&Move| {
+        let fits = planned.from.is_none() || room > 0;
+        room -= usize::from(fits && planned.from.is_some());
+        fits
+    };
+    moves
+        .iter()
+        .filter(|planned| fits(planned))
+        .copied()
+        .collect()
+}
+
+struct Plan {
+    owned: BTreeMap<NodeId, Vec<Shard>>,
+    orphans: Vec<Shard>,
+}
+
+impl Plan {
+    fn new(nodes: &BTreeSet<NodeId>, current: &BTreeMap<Shard, NodeId>) -> Self {
+        let mut owned: BTreeMap<_, _> = nodes.iter().map(|node| (*node, Vec::new())).collect();
+        let mut orphans = Vec::new();
+        for shard in Shard::all() {
+            match current.get(&shard).and_then(|node| owned.get_mut(node)) {
+                Some(shards) => shards.push(shard),
+                None => orphans.push(shard),
+            }
+        }
+        Self { owned, orphans }
+    }
+
+    fn floor(&self) -> usize {
+        usize::from(SHARDS) / self.owned.len()
+    }
+
+    fn ceiling(&self) -> usize {
+        usize::from(SHARDS).div_ceil(self.owned.len())
+    }
+
+    /// Each shard without an owner goes to the node that it ranks highest among those with room.
+    fn place_orphans(&mut self) {
+        let ceiling = self.ceiling();
+        for shard in std::mem::take(&mut self.orphans) {
+            let with_room = self
+                .owned
+                .iter_mut()
+                .filter(|(_, shards)| shards.len() < ceiling);
+            let best = with_room.max_by_key(|(node, _)| (rank(shard, **node), **node));
+            let (_, shards) = best.expect("the ceilings together hold every shard");
+            shards.push(shard);
+        }
+    }
+
+    fn balance(&mut self) {
+        let (floor, ceiling) = (self.floor(), self.ceiling());
+        loop {
+            let sizes = || {
+                self.owned
+                    .iter()
+                    .map(|(node, shards)| (shards.len(), *node))
+            };
+            let (Some(fullest), Some(emptiest)) = (sizes().max(), sizes().min()) else {
+                return;
+            };
+            if fullest.0 <= ceiling && emptiest.0 >= floor {
+                return;
+            }
+            let (from, to) = (fullest.1, emptiest.1);
+            let shards = self.owned.entry(from).or_default();
+            let lowest = (0..shards.len()).min_by_key(|at| rank(shards[*at], from));
+            let shard = shards.swap_remove(lowest.expect("the fullest node has a shard"));
+            self.owned.entry(to).or_default().push(shard);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+        numbers.into_iter().map(NodeId).collect()
+    }
+
+    fn after(current: &BTreeMap<Shard, NodeId>, moves: &[Move]) -> BTreeMap<Shard, NodeId> {
+        let mut owners = current.clone();
+        owners.extend(moves.iter().map(|planned| (planned.shard, planned.to)));
+        owners
+    }
+
+    fn settled(on: &BTreeSet<NodeId>) -> BTreeMap<Shard, NodeId> {
+        after(&BTreeMap::new(), &desired(on, &BTreeMap::new()))
+    }
+
+    fn assert_balanced(owners: &BTreeMap<Shard, NodeId>, on: &BTreeSet<NodeId>) {
+        assert_eq!(owners.len(), usize::from(SHARDS));
+        let (floor, ceiling) = (1_024 / on.len(), 1_024_usize.div_ceil(on.len()));
+        for node in on {
+            let count = owners.values().filter(|owner| *owner == node).count();
+            assert!(
+                (floor..=ceiling).contains(&count),
+                "{count} on {node:?} of {}",
+                on.len()
+            );
+        }
+    }
+
+    #[test]
+    fn shards_are_balanced_on_any_number_of_nodes_and_stay_there() {
+        for count in [1, 3, 10, 50, 100] {
+            let on = nodes(1..=count);
+            let owners = settled(&on);
+
+            assert_balanced(&owners, &on);
+            assert_eq!(desired(&on, &owners), []);
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_gets_its_share_and_nothing_else_moves() {
+        for count in [3, 10, 50, 100] {
+            let before = settled(&nodes(1..=count));
+            let on = nodes(1..=count + 1);
+
+            let moves = desired(&on, &before);
+
+            assert_balanced(&after(&before, &moves), &on);
+            assert!(moves.iter().all(|planned| planned.to == NodeId(count + 1)));
+            assert!(
+                moves.len() <= 1_024_usize.div_ceil(on.len()),
+                "{} moves",
+                moves.len()
+            );
+        }
+    }
+
+    #[test]
+    fn when_a_node_leaves_its_shards_spread_and_few_others_move() {
+        for count in [3, 10, 50, 100] {
+            let before = settled(&nodes(1..=count));
+            let on = nodes(2..=count);
+
+            let moves = desired(&on, &before);
+
+            assert_balanced(&after(&before, &moves), &on);
+            let between_the_living = moves.iter().filter(|m| m.from.is_some()).count();
+            assert!(
+                between_the_living <= on.len(),
+                "{between_the_living} of {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_nodes_nothing_moves() {
+        assert_eq!(desired(&BTreeSet::new(), &settled(&nodes(1..=3))), []);
+    }
+
+    #[test]
+    fn orphans_are_placed_at_once_and_balancing_goes_in_small_steps() {
+        let before: BTreeMap<_, _> = Shard::all().skip(100).map(|s| (s, NodeId(1))).collect();
+        let moves = desired(&nodes(1..=4), &before);
+
+        let now = begin_now(&moves, MOST_IN_MOTION - 10);
+
+        assert_eq!(
+            now.iter().filter(|planned| planned.from.is_none()).count(),
+            100
+        );
+        assert_eq!(
+            now.iter().filter(|planned| planned.from.is_some()).count(),
+            10
+        );
+    }
+}

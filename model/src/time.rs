@@ -63,7 +63,10 @@ impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -71,7 +74,10 @@ impl Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, wait: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -116,7 +122,10 @@ impl Add<Duration> for Mono {
     type Output = Self;
 
     fn add(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -124,7 +133,10 @@ impl Sub<Duration> for Mono {
     type Output = Self;
 
     fn sub(self, wait: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 

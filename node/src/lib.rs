@@ -1,1 +1,23 @@
-//! Zajil: node.
+//! The binary `zajil`: configuration, command line, wiring, telemetry.
+//!
+//! [`node::Node`] is one running node; two of them can live in one process. What belongs to the
+//! process as a whole (log, metrics recorder, signals) is set up by the commands alone. Reading
+//! order: [`node`], [`wiring`], [`config`], [`cli`].
+
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod files;
+pub mod first_run;
+pub mod node;
+pub mod secret;
+pub mod show;
+pub mod signals;
+pub mod telemetry;
+pub mod upkeep;
+pub mod wiring;
+
+pub use config::Config;
+pub use node::{Node, Process};

@@ -1,3 +1,10 @@
-//! The `zajil` binary.
+//! The binary `zajil`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use zajil_node::cli::Cli;
+
+fn main() -> ExitCode {
+    zajil_node::command::run(Cli::parse())
+}

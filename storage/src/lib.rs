@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
@@ -15,11 +16,17 @@ use zajil_model::message::{Chunk, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::time::{Day, Timestamp};
 
+mod codec;
+pub mod embedded;
 pub mod error;
+mod kv;
+pub mod memory;
+mod projection;
 pub mod query;
 pub mod row;
 
 pub use error::StoreError;
+pub use memory::MemoryStore;
 pub use query::{
     ChangePage, Cursor, ListFilter, ListPage, ListRequest, MessageRecord, StatusChange, Totals,
     TotalsFilter,
@@ -216,3 +223,19 @@ pub type StatusCounts = [u64; Status::COUNT];
 
 /// The whole UTC days that a filter spans: from the first, to before the second.
 pub type DaySpan = (Option<Day>, Option<Day>);
+
+/// A message whose time is at least this far after its acceptance begins as `scheduled`, off its
+/// queue, so that it never pins a position there; a nearer one waits in its queue.
+pub const SCHEDULE_AFTER: Duration = Duration::from_secs(30);
+
+/// The state that a message of a chunk begins in.
+pub fn initial_state(chunk: &Chunk, index: usize) -> MessageState {
+    let due = chunk
+        .messages
+        .get(index)
+        .and_then(|message| message.send_at);
+    match due.filter(|due| *due >= chunk.created_at + SCHEDULE_AFTER) {
+        Some(due) => MessageState::scheduled(due),
+        None => MessageState::default(),
+    }
+}

@@ -47,6 +47,36 @@ pub enum Table {
     BatchOwners = 18,
 }
 
+impl Table {
+    /// Each of them, in the order of their numbers.
+    pub const ALL: [Self; 19] = [
+        Self::Meta,
+        Self::Accounts,
+        Self::Users,
+        Self::UniqueNames,
+        Self::Keys,
+        Self::KeyHashes,
+        Self::Instances,
+        Self::InstanceOwners,
+        Self::Contacts,
+        Self::Suppressions,
+        Self::Templates,
+        Self::Batches,
+        Self::RefusedRows,
+        Self::Idempotency,
+        Self::Buckets,
+        Self::Sessions,
+        Self::Audit,
+        Self::Checkpoints,
+        Self::BatchOwners,
+    ];
+
+    /// The table of that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
 /// Names a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
@@ -61,7 +91,11 @@ pub struct RowKey {
 impl RowKey {
     /// A row's name.
     pub fn new(table: Table, partition: impl Into<Vec<u8>>, sort: impl Into<Vec<u8>>) -> Self {
-        Self { table, partition: partition.into(), sort: sort.into() }
+        Self {
+            table,
+            partition: partition.into(),
+            sort: sort.into(),
+        }
     }
 }
 
@@ -101,12 +135,20 @@ pub struct RowWrite {
 impl RowWrite {
     /// Puts a value, whatever was there.
     pub fn put(key: RowKey, value: Vec<u8>) -> Self {
-        Self { key, value: Some(value), condition: Condition::None }
+        Self {
+            key,
+            value: Some(value),
+            condition: Condition::None,
+        }
     }
 
     /// Deletes a row, whether it was there or not.
     pub const fn delete(key: RowKey) -> Self {
-        Self { key, value: None, condition: Condition::None }
+        Self {
+            key,
+            value: None,
+            condition: Condition::None,
+        }
     }
 
     /// The same write under a condition.
@@ -129,4 +171,14 @@ pub enum Written {
         /// What it holds.
         current: Option<Vec<u8>>,
     },
+}
+
+/// Whether a condition fails on what a row holds now.
+pub(crate) fn unmet(condition: &Condition, current: Option<&[u8]>) -> bool {
+    match condition {
+        Condition::None => false,
+        Condition::Absent => current.is_some(),
+        Condition::Present => current.is_none(),
+        Condition::Is(value) => current != Some(value.as_slice()),
+    }
 }

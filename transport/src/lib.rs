@@ -17,9 +17,12 @@ use zajil_model::suppression::Cleared;
 use zajil_model::time::Timestamp;
 use zajil_model::wa_id::WaId;
 
+pub mod metrics;
+pub mod simulator;
 pub mod sink;
 
-pub use sink::{Delivered, EventSink, SinkClosed};
+pub use simulator::SimulatorFactory;
+pub use sink::{Delivered, EventSink, NotPushed, SinkClosed};
 
 /// A message that was cleared to go, with the WhatsApp id that every attempt of it carries.
 #[derive(Clone, Debug)]
@@ -178,7 +181,8 @@ pub trait TransportFactory: Send + Sync + fmt::Debug {
     /// What its transports can do, given an instance's settings.
     fn capabilities(&self, settings: &TransportSettings) -> Capabilities;
 
-    /// Opens the transport of an instance; session events follow through the sink.
+    /// Opens the transport of an instance; session events come through the sink, the first of them
+    /// perhaps before this answers.
     async fn open(
         &self,
         spec: TransportSpec,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use crate::TransportEvent;
 
@@ -25,6 +25,15 @@ pub struct Delivered {
 #[error("the instance was stopped")]
 pub struct SinkClosed;
 
+/// Why a batch was not handed over without waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotPushed {
+    /// [`SINK_BATCHES`] are unhandled; here is the batch again.
+    Full(Vec<TransportEvent>),
+    /// The instance was stopped.
+    Closed,
+}
+
 /// Hands batches of events to the owner of an instance.
 #[derive(Clone)]
 pub struct EventSink {
@@ -39,7 +48,7 @@ impl fmt::Debug for EventSink {
 }
 
 impl EventSink {
-    /// A sink that hands each batch to `deliver`, which must not block.
+    /// A sink that hands each batch to `deliver`, which must neither block nor call the transport.
     pub fn new(deliver: impl Fn(Delivered) + Send + Sync + 'static) -> Self {
         Self { deliver: Arc::new(deliver), permits: Arc::new(Semaphore::new(SINK_BATCHES)) }
     }
@@ -52,6 +61,22 @@ impl EventSink {
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| SinkClosed)?;
         (self.deliver)(Delivered { events, permit });
         Ok(())
+    }
+
+    /// Hands a batch over without waiting.
+    ///
+    /// # Errors
+    /// [`NotPushed::Full`] gives the batch back while [`SINK_BATCHES`] are unhandled;
+    /// [`NotPushed::Closed`] when the instance was stopped.
+    pub fn try_push(&self, events: Vec<TransportEvent>) -> Result<(), NotPushed> {
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => {
+                (self.deliver)(Delivered { events, permit });
+                Ok(())
+            }
+            Err(TryAcquireError::NoPermits) => Err(NotPushed::Full(events)),
+            Err(TryAcquireError::Closed) => Err(NotPushed::Closed),
+        }
     }
 
     /// Tells the transport that nobody listens any more.

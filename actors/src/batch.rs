@@ -1,0 +1,419 @@
+//! Campaigns: uploaded row by row, started, paused and cancelled as one.
+//!
+//! A batch is a parent actor here and one *part* in each of its instances. An upload appends rows
+//! straight to the parts, where the instances pull from: nothing is fed or copied on the way. The
+//! parent changes the state of the batch in the store first and tells every part after, again and again
+//! until all confirmed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use ractor::{Actor, ActorRef};
+use rustc_hash::FxHashMap;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+use zajil_model::batch::{Command, WrongState};
+use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
+use zajil_model::instance::Instance;
+use zajil_model::lifecycle::Status;
+use zajil_model::time::{Clock, Timestamp};
+use zajil_storage::query::ListPage;
+use zajil_storage::{ListFilter, ListRequest, StatusCounts, Store, StoreError};
+
+use crate::directory::{Directory, Page, PageRequest};
+use crate::ids::{Ids, ShardClocks};
+use crate::send::Barrier;
+use parent::ParentMsg;
+use rate::RateMeter;
+use supervisor::{Opened, Supervisor, SupervisorMsg};
+use upload::UploadState;
+
+mod create;
+mod keep;
+mod parent;
+pub mod port;
+mod rate;
+pub mod record;
+mod rows;
+mod supervisor;
+mod tell;
+mod upload;
+
+pub use keep::part_state;
+pub use port::{InstancePort, PartPhase, PartState};
+pub use record::{BatchRecord, BatchText, Duplicates, Progress, RefusedRow};
+pub use rows::{NewRow, RowErrors};
+pub use upload::{Upload, UploadProgress};
+
+/// Uploads at once on a node: each holds a block of rows, and writes as fast as the disk takes it.
+const UPLOADS: usize = 16;
+
+/// How long a command waits for its turn and the confirmations: longer than one round of telling.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How often a caller looks for a batch: the actor that it found may be stopping just now.
+const FIND_ROUNDS: usize = 3;
+
+/// Why a batch did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// There is no such batch in this account.
+    #[error("there is no such batch")]
+    NotFound,
+    /// A field has a value that cannot be.
+    #[error("{field}: {message}")]
+    Field {
+        /// Which field, by the name that clients use.
+        field: &'static str,
+        /// What is wrong with it, as a sentence for people.
+        message: String,
+    },
+    /// The upload does not go on where the last one ended, or another one is running.
+    #[error("the next row is {expected}")]
+    RowGap {
+        /// The row to go on with.
+        expected: u64,
+    },
+    /// The batch is not in a state in which that can be done.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The batch takes no more rows: it is sealed, finished or cancelled.
+    #[error("the batch takes no more rows")]
+    TakesNoRows,
+    /// Too much is asked of this batch at once, or the node is stopping.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A batch that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewBatch {
+    /// What people call it: 1 to 255 characters.
+    pub name: String,
+    /// Which numbers send it: 1 to 100, each once.
+    pub instances: Vec<Arc<Instance>>,
+    /// What rows say that bring no content of their own.
+    pub text: BatchText,
+    /// Seconds that a row may take from the start: 60 to 604,800; `None` is 7 days.
+    pub ttl_seconds: Option<u32>,
+    /// When it starts by itself: at most 30 days ahead.
+    pub start_at: Option<Timestamp>,
+    /// When it should be done; only warned about.
+    pub deadline: Option<Timestamp>,
+    /// What is done with a recipient that comes twice.
+    pub duplicates: Duplicates,
+}
+
+/// How a batch is.
+#[derive(Clone, Debug)]
+pub struct BatchView {
+    /// What is stored of it.
+    pub record: Arc<BatchRecord>,
+    /// How far its upload is.
+    pub progress: Progress,
+    /// Its messages by status.
+    pub counts: StatusCounts,
+    /// The same by instance, for those that have any.
+    pub by_instance: Vec<(InstanceId, StatusCounts)>,
+    /// Messages a second that were settled lately.
+    pub rate: f64,
+    /// When it is done at the pace of its instances; `None` when it does not run or could not
+    /// start, or when an instance stands still.
+    pub eta: Option<Timestamp>,
+}
+
+/// The answer to a change of state.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// How the batch is now.
+    pub view: BatchView,
+    /// Whether every instance confirmed.
+    pub barrier: Barrier,
+}
+
+/// What batches are given.
+#[derive(Clone, Debug)]
+pub struct BatchPorts {
+    /// Where state is kept.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives the ids of messages.
+    pub clocks: Arc<ShardClocks>,
+    /// Gives the ids of batches.
+    pub ids: Ids,
+    /// Knows instances and opt-outs.
+    pub directory: Directory,
+    /// The instances that send the rows.
+    pub instances: Arc<dyn InstancePort>,
+    /// Holds what runs in the background.
+    pub tracker: TaskTracker,
+}
+
+/// The batches of this node; clones are the same ones.
+#[derive(Clone)]
+pub struct Batches(Arc<Inner>);
+
+struct Inner {
+    ports: BatchPorts,
+    open: OpenBatches,
+    uploads: Arc<Semaphore>,
+    supervisor: ActorRef<SupervisorMsg>,
+}
+
+/// Where the actors of batches are found; the supervisor alone adds and removes them.
+type OpenBatches = Arc<RwLock<FxHashMap<BatchId, Arc<OpenBatch>>>>;
+
+/// A batch that has an actor.
+struct OpenBatch {
+    actor: ActorRef<ParentMsg>,
+    shared: Arc<Shared>,
+}
+
+/// What the actor of a batch shares with those who look at it or upload to it.
+#[derive(Debug)]
+struct Shared {
+    /// Written by the actor alone.
+    record: RwLock<Arc<BatchRecord>>,
+    /// Written by the upload alone.
+    progress: Mutex<Progress>,
+    rate: Mutex<RateMeter>,
+    /// Held by the one upload that runs.
+    upload: Arc<tokio::sync::Mutex<UploadState>>,
+    /// Held while a block of rows is added: who changes the state waits for it.
+    block: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    fn new(record: Arc<BatchRecord>, progress: Progress) -> Arc<Self> {
+        Arc::new(Self {
+            record: RwLock::new(record),
+            progress: Mutex::new(progress),
+            rate: Mutex::default(),
+            upload: Arc::default(),
+            block: tokio::sync::Mutex::default(),
+        })
+    }
+
+    fn record(&self) -> Arc<BatchRecord> {
+        Arc::clone(&self.record.read())
+    }
+}
+
+impl fmt::Debug for Batches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = self.0.open.read().len();
+        f.debug_struct("Batches").field("open", &open).finish_non_exhaustive()
+    }
+}
+
+impl Batches {
+    /// Batches over a store. Those that run, or are to start by themselves, are woken.
+    ///
+    /// # Errors
+    /// `Unavailable` when their supervisor cannot be started, or what the store answers.
+    pub async fn start(ports: BatchPorts) -> Result<Self, BatchError> {
+        let open = OpenBatches::default();
+        let supervisor = Supervisor::new(ports.clone(), Arc::clone(&open));
+        let spawned = Actor::spawn(None, supervisor, ()).await;
+        let (supervisor, _) =
+            spawned.map_err(|_| BatchError::Unavailable("batches cannot be started"))?;
+        let uploads = Arc::new(Semaphore::new(UPLOADS));
+        let batches = Self(Arc::new(Inner { ports, open, uploads, supervisor }));
+        batches.wake().await?;
+        Ok(batches)
+    }
+
+    /// Takes no more commands and stops every batch in good order.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.0.supervisor.send_message(SupervisorMsg::Stop(done)).is_ok() {
+            // An error means that it stopped already.
+            stopped.await.ok();
+        }
+    }
+
+    /// How a batch is.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such batch.
+    pub async fn view(&self, account: AccountId, id: BatchId) -> Result<BatchView, BatchError> {
+        let open = self.find(account, id).await?;
+        self.look_at(&open.shared).await
+    }
+
+    /// Changes its state and answers when every instance confirmed, or is named as missing.
+    ///
+    /// # Errors
+    /// `WrongState` when its state does not allow that; nothing is changed then.
+    pub async fn change(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        command: Command,
+    ) -> Result<Changed, BatchError> {
+        for _ in 0..FIND_ROUNDS {
+            let open = self.find(account, id).await?;
+            let (reply, answer) = oneshot::channel();
+            if open.actor.send_message(ParentMsg::Command(command, reply)).is_err() {
+                self.gone(id, &open).await?;
+                continue;
+            }
+            match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
+                Ok(Ok(answer)) => {
+                    let barrier = answer?;
+                    return Ok(Changed { view: self.look_at(&open.shared).await?, barrier });
+                }
+                // It stopped with the command in its mailbox. To repeat a command is no error.
+                Ok(Err(_)) => self.gone(id, &open).await?,
+                Err(_) => break,
+            }
+        }
+        Err(BatchError::Unavailable("the batch does not answer"))
+    }
+
+    /// Begins an upload that brings rows from `from_row` (0 is the first) on. One at a time: another
+    /// one, and a gap, is `RowGap`.
+    ///
+    /// # Errors
+    /// `TakesNoRows` when the batch is sealed or over, `Unavailable` when too many upload.
+    pub async fn upload(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        from_row: u64,
+    ) -> Result<Upload, BatchError> {
+        let permit = Arc::clone(&self.0.uploads).try_acquire_owned();
+        let permit = permit.map_err(|_| BatchError::Unavailable("too many uploads at once"))?;
+        let open = self.find(account, id).await?;
+        Upload::begin(self.0.ports.clone(), Arc::clone(&open.shared), permit, from_row).await
+    }
+
+    /// Messages of a batch, newest first, from below `before`.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such batch.
+    pub async fn messages(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        status: Option<Status>,
+        before: Option<MessageId>,
+        limit: usize,
+    ) -> Result<ListPage, BatchError> {
+        let record = self.record(account, id).await?;
+        let instances = record.senders.iter().map(|sender| sender.instance).collect();
+        let filter = ListFilter { instances, status, batch: Some(id), ..ListFilter::default() };
+        Ok(self.store().list(ListRequest { filter, before, skip: 0, limit }).await?)
+    }
+
+    /// What is stored of a batch.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such batch.
+    pub async fn record(
+        &self,
+        account: AccountId,
+        id: BatchId,
+    ) -> Result<BatchRecord, BatchError> {
+        let stored = keep::load_record(self.store(), account, id).await?;
+        stored.map(|(record, _)| record).ok_or(BatchError::NotFound)
+    }
+
+    /// Rows that were refused, in order, from after the row `after`.
+    ///
+    /// # Errors
+    /// `NotFound` when the account has no such batch.
+    pub async fn refused(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<RefusedRow>, BatchError> {
+        self.record(account, id).await?;
+        Ok(keep::refused(self.store(), id, after, limit).await?)
+    }
+
+    /// The campaigns of an account, newest first, with an exact total.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn list(
+        &self,
+        account: AccountId,
+        page: PageRequest,
+    ) -> Result<Page<BatchRecord>, BatchError> {
+        Ok(keep::list(self.store(), account, page).await?)
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.0.ports.store
+    }
+
+    /// The actor of a batch, started if it has none.
+    async fn find(&self, account: AccountId, id: BatchId) -> Result<Arc<OpenBatch>, BatchError> {
+        if let Some(open) = self.0.open.read().get(&id) {
+            let theirs = open.shared.record.read().account == account;
+            return if theirs { Ok(Arc::clone(open)) } else { Err(BatchError::NotFound) };
+        }
+        let opened = Opened::load(self.store(), account, id).await?;
+        self.ask(|reply| SupervisorMsg::Open(opened, reply)).await?
+    }
+
+    async fn gone(&self, id: BatchId, open: &OpenBatch) -> Result<(), BatchError> {
+        let actor = open.actor.get_id();
+        self.ask(|reply| SupervisorMsg::Gone(id, actor, reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> SupervisorMsg,
+    ) -> Result<T, BatchError> {
+        const STOPPING: BatchError = BatchError::Unavailable("the node is stopping");
+        let (reply, answer) = oneshot::channel();
+        self.0.supervisor.send_message(message(reply)).map_err(|_| STOPPING)?;
+        answer.await.map_err(|_| STOPPING)
+    }
+
+    /// Opens every batch that is not over and has something to do by itself.
+    async fn wake(&self) -> Result<(), BatchError> {
+        let mut after = None;
+        loop {
+            let (active, next) = keep::active(self.store(), after).await?;
+            for (account, id) in active {
+                match Opened::load(self.store(), account, id).await {
+                    Ok(opened) if opened.acts_by_itself() => {
+                        self.ask(|reply| SupervisorMsg::Open(opened, reply)).await??;
+                    }
+                    Ok(_) | Err(BatchError::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn look_at(&self, shared: &Shared) -> Result<BatchView, BatchError> {
+        let record = shared.record();
+        let totals = self.store().totals(record.totals_filter()).await?;
+        let now = self.0.ports.clock.mono();
+        let rate = {
+            let mut meter = shared.rate.lock();
+            meter.note(now, rate::settled(&totals.all));
+            if record.life.state.is_ended() { 0.0 } else { meter.rate(now) }
+        };
+        let eta = rate::eta(&self.0.ports, &record, &totals).await?;
+        let progress = *shared.progress.lock();
+        let (counts, by_instance) = (totals.all, totals.by_instance);
+        Ok(BatchView { record, progress, counts, by_instance, rate, eta })
+    }
+}

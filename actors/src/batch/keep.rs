@@ -1,0 +1,169 @@
+//! The rows of batches.
+//!
+//! A batch has a row with what it is and its state (changed under a condition by its actor), one with
+//! how far its upload is (written with the rows that were uploaded), one that names its account, and
+//! one in the list of batches that are not over, for waking them after a start.
+
+use zajil_model::batch::BatchState;
+use zajil_model::id::{AccountId, BatchId};
+use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
+
+use super::port::{PartPhase, PartState};
+use super::record::{BatchRecord, Progress, RefusedRow};
+use crate::directory::rows::{decode, encode, load, number, owned, read_number};
+use crate::directory::{Page, PageRequest, count, newest};
+
+/// Batches that are read at once when those that are not over are walked.
+const WALK: usize = 500;
+
+fn record_row(account: AccountId, id: BatchId) -> RowKey {
+    owned(Table::Batches, account, id.get())
+}
+
+fn progress_row(id: BatchId) -> RowKey {
+    let partition = [b"progress".as_slice(), &number(id.get())].concat();
+    RowKey::new(Table::Batches, partition, [])
+}
+
+fn owner_row(id: BatchId) -> RowKey {
+    RowKey::new(Table::BatchOwners, number(id.get()), [])
+}
+
+fn active_row(id: BatchId) -> RowKey {
+    RowKey::new(Table::Meta, *b"active batches", number(id.get()))
+}
+
+/// The rows of a new batch.
+pub(super) fn new_rows(record: &BatchRecord) -> Vec<RowWrite> {
+    let account = number(record.account.get()).to_vec();
+    let row = RowWrite::put(record_row(record.account, record.id), encode(record));
+    vec![
+        row.when(Condition::Absent),
+        RowWrite::put(owner_row(record.id), account.clone()),
+        RowWrite::put(active_row(record.id), account),
+    ]
+}
+
+/// The write that changes a batch whose row held `before`; its new bytes come with it.
+pub(super) fn change(record: &BatchRecord, before: Vec<u8>) -> (RowWrite, Vec<u8>) {
+    let bytes = encode(record);
+    let put = RowWrite::put(record_row(record.account, record.id), bytes.clone());
+    (put.when(Condition::Is(before)), bytes)
+}
+
+/// The write that takes a batch off the list of those that are not over.
+pub(super) fn over(id: BatchId) -> RowWrite {
+    RowWrite::delete(active_row(id))
+}
+
+/// The write that says how far an upload is.
+pub(super) fn progressed(id: BatchId, progress: &Progress) -> RowWrite {
+    RowWrite::put(progress_row(id), encode(progress))
+}
+
+/// The write that keeps a refused row.
+pub(super) fn refuse(id: BatchId, row: &RefusedRow) -> RowWrite {
+    let key = RowKey::new(Table::RefusedRows, number(id.get()), number(row.row));
+    RowWrite::put(key, encode(row))
+}
+
+/// A batch and the bytes of its row.
+pub(super) async fn load_record(
+    store: &dyn Store,
+    account: AccountId,
+    id: BatchId,
+) -> Result<Option<(BatchRecord, Vec<u8>)>, StoreError> {
+    let Some(row) = store.row(&record_row(account, id)).await? else {
+        return Ok(None);
+    };
+    Ok(Some((decode("batch", &row.value)?, row.value)))
+}
+
+/// How far the upload of a batch is.
+pub(super) async fn load_progress(
+    store: &dyn Store,
+    id: BatchId,
+) -> Result<Progress, StoreError> {
+    Ok(load(store, "progress of a batch", &progress_row(id)).await?.unwrap_or_default())
+}
+
+/// Refused rows, in order, from after the row `after`.
+pub(super) async fn refused(
+    store: &dyn Store,
+    id: BatchId,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<RefusedRow>, StoreError> {
+    let after = after.map(number);
+    let after = after.as_ref().map(<[u8; 8]>::as_slice);
+    let rows = store.rows(Table::RefusedRows, &number(id.get()), after, limit, false).await?;
+    rows.iter().map(|row| decode("refused row", &row.value)).collect()
+}
+
+/// The batches of an account, newest first.
+pub(super) async fn list(
+    store: &dyn Store,
+    account: AccountId,
+    page: PageRequest,
+) -> Result<Page<BatchRecord>, StoreError> {
+    let items = newest(store, Table::Batches, "batch", account, page).await?;
+    Ok(Page { items, total: count(store, Table::Batches, account, WALK).await? })
+}
+
+/// Some batches that are not over, and where to go on.
+pub(super) async fn active(
+    store: &dyn Store,
+    after: Option<Vec<u8>>,
+) -> Result<(Vec<(AccountId, BatchId)>, Option<Vec<u8>>), StoreError> {
+    let rows = store.rows(Table::Meta, b"active batches", after.as_deref(), WALK, false).await?;
+    let named = rows.iter().filter_map(|row| {
+        let account = read_number(&row.value).and_then(AccountId::new)?;
+        Some((account, read_number(&row.key.sort).and_then(BatchId::new)?))
+    });
+    let named = named.collect();
+    Ok((named, rows.into_iter().next_back().map(|row| row.key.sort)))
+}
+
+/// The state of a part, for the instance that sends it; `None` when there is no such batch.
+///
+/// # Errors
+/// What the store answers.
+pub async fn part_state(
+    store: &dyn Store,
+    batch: BatchId,
+) -> Result<Option<PartState>, StoreError> {
+    let Some(owner) = store.row(&owner_row(batch)).await? else {
+        return Ok(None);
+    };
+    let Some(account) = read_number(&owner.value).and_then(AccountId::new) else {
+        let detail = "not an id".to_owned();
+        return Err(StoreError::Corrupt { what: "owner of a batch", detail });
+    };
+    let stored = load_record(store, account, batch).await?;
+    Ok(stored.map(|(record, _)| record.part_state()))
+}
+
+impl BatchRecord {
+    /// What the instances of the batch have to know of it.
+    pub fn part_state(&self) -> PartState {
+        let phase = match self.life.state {
+            BatchState::Draft => PartPhase::Held,
+            BatchState::Running | BatchState::Finished => PartPhase::Running,
+            BatchState::Paused => PartPhase::Paused,
+            BatchState::Cancelled => PartPhase::Cancelled,
+        };
+        // While it is paused no time runs, and nobody asks how long it has been.
+        let now = self.life.paused_since.unwrap_or(self.life.created_at);
+        PartState {
+            phase,
+            started_at: self.life.started_at,
+            paused_total: self.life.paused_total(now),
+        }
+    }
+
+    /// Its messages, to be counted.
+    pub(super) fn totals_filter(&self) -> TotalsFilter {
+        let instances = self.senders.iter().map(|sender| sender.instance).collect();
+        TotalsFilter { instances, batch: Some(self.id), from: None, to: None }
+    }
+}

@@ -1,0 +1,269 @@
+//! Adding rows to a batch.
+//!
+//! A block of rows becomes chunks in the parts of the instances, refused rows, and how far the
+//! upload is: one append, all or nothing. So an upload that was cut goes on where the store says, and
+//! repeating it from the beginning does no harm.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
+use zajil_model::id::{InstanceId, MessageId, RequestId};
+use zajil_model::message::{Chunk, Message, Queue};
+use zajil_model::phone::Phone;
+use zajil_model::template::Template;
+use zajil_storage::{Append, Entry, StoreError};
+
+use super::record::{BatchRecord, Duplicates, Progress, RefusedRow};
+use super::rows::{NewRow, RowErrors, Sorted, Sorter};
+use super::{BatchError, BatchPorts, Shared, keep};
+
+/// Rows of a block: what is durable at once.
+pub const BLOCK_ROWS: usize = 1_000;
+
+/// Refused rows that an answer shows; all of them are kept.
+const SHOWN_REFUSALS: usize = 100;
+
+/// Bytes of a chunk, as far as its messages alone can tell.
+const CHUNK_BYTES: usize = 64 * 1_024;
+
+/// Bytes of a message in a chunk besides its texts.
+const MESSAGE_BYTES: usize = 32;
+
+/// Recipients that are read at once to find out which were seen.
+const SEEN_PAGE: usize = 10_000;
+
+/// What an upload knows between its blocks.
+#[derive(Debug, Default)]
+pub(super) struct UploadState {
+    /// Recipients that have a row; `None` when that has to be read from the store.
+    seen: Option<FxHashSet<Phone>>,
+}
+
+/// The right to add rows to a batch; ends when it is dropped.
+#[derive(Debug)]
+pub struct Upload {
+    ports: BatchPorts,
+    shared: Arc<Shared>,
+    state: OwnedMutexGuard<UploadState>,
+    _permit: OwnedSemaphorePermit,
+    record: Arc<BatchRecord>,
+    template: Template,
+    senders: Vec<(InstanceId, f64)>,
+    /// The number of the next row that the client brings.
+    next: u64,
+    first_refusals: Vec<RefusedRow>,
+}
+
+/// How far an upload is, and what it refused.
+#[derive(Clone, Debug)]
+pub struct UploadProgress {
+    /// How far the whole batch is.
+    pub progress: Progress,
+    /// The first rows (at most 100) that this upload refused.
+    pub first_refusals: Vec<RefusedRow>,
+}
+
+impl Upload {
+    pub(super) async fn begin(
+        ports: BatchPorts,
+        shared: Arc<Shared>,
+        permit: OwnedSemaphorePermit,
+        from_row: u64,
+    ) -> Result<Self, BatchError> {
+        let record = shared.record();
+        if !record.life.takes_rows() {
+            return Err(BatchError::TakesNoRows);
+        }
+        let gap = || BatchError::RowGap { expected: shared.progress.lock().rows_received };
+        let state = Arc::clone(&shared.upload).try_lock_owned().map_err(|_| gap())?;
+        let template = Template::parse(&record.text.content);
+        let senders =
+            record.senders.iter().map(|sender| (sender.instance, sender.weight)).collect();
+        let mut upload = Self {
+            ports,
+            shared,
+            state,
+            _permit: permit,
+            record,
+            template,
+            senders,
+            next: from_row,
+            first_refusals: Vec::new(),
+        };
+        upload.catch_up().await?;
+        if from_row > upload.progress().progress.rows_received {
+            return Err(upload.gap());
+        }
+        Ok(upload)
+    }
+
+    /// Adds the next rows, at most [`BLOCK_ROWS`] of them; they are durable when this answers. Those
+    /// below `rows_received` are passed over.
+    ///
+    /// # Errors
+    /// `TakesNoRows` when the batch was sealed or cancelled meanwhile. After an error of the store
+    /// the rows may be repeated.
+    pub async fn append_rows(
+        &mut self,
+        rows: Vec<Result<NewRow, RowErrors>>,
+    ) -> Result<UploadProgress, BatchError> {
+        if rows.len() > BLOCK_ROWS {
+            return Err(BatchError::Store(StoreError::Invalid("more rows than a block holds")));
+        }
+        let shared = Arc::clone(&self.shared);
+        let _block = shared.block.lock().await;
+        if !shared.record().life.takes_rows() {
+            return Err(BatchError::TakesNoRows);
+        }
+        self.catch_up().await?;
+        let (from, count) = (self.next, rows.len() as u64);
+        let before = *shared.progress.lock();
+        if from > before.rows_received {
+            return Err(self.gap());
+        }
+        let sorted = self.sort(before, from, rows).await?;
+        if sorted.progress != before {
+            let instances = self.write(from, sorted).await?;
+            for instance in instances {
+                self.ports.instances.part_grew(instance, self.record.id);
+            }
+        }
+        self.next = from + count;
+        Ok(self.progress())
+    }
+
+    /// How far the upload is.
+    pub fn progress(&self) -> UploadProgress {
+        UploadProgress {
+            progress: *self.shared.progress.lock(),
+            first_refusals: self.first_refusals.clone(),
+        }
+    }
+
+    fn gap(&self) -> BatchError {
+        BatchError::RowGap { expected: self.shared.progress.lock().rows_received }
+    }
+
+    /// Reads what is durable, unless it is known: after a start, and after a write whose outcome is
+    /// not known.
+    async fn catch_up(&mut self) -> Result<(), BatchError> {
+        if self.state.seen.is_some() {
+            return Ok(());
+        }
+        let store = &*self.ports.store;
+        let progress = keep::load_progress(store, self.record.id).await?;
+        let mut seen = FxHashSet::default();
+        if self.record.duplicates == Duplicates::Skip && progress.taken > 0 {
+            for (instance, _) in &self.senders {
+                let mut after = None;
+                loop {
+                    let page =
+                        store.recipients(*instance, self.record.id, after, SEEN_PAGE).await?;
+                    seen.extend(page.iter().map(|(_, recipient)| *recipient));
+                    match page.last() {
+                        Some((last, _)) => after = Some(*last),
+                        None => break,
+                    }
+                }
+            }
+        }
+        *self.shared.progress.lock() = progress;
+        self.state.seen = Some(seen);
+        Ok(())
+    }
+
+    async fn sort(
+        &mut self,
+        before: Progress,
+        from: u64,
+        rows: Vec<Result<NewRow, RowErrors>>,
+    ) -> Result<Sorted, BatchError> {
+        let suppressed = self.ports.directory.suppressions(self.record.account).await?;
+        let sorter = Sorter {
+            record: &self.record,
+            template: &self.template,
+            senders: &self.senders,
+            suppressed: &suppressed,
+        };
+        let seen = self.state.seen.get_or_insert_default();
+        Ok(sorter.sort(before, from, rows, seen))
+    }
+
+    /// Makes a block durable; answers the instances that have new rows.
+    async fn write(&mut self, from: u64, sorted: Sorted) -> Result<Vec<InstanceId>, BatchError> {
+        // Until the outcome is known, what is in memory is not what is durable.
+        let seen = self.state.seen.take();
+        let batch = self.record.id;
+        let mut rows = vec![keep::progressed(batch, &sorted.progress)];
+        rows.extend(sorted.refused.iter().map(|row| keep::refuse(batch, row)));
+        let mut entries = Vec::new();
+        let mut instances = Vec::new();
+        for (instance, messages) in sorted.messages {
+            instances.push(instance);
+            for messages in chunks(messages) {
+                let chunk = self.chunk(instance, from, messages).await?;
+                entries.push(Entry::Accept(Arc::new(chunk)));
+            }
+        }
+        entries.push(Entry::Rows(rows));
+        let shard = instances.first().map_or(self.record.id.shard(), |instance| instance.shard());
+        let epoch = self.ports.clocks.ensure(shard, 1).await?;
+        let (done, written) = oneshot::channel();
+        let append = Append { shard, epoch, entries };
+        self.ports.store.append(
+            append,
+            Box::new(move |result| {
+                // An upload whose client left has nobody waiting.
+                done.send(result).ok();
+            }),
+        );
+        written.await.map_err(|_| StoreError::Closed)??;
+        self.state.seen = seen;
+        *self.shared.progress.lock() = sorted.progress;
+        let room = SHOWN_REFUSALS.saturating_sub(self.first_refusals.len());
+        self.first_refusals.extend(sorted.refused.into_iter().take(room));
+        Ok(instances)
+    }
+
+    async fn chunk(
+        &self,
+        instance: InstanceId,
+        from: u64,
+        messages: Vec<Message>,
+    ) -> Result<Chunk, BatchError> {
+        let shard = instance.shard();
+        let (tick, _) = self.ports.clocks.give(shard, messages.len() as u64).await?;
+        Ok(Chunk {
+            account: self.record.account,
+            instance,
+            queue: Queue::Part(self.record.id),
+            first: MessageId::give(tick, shard),
+            created_at: self.ports.clock.now(),
+            bulk: None,
+            request: RequestId(u128::from(self.record.id.get()) << 64 | u128::from(from)),
+            messages,
+        })
+    }
+}
+
+/// Messages in runs that each fit into a chunk.
+fn chunks(messages: Vec<Message>) -> Vec<Vec<Message>> {
+    let mut chunks: Vec<Vec<Message>> = Vec::new();
+    let mut room = 0;
+    for message in messages {
+        let client_ref = message.client_ref.as_deref().unwrap_or_default();
+        let bytes = message.payload.headline().len() + client_ref.len() + MESSAGE_BYTES;
+        match chunks.last_mut() {
+            Some(chunk) if bytes <= room => {
+                chunk.push(message);
+                room -= bytes;
+            }
+            _ => {
+                room = CHUNK_BYTES.saturating_sub(bytes);
+                chunks.push(vec![message]);
+            }
+        }
+    }
+    chunks
+}

@@ -1,0 +1,244 @@
+//! The engine of one node, as the HTTP edge sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zajil_model::time::Clock;
+use zajil_model::wa_id::WaIdKey;
+use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
+use zajil_transport::TransportFactory;
+
+use crate::batch::{BatchError, BatchPorts, Batches};
+use crate::context::{Context, ContextParts};
+use crate::directory::Directory;
+use crate::engine::instances::Instances;
+use crate::gate::Gate;
+use crate::idempotency::Idempotency;
+use crate::ids::{Ids, ShardClocks};
+use crate::key_bucket::KeyBuckets;
+use crate::router::Router;
+use crate::send::DrainReport;
+use crate::timer::Timer;
+
+mod accept;
+mod instances;
+mod release;
+mod requests;
+
+/// What the engine is given: its ports.
+#[derive(Debug)]
+pub struct Ports {
+    /// Where state is kept.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The ways to WhatsApp.
+    pub transports: Vec<Arc<dyn TransportFactory>>,
+    /// Seeds jitter; two engines of one seed choose alike.
+    pub seed: u64,
+}
+
+/// Why the engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store failed.
+    #[error("cannot read the state to start with")]
+    Store(#[from] StoreError),
+    /// An actor could not be started.
+    #[error("cannot start the supervision tree")]
+    Spawn(#[from] ractor::SpawnErr),
+    /// The campaigns could not be taken up.
+    #[error("cannot take up the batches")]
+    Batches(#[from] BatchError),
+    /// The system gave no random numbers for a new key.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// A running engine; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    context: Arc<Context>,
+    router: Router,
+    gate: Gate,
+    batches: Batches,
+    buckets: KeyBuckets,
+    idempotency: Idempotency,
+}
+
+/// How often a drain looks whether everybody left.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Of a drain's time, the part that is kept for closing what is left after the instances.
+const DRAIN_REST: Duration = Duration::from_secs(3);
+
+impl Engine {
+    /// Starts the engine and wakes every instance that has work.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(ports: Ports) -> Result<Self, StartError> {
+        let Ports { store, clock, transports, seed } = ports;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let clocks = ShardClocks::new(store.clone(), clock.clone(), tasks.clone());
+        let ids = Ids::new(clocks.clone());
+        let directory =
+            Directory::new(store.clone(), clock.clone(), ids.clone(), tasks.clone());
+        let context = Arc::new(Context::new(ContextParts {
+            timer: Timer::start(clock.clone(), &tasks, stop.clone()),
+            wa_key: wa_key(store.as_ref()).await?,
+            store: store.clone(),
+            clock: clock.clone(),
+            directory: directory.clone(),
+            clocks: clocks.clone(),
+            tasks: tasks.clone(),
+            transports,
+            stop,
+            seed,
+        }));
+        context.held.store(release::is_restored(store.as_ref()).await?, Ordering::Release);
+        let router = Router::start(context.clone()).await?;
+        let instances = Instances::new(context.clone(), router.clone());
+        let batches = Batches::start(BatchPorts {
+            store: store.clone(),
+            clock: clock.clone(),
+            clocks,
+            ids,
+            directory,
+            instances: Arc::new(instances),
+            tracker: tasks.clone(),
+        })
+        .await?;
+        let parts = Parts {
+            gate: Gate::default(),
+            buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone()).await?,
+            idempotency: Idempotency::new(store, clock, tasks),
+            batches,
+            router,
+            context,
+        };
+        let engine = Self(Arc::new(parts));
+        engine.wake_work();
+        Ok(engine)
+    }
+
+    /// Where state is kept.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.context.store
+    }
+
+    /// Tells the time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.context.clock
+    }
+
+    /// Accounts, users, keys, instances, contacts, templates, suppressions.
+    pub fn directory(&self) -> &Directory {
+        &self.0.context.directory
+    }
+
+    /// Campaigns.
+    pub fn batches(&self) -> &Batches {
+        &self.0.batches
+    }
+
+    /// The windows of API keys.
+    pub fn buckets(&self) -> &KeyBuckets {
+        &self.0.buckets
+    }
+
+    /// Idempotency keys.
+    pub fn idempotency(&self) -> &Idempotency {
+        &self.0.idempotency
+    }
+
+    /// How the store is.
+    pub fn health(&self) -> Health {
+        self.store().health()
+    }
+
+    /// Whether sending is held after a restore.
+    pub fn is_held(&self) -> bool {
+        self.0.context.is_held()
+    }
+
+    /// Whether the engine takes no more work.
+    pub fn is_draining(&self) -> bool {
+        self.0.gate.is_closed()
+    }
+
+    /// Instances with a running actor.
+    pub fn running(&self) -> usize {
+        self.0.router.len()
+    }
+
+    /// Brings the gauges up to date; to be called before a scrape.
+    pub fn observe_gauges(&self) {
+        let bytes = self.0.context.window_bytes.load(Ordering::Relaxed);
+        self.0.context.metrics.observe(self.running(), bytes);
+    }
+
+    /// Wakes what has work, in the background: accepting does not wait for it.
+    fn wake_work(&self) {
+        let engine = self.clone();
+        self.0.context.tasks.spawn(async move {
+            if let Err(error) = engine.wake_all().await {
+                tracing::error!(%error, "cannot wake the instances that have work");
+            }
+        });
+    }
+
+    /// Takes no more work, finishes what is in flight, and stops every actor in good order.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let parts = &self.0;
+        parts.gate.close();
+        let began = self.clock().mono();
+        let handles = parts.router.all();
+        for handle in &handles {
+            handle.tell(crate::instance::InstanceMsg::Drain);
+        }
+        let patience = deadline.saturating_sub(DRAIN_REST);
+        while parts.router.len() > 0 && self.clock().mono().since(began) < patience {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        let cut = parts.router.len();
+        parts.batches.stop().await;
+        parts.buckets.stop().await;
+        parts.router.stop();
+        parts.context.stop.cancel();
+        parts.context.tasks.close();
+        let rest = deadline.saturating_sub(self.clock().mono().since(began));
+        if tokio::time::timeout(rest, parts.context.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end before the deadline of the drain");
+        }
+        DrainReport { stopped: handles.len().saturating_sub(cut), cut }
+    }
+}
+
+/// The key of WhatsApp ids, made at the first start and kept for ever.
+async fn wa_key(store: &dyn Store) -> Result<WaIdKey, StartError> {
+    let key = RowKey::new(Table::Meta, "wa_id_key", Vec::new());
+    let parse = |bytes: &[u8]| {
+        let detail = format!("{} bytes instead of 32", bytes.len());
+        let corrupt = StoreError::Corrupt { what: "key of WhatsApp ids", detail };
+        bytes.try_into().map(WaIdKey::new).map_err(|_| corrupt)
+    };
+    if let Some(row) = store.row(&key).await? {
+        return Ok(parse(&row.value)?);
+    }
+    let mut fresh = [0; 32];
+    OsRng.try_fill_bytes(&mut fresh).map_err(|_| StartError::Random)?;
+    let write = RowWrite::put(key, fresh.to_vec()).when(Condition::Absent);
+    match store.write(vec![write]).await? {
+        Written::Applied => Ok(WaIdKey::new(fresh)),
+        Written::Conflict { current, .. } => Ok(parse(&current.unwrap_or_default())?),
+    }
+}

@@ -1,0 +1,226 @@
+//! Accepting: ids, one append, and only then the answer.
+//!
+//! It needs no turn in the mailbox of the instance: the edge goes in by the handle, gives ids and
+//! appends, and the actor is told when the append is durable.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use zajil_model::id::{BatchId, MessageId, RequestId, Shard, Tick};
+use zajil_model::instance::Instance;
+use zajil_model::message::{Chunk, Lane, Message, Queue};
+use zajil_model::message::limits::is_scheduled;
+use zajil_model::time::Timestamp;
+use zajil_storage::{Append, Entry, StoreError};
+
+use crate::engine::Engine;
+use crate::gate::Permit;
+use crate::instance::handle::Entered;
+use crate::instance::{InstanceMsg, RESERVED_FOR};
+use crate::send::{ACCEPT_DEADLINE, AcceptError, Reserved, Submission};
+
+/// Bytes of messages in one chunk, before it is encoded: with the overhead of their fields a
+/// chunk stays below the 64 KiB of `DESIGN.md`, section 6. A larger message is a chunk alone.
+const CHUNK_BYTES: usize = 48 << 10;
+
+/// How often ids are asked for again when others used up the ceiling that was raised.
+const TRIES: usize = 8;
+
+/// A submission that was let in.
+struct Admitted {
+    submission: Submission,
+    entered: Entered,
+    permit: Permit,
+}
+
+/// How the actor is told of what became durable.
+#[derive(Clone, Copy)]
+enum Told {
+    /// As far as it granted credit: the ids are in the order of the log.
+    InCredit,
+    /// In any case: the ids are older than others of the log.
+    Late,
+}
+
+type Answer = oneshot::Receiver<Result<(), StoreError>>;
+
+impl Engine {
+    /// Accepts messages: once this answers, they are on stable storage. `bulk` gives them a
+    /// `batch_id` too.
+    ///
+    /// # Errors
+    /// [`AcceptError`]; only [`AcceptError::OutcomeUnknown`] leaves open whether they were.
+    pub async fn send(&self, submission: Submission, bulk: bool) -> Result<Reserved, AcceptError> {
+        let shard = submission.instance.id.shard();
+        let ticks = submission.messages.len() as u64 + u64::from(bulk);
+        let mut admitted = Box::new(self.admit(submission)?);
+        for _ in 0..TRIES {
+            match self.try_send(admitted, ticks, bulk) {
+                Ok((reserved, answer)) => return durable(answer, reserved).await,
+                Err(again) => admitted = again,
+            }
+            self.0.context.clocks.ensure(shard, ticks).await?;
+        }
+        Err(AcceptError::Unavailable("ids are being given too fast"))
+    }
+
+    /// Gives ids to messages that are about to be accepted, for who has to write the ids down
+    /// first. What is not accepted within 30 s of it is refused.
+    ///
+    /// # Errors
+    /// [`AcceptError`].
+    pub async fn reserve(
+        &self,
+        instance: &Instance,
+        count: u32,
+        bulk: bool,
+    ) -> Result<Reserved, AcceptError> {
+        let shard = instance.id.shard();
+        let ticks = u64::from(count) + u64::from(bulk);
+        let (tick, _) = self.0.context.clocks.give(shard, ticks).await?;
+        Ok(reserved(tick, shard, count, bulk, self.clock().now()))
+    }
+
+    /// Accepts messages under reserved ids: once this answers, they are on stable storage.
+    ///
+    /// # Errors
+    /// [`AcceptError`].
+    pub async fn accept(
+        &self,
+        reserved: Reserved,
+        submission: Submission,
+    ) -> Result<Reserved, AcceptError> {
+        if self.clock().now().since(reserved.created_at) > RESERVED_FOR {
+            return Err(AcceptError::Unavailable("the ids were reserved too long ago"));
+        }
+        let admitted = self.admit(submission)?;
+        durable(self.append(reserved, admitted, Told::Late), reserved).await
+    }
+
+    fn admit(&self, submission: Submission) -> Result<Admitted, AcceptError> {
+        let instance = &submission.instance;
+        let permit = self.0.gate.enter(instance.account, submission.bytes)?;
+        let entered = self.0.router.enter(instance);
+        match entered.unavailable() {
+            Some(reason) if !instance.queue_while_disconnected => {
+                Err(AcceptError::InstanceUnavailable(reason))
+            }
+            _ => Ok(Admitted { submission, entered, permit }),
+        }
+    }
+
+    /// Gives ids and appends, in one step of its instance. Gives the submission back when the
+    /// ceiling of ids is in the way.
+    fn try_send(
+        &self,
+        admitted: Box<Admitted>,
+        ticks: u64,
+        bulk: bool,
+    ) -> Result<(Reserved, Answer), Box<Admitted>> {
+        let handle = Arc::clone(&admitted.entered);
+        let (shard, now) = (handle.shard(), self.clock().now());
+        handle.in_order(|| {
+            let Some(tick) = self.0.context.clocks.take(shard, ticks, now) else {
+                return Err(admitted);
+            };
+            let count = admitted.submission.messages.len() as u32;
+            let reserved = reserved(tick, shard, count, bulk, now);
+            Ok((reserved, self.append(reserved, *admitted, Told::InCredit)))
+        })
+    }
+
+    fn append(&self, reserved: Reserved, admitted: Admitted, told: Told) -> Answer {
+        let Admitted { submission, entered, permit } = admitted;
+        let shard = entered.shard();
+        let due = earliest_due(&submission.messages, reserved.created_at);
+        let chunks = chunks(reserved, submission);
+        let entries = chunks.iter().cloned().map(Entry::Accept).collect();
+        let (reply, answer) = oneshot::channel();
+        let metrics = self.0.context.metrics.clone();
+        let done = move |result: Result<(), StoreError>| {
+            if result.is_ok() {
+                for chunk in chunks {
+                    metrics.accepted(&chunk);
+                    match told {
+                        Told::InCredit => entered.stored(chunk),
+                        Told::Late => entered.stored_late(chunk),
+                    }
+                }
+                if let Some(due) = due {
+                    entered.tell(InstanceMsg::DueAt(due));
+                }
+            }
+            // Who asked may have gone; the messages are accepted all the same.
+            drop(reply.send(result));
+            drop(permit);
+        };
+        let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
+        self.store().append(Append { shard, epoch, entries }, Box::new(done));
+        answer
+    }
+}
+
+/// Waits until an append is durable.
+async fn durable(answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
+    match tokio::time::timeout(ACCEPT_DEADLINE, answer).await {
+        Ok(Ok(result)) => Ok(result.map(|()| reserved)?),
+        Ok(Err(_)) | Err(_) => Err(AcceptError::OutcomeUnknown),
+    }
+}
+
+/// The ids that begin at a tick: that of the bulk first, if it has one.
+fn reserved(tick: Tick, shard: Shard, count: u32, bulk: bool, now: Timestamp) -> Reserved {
+    let first = MessageId::give(tick, shard);
+    Reserved {
+        first: if bulk { first.plus(1) } else { first },
+        count,
+        batch: bulk.then(|| BatchId::give(tick, shard)),
+        created_at: now,
+    }
+}
+
+/// When the first of the messages that wait in the schedule is due.
+fn earliest_due(messages: &[Message], created_at: Timestamp) -> Option<Timestamp> {
+    let due = messages.iter().filter_map(|message| message.send_at);
+    due.filter(|due| is_scheduled(Some(*due), created_at)).min()
+}
+
+/// The messages in chunks of at most [`CHUNK_BYTES`].
+fn chunks(reserved: Reserved, submission: Submission) -> Vec<Arc<Chunk>> {
+    let Submission { instance, lane, messages, request, .. } = submission;
+    let queue = match lane {
+        Lane::High => Queue::High,
+        Lane::Normal | Lane::Bulk => Queue::Normal,
+    };
+    let new = |first: MessageId, messages: Vec<Message>, request: RequestId| {
+        Arc::new(Chunk {
+            account: instance.account,
+            instance: instance.id,
+            queue,
+            first,
+            created_at: reserved.created_at,
+            bulk: reserved.batch,
+            request,
+            messages,
+        })
+    };
+    let all: usize = messages.iter().map(Message::weight).sum();
+    if all <= CHUNK_BYTES {
+        return vec![new(reserved.first, messages, request)];
+    }
+    let (mut done, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut first = reserved.first;
+    for message in messages {
+        let weight = message.weight();
+        if !part.is_empty() && bytes + weight > CHUNK_BYTES {
+            let full = std::mem::take(&mut part);
+            let next = first.plus(full.len() as u64);
+            done.push(new(first, full, request));
+            (first, bytes) = (next, 0);
+        }
+        bytes += weight;
+        part.push(message);
+    }
+    done.push(new(first, part, request));
+    done
+}

@@ -1,0 +1,114 @@
+//! The instances of this node, as batches and the engine reach them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use zajil_model::id::{AccountId, BatchId, InstanceId};
+
+use crate::batch::{InstancePort, PartPhase, PartState};
+use crate::context::Context;
+use crate::instance::InstanceMsg;
+use crate::instance::handle::Handle;
+use crate::router::Router;
+
+/// How long an owner may take to confirm; on one node it only waits for its turn and a commit.
+pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often an actor that is being started is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Reaches instances on this node.
+#[derive(Clone)]
+pub(super) struct Instances {
+    context: Arc<Context>,
+    router: Router,
+}
+
+impl fmt::Debug for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instances").field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+/// Asks the actor of a handle; one that is being started is waited for. `None` when it does not
+/// answer in time.
+pub(super) async fn ask<T>(
+    handle: &Arc<Handle>,
+    question: impl Fn(oneshot::Sender<T>) -> InstanceMsg,
+) -> Option<T> {
+    let asking = async {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if handle.tell(question(reply))
+                && let Ok(answer) = answer.await
+            {
+                return answer;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(CONFIRM_WITHIN, asking).await.ok()
+}
+
+impl Instances {
+    pub(super) const fn new(context: Arc<Context>, router: Router) -> Self {
+        Self { context, router }
+    }
+
+    /// Starts an instance with a part, if it does not run.
+    async fn wake(&self, instance: InstanceId, batch: BatchId) -> Option<Arc<Handle>> {
+        match self.context.directory.instance_by_id(instance).await {
+            Ok(Some(instance)) => Some(self.router.wake(&instance, vec![batch])),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(%instance, %error, "cannot wake an instance for its batch");
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl InstancePort for Instances {
+    fn part_grew(&self, instance: InstanceId, batch: BatchId) {
+        if let Some(handle) = self.router.running(instance) {
+            // One that is being started reads the part when it runs.
+            if handle.tell(InstanceMsg::PartGrew(batch)) {
+                return;
+            }
+        }
+        let instances = self.clone();
+        self.context.tasks.spawn(async move {
+            if let Some(handle) = instances.wake(instance, batch).await {
+                ask(&handle, |reply| {
+                    handle.tell(InstanceMsg::PartGrew(batch));
+                    InstanceMsg::Barrier(reply)
+                })
+                .await;
+            }
+        });
+    }
+
+    async fn part_state(
+        &self,
+        _account: AccountId,
+        instance: InstanceId,
+        batch: BatchId,
+        state: PartState,
+    ) -> bool {
+        let running = self.router.running(instance);
+        let idle_is_enough = matches!(state.phase, PartPhase::Held | PartPhase::Paused);
+        let handle = match running {
+            Some(handle) => Some(handle),
+            None if idle_is_enough => return true,
+            None => self.wake(instance, batch).await,
+        };
+        // An instance that was deleted has nothing to send any more.
+        let Some(handle) = handle else { return true };
+        let told = |reply| InstanceMsg::Part(batch, Some(state), Some(reply));
+        ask(&handle, told).await.unwrap_or(false)
+    }
+}

@@ -1,0 +1,229 @@
+//! What the API asks of instances and messages, beside accepting.
+
+use std::sync::Arc;
+
+use zajil_model::id::{AccountId, InstanceId, MessageId};
+use zajil_model::instance::{Instance, Session, Wanted};
+use zajil_model::lifecycle::Status;
+use zajil_model::phone::Phone;
+use zajil_storage::MessageRecord;
+
+use crate::directory::{DirectoryError, Suppression};
+use crate::engine::Engine;
+use crate::engine::instances::ask;
+use crate::instance::InstanceMsg;
+use crate::instance::handle::{Handle, Shown};
+use crate::send::{
+    Barrier, CancelError, EngineError, InstanceFigures, InstanceView, WaitReason, Waiting,
+};
+
+const NOT_CONFIRMED: EngineError =
+    EngineError::Unavailable("the owner of the instance did not answer in time");
+
+impl Engine {
+    /// Withdraws a message that is not being sent yet.
+    ///
+    /// # Errors
+    /// [`CancelError`].
+    pub async fn cancel(
+        &self,
+        account: AccountId,
+        id: MessageId,
+    ) -> Result<MessageRecord, CancelError> {
+        let found = self.store().message(id).await.map_err(EngineError::from)?;
+        let record =
+            found.filter(|found| found.chunk.account == account).ok_or(CancelError::NotFound)?;
+        if record.state.status.is_settled() || record.state.status == Status::Processing {
+            return Err(CancelError::TooLate(record.state.status));
+        }
+        let instance = self.instance(record.chunk.instance).await?;
+        let instance = instance.ok_or(CancelError::NotFound)?;
+        let entered = self.0.router.enter(&instance);
+        let asked = ask(&entered, |reply| InstanceMsg::Cancel(id, reply)).await;
+        match asked.ok_or(NOT_CONFIRMED)?.map_err(EngineError::from)? {
+            Status::Cancelled => {}
+            other => return Err(CancelError::TooLate(other)),
+        }
+        let after = self.store().message(id).await.map_err(EngineError::from)?;
+        let after = after.ok_or(CancelError::NotFound)?;
+        if after.state.status == Status::Cancelled {
+            Ok(after)
+        } else {
+            // The channel's word came first.
+            Err(CancelError::TooLate(after.state.status))
+        }
+    }
+
+    /// What everybody may see of an instance, without asking its actor.
+    pub fn shown(&self, instance: &Instance) -> Shown {
+        if let Some(handle) = self.0.router.running(instance.id) {
+            return handle.shown();
+        }
+        // One that does not run is opened when it is needed.
+        let session = match instance.wanted {
+            Wanted::Connected => Session::Open,
+            Wanted::Disconnected => {
+                Session::Closed { reason: zajil_model::instance::CloseReason::Disconnected }
+            }
+            Wanted::LoggedOut => {
+                Session::Closed { reason: zajil_model::instance::CloseReason::LoggedOut }
+            }
+        };
+        Shown {
+            session,
+            since: instance.created_at,
+            restricted_until: None,
+            phone: instance.phone,
+        }
+    }
+
+    /// What an instance is doing now, with its depth by lane.
+    pub async fn observe(&self, instance: &Instance) -> InstanceView {
+        let running = self.0.router.running(instance.id);
+        let figures = match running {
+            Some(handle) => ask(&handle, InstanceMsg::View).await,
+            None => None,
+        };
+        let mut view = figures.map_or_else(|| self.at_rest(instance), |figures| figures.view);
+        match self.store().work().await {
+            Ok(work) => {
+                for work in work.into_iter().filter(|work| work.instance == instance.id) {
+                    view.depth[work.queue.lane() as usize] += work.unsettled;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read the depth of an instance"),
+        }
+        view
+    }
+
+    fn at_rest(&self, instance: &Instance) -> InstanceView {
+        let shown = self.shown(instance);
+        InstanceView {
+            session: shown.session,
+            since: shown.since,
+            restricted_until: shown.restricted_until,
+            phone: shown.phone,
+            depth: [0; 3],
+            in_flight: 0,
+            rate: instance.pace.rate_per_second(),
+        }
+    }
+
+    /// Puts a changed instance (its row is durable) in force: pace, pause, session.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] while the node is draining.
+    pub async fn apply_instance(&self, instance: Arc<Instance>) -> Result<Barrier, EngineError> {
+        // One that does not run reads its row when it starts.
+        let Some(handle) = self.0.router.running(instance.id) else {
+            return Ok(Barrier::confirmed());
+        };
+        let asked =
+            ask(&handle, |reply| InstanceMsg::Apply(instance.clone(), reply)).await.is_some();
+        Ok(self.barrier(asked, &instance.name))
+    }
+
+    /// Opens the session of an instance again, whatever had ended it.
+    pub fn connect(&self, instance: &Arc<Instance>) {
+        let entered = self.0.router.enter(instance);
+        if !entered.tell(InstanceMsg::Connect) {
+            self.0.router.release(instance.id);
+        }
+    }
+
+    /// Stops an instance that was deleted; its unsettled messages are cancelled.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn remove_instance(&self, instance: &Instance) -> Result<Barrier, EngineError> {
+        let purged = self.purge(instance).await?;
+        let gone = Instance { wanted: Wanted::Disconnected, ..instance.clone() };
+        let applied = self.apply_instance(Arc::new(gone)).await?;
+        Ok(if purged.is_confirmed() { applied } else { purged })
+    }
+
+    /// Cancels everything of an instance that is not being sent.
+    ///
+    /// # Errors
+    /// [`EngineError::Store`] when the cancel could not be made durable.
+    pub async fn purge(&self, instance: &Instance) -> Result<Barrier, EngineError> {
+        let entered = self.0.router.enter(&Arc::new(instance.clone()));
+        match ask(&entered, |reply| InstanceMsg::Purge(None, reply)).await {
+            Some(result) => {
+                result?;
+                Ok(Barrier::confirmed())
+            }
+            None => Ok(self.barrier(false, &instance.name)),
+        }
+    }
+
+    /// What an unsettled message waits for; `None` once it is being sent or settled.
+    pub async fn waiting_for(&self, record: &MessageRecord) -> Option<Waiting> {
+        if record.state.status.is_settled() {
+            return None;
+        }
+        let Some(handle) = self.0.router.running(record.chunk.instance) else {
+            let reason = if record.state.status == Status::Scheduled {
+                WaitReason::Schedule
+            } else {
+                WaitReason::Paused
+            };
+            return Some(Waiting { reason, next_attempt_at: record.state.next_at });
+        };
+        ask(&handle, |reply| InstanceMsg::Waiting(record.clone(), reply)).await.flatten()
+    }
+
+    /// Opts a recipient out; once confirmed, nothing new is handed over to them.
+    ///
+    /// # Errors
+    /// When the entry could not be made durable.
+    pub async fn suppress(
+        &self,
+        account: AccountId,
+        phone: Phone,
+        reason: Option<String>,
+        source: String,
+    ) -> Result<Barrier, EngineError> {
+        let created_at = self.clock().now();
+        let entry = Suppression { phone, reason, source, created_at };
+        self.directory().suppress(account, entry).await.map_err(|error| match error {
+            DirectoryError::Store(error) => EngineError::Store(error),
+            _ => EngineError::Unavailable("the opt-out was not taken"),
+        })?;
+        let running = self.0.router.all();
+        let of_account = running.into_iter().filter(|handle| handle.account() == account);
+        let asked = of_account.map(|handle| async move {
+            // An actor that is not there hands nothing over, and reads the list when it starts.
+            let confirmed =
+                handle.actor().is_none() || ask(&handle, InstanceMsg::Barrier).await.is_some();
+            (handle, confirmed)
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        let missing = answers.into_iter().filter(|(_, confirmed)| !confirmed);
+        Ok(Barrier { missing: missing.map(|(handle, _)| handle.instance().to_string()).collect() })
+    }
+
+    /// Figures of running instances, at most `limit`.
+    pub async fn figures(&self, only: Option<InstanceId>, limit: usize) -> Vec<InstanceFigures> {
+        let handles: Vec<Arc<Handle>> = match only {
+            Some(instance) => self.0.router.running(instance).into_iter().collect(),
+            None => self.0.router.all().into_iter().take(limit).collect(),
+        };
+        let asked = handles.iter().map(|handle| ask(handle, InstanceMsg::View));
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    pub(super) async fn instance(
+        &self,
+        id: InstanceId,
+    ) -> Result<Option<Arc<Instance>>, EngineError> {
+        self.directory().instance_by_id(id).await.map_err(|error| match error {
+            DirectoryError::Store(error) => EngineError::Store(error),
+            _ => EngineError::Unavailable("the instance could not be read"),
+        })
+    }
+
+    fn barrier(&self, confirmed: bool, name: &str) -> Barrier {
+        Barrier { missing: if confirmed { Vec::new() } else { vec![name.to_owned()] } }
+    }
+}

@@ -1,0 +1,352 @@
+//! One WhatsApp number: the actor that owns its queues, its pace and its session.
+//!
+//! The handler translates: a message becomes a call of one of the parts below, and then
+//! [`InstanceState::pump`] carries on whatever can go on. Nothing here waits for the store or the
+//! network: appends and reads answer with a message, the transport with events.
+//!
+//! The way of a message: [`inbox`] reads it ahead into the window, [`outbox`] clears it, records
+//! the attempt and hands it over, [`outcomes`] writes down what became of it.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::rngs::SmallRng;
+use tokio::sync::oneshot;
+use zajil_model::id::{BatchId, InstanceId, MessageId};
+use zajil_model::instance::Instance;
+use zajil_model::lane::Window;
+use zajil_model::lifecycle::{Outcome, Status};
+use zajil_model::message::{Chunk, Queue};
+use zajil_model::pace::DaySaved;
+use zajil_model::time::{Mono, Timestamp};
+use zajil_storage::{MessageRecord, StoreError};
+use zajil_transport::{Delivered, OpenError, Transport};
+
+use crate::batch::PartState;
+use crate::context::Context;
+use crate::directory::SuppressionSet;
+use crate::instance::handle::Handle;
+pub use crate::instance::inbox::{Loaded, RESERVED_FOR, Scheduled};
+use crate::instance::inbox::Inbox;
+pub use crate::instance::outbox::Armed;
+use crate::instance::outbox::{Item, Outbox};
+use crate::instance::outcomes::Outcomes;
+use crate::instance::session::SessionState;
+use crate::send::{InstanceFigures, Waiting};
+use crate::shard::Suspects;
+
+mod checkpoint;
+pub mod handle;
+mod inbox;
+mod outbox;
+mod outcomes;
+mod requests;
+mod session;
+
+/// What an instance is told.
+#[derive(Debug)]
+pub enum InstanceMsg {
+    /// Messages were accepted, within the credit that was granted.
+    Stored(Arc<Chunk>),
+    /// Messages were accepted that the actor was not told of.
+    Grew,
+    /// A part of a batch has new rows.
+    PartGrew(BatchId),
+    /// A message was accepted whose time is far off.
+    DueAt(Timestamp),
+    /// The state of a part, as the batch says or as it was read.
+    Part(BatchId, Option<PartState>, Option<oneshot::Sender<bool>>),
+    /// The time that the actor asked for came.
+    Due,
+    /// What was read ahead of a queue.
+    Loaded(Loaded),
+    /// What was read of the schedule.
+    Scheduled(Scheduled),
+    /// The attempts of these are durable, or could not be recorded.
+    Recorded(Vec<Armed>, Result<(), StoreError>),
+    /// Outcomes are durable, or could not be written and are given back.
+    Flushed(Vec<MessageId>, Result<(), (StoreError, Vec<Outcome>)>),
+    /// The opt-outs of the account were read.
+    Suppressions(Option<Arc<SuppressionSet>>),
+    /// The transport of a generation was opened.
+    Opened(u32, Result<Arc<dyn Transport>, OpenError>),
+    /// More of the daily cap may be used, or the reservation could not be stored.
+    CapReserved(Option<DaySaved>),
+    /// Something happened on the transport of a generation.
+    Happened(u32, Delivered),
+    /// The instance was changed; answered when it is in force.
+    Apply(Arc<Instance>, oneshot::Sender<()>),
+    /// A person asked for the session to be opened again.
+    Connect,
+    /// Withdraws one message.
+    Cancel(MessageId, oneshot::Sender<Result<Status, StoreError>>),
+    /// Withdraws everything, or everything of one part.
+    Purge(Option<Queue>, oneshot::Sender<Result<(), StoreError>>),
+    /// What is known of waiting messages changed behind the actor's back: reads them again.
+    ReadAgain,
+    /// Answered in turn: what was cleared before is with the transport by now, or never leaves.
+    Barrier(oneshot::Sender<()>),
+    /// What it is doing.
+    View(oneshot::Sender<InstanceFigures>),
+    /// What a message waits for.
+    Waiting(MessageRecord, oneshot::Sender<Option<Waiting>>),
+    /// Take nothing more on, finish what is in flight, and leave.
+    Drain,
+}
+
+/// What an instance actor is started with.
+#[derive(Debug)]
+pub struct InstanceArgs {
+    /// The way in to it.
+    pub handle: Arc<Handle>,
+    /// As its account set it up.
+    pub instance: Arc<Instance>,
+    /// Parts of batches that have work for it.
+    pub parts: Vec<BatchId>,
+    /// What its predecessors died in.
+    pub suspects: Suspects,
+}
+
+/// The actor of one instance.
+#[derive(Debug)]
+pub struct InstanceActor {
+    /// The ports and shared parts of the node.
+    pub context: Arc<Context>,
+}
+
+/// Who this is, and what it was given.
+pub(crate) struct Me {
+    pub(crate) context: Arc<Context>,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) myself: ActorRef<InstanceMsg>,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) suspects: Suspects,
+    pub(crate) random: SmallRng,
+}
+
+impl Me {
+    pub(crate) fn id(&self) -> InstanceId {
+        self.instance.id
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    pub(crate) fn mono(&self) -> Mono {
+        self.context.clock.mono()
+    }
+
+    /// A function that tells this actor something later, from wherever.
+    pub(crate) fn teller(&self) -> impl Fn(InstanceMsg) + Send + Sync + use<> {
+        let myself = self.myself.clone();
+        // An actor that is gone reads what it missed when it starts again.
+        move |msg| drop(myself.cast(msg))
+    }
+}
+
+/// Everything an instance actor keeps.
+pub struct InstanceState {
+    pub(crate) me: Me,
+    pub(crate) window: Window<Item>,
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) session: SessionState,
+    pub(crate) upkeep: Upkeep,
+}
+
+/// When the actor wants to be woken, and what it does when nothing happens.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    wake_at: Option<Mono>,
+    busy_at: Mono,
+    saved_at: Mono,
+    counted_bytes: usize,
+    pub(crate) draining: bool,
+    sent: u64,
+    failed: u64,
+}
+
+impl std::fmt::Debug for InstanceState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstanceState").field("instance", &self.me.id()).finish_non_exhaustive()
+    }
+}
+
+impl Actor for InstanceActor {
+    type Msg = InstanceMsg;
+    type State = InstanceState;
+    type Arguments = InstanceArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<InstanceMsg>,
+        args: InstanceArgs,
+    ) -> Result<InstanceState, ActorProcessingErr> {
+        let context = self.context.clone();
+        let saved = checkpoint::read(&context, args.instance.id).await?;
+        context.clocks.ensure(args.instance.id.shard(), 1).await?;
+        let me = Me {
+            random: context.random(args.instance.id),
+            context,
+            handle: args.handle,
+            myself,
+            instance: args.instance,
+            suspects: args.suspects,
+        };
+        let (now, mono) = (me.now(), me.mono());
+        let mut state = InstanceState {
+            inbox: Inbox::new(&args.parts),
+            outbox: Outbox::new(&me.instance, &saved.pace, now, mono),
+            outcomes: Outcomes::default(),
+            session: SessionState::new(&me, saved.closed),
+            window: Window::new(),
+            upkeep: Upkeep::new(mono),
+            me,
+        };
+        state.begin(args.parts);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<InstanceMsg>,
+        msg: InstanceMsg,
+        state: &mut InstanceState,
+    ) -> Result<(), ActorProcessingErr> {
+        let idle_may_end = matches!(msg, InstanceMsg::Due);
+        state.on(msg);
+        state.pump();
+        if (idle_may_end && state.may_leave()) || state.is_drained() {
+            state.leave();
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<InstanceMsg>,
+        state: &mut InstanceState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.session.leave(&state.me);
+        state.count_bytes(0);
+        Ok(())
+    }
+}
+
+impl InstanceState {
+    /// Asks for everything that a fresh actor needs.
+    fn begin(&mut self, parts: Vec<BatchId>) {
+        self.read_suppressions();
+        for batch in parts {
+            self.read_part(batch);
+        }
+        self.inbox.ask_schedule();
+        self.session.open(&self.me);
+    }
+
+    fn on(&mut self, msg: InstanceMsg) {
+        match msg {
+            InstanceMsg::Stored(chunk) => self.on_stored(chunk),
+            InstanceMsg::Grew => self.inbox.grew(&self.me.handle),
+            InstanceMsg::PartGrew(batch) => self.on_part_grew(batch),
+            InstanceMsg::DueAt(due) => self.inbox.due_at(due),
+            InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, reply),
+            InstanceMsg::Due => self.upkeep.wake_at = None,
+            InstanceMsg::Loaded(loaded) => self.on_loaded(loaded),
+            InstanceMsg::Scheduled(scheduled) => self.on_scheduled(scheduled),
+            InstanceMsg::Recorded(armed, result) => self.on_recorded(armed, result),
+            InstanceMsg::Flushed(ids, result) => self.on_flushed(ids, result),
+            InstanceMsg::Suppressions(set) => self.on_suppressions(set),
+            InstanceMsg::Opened(generation, result) => self.on_opened(generation, result),
+            InstanceMsg::CapReserved(saved) => self.on_cap_reserved(saved),
+            InstanceMsg::Happened(generation, delivered) => self.on_happened(generation, delivered),
+            InstanceMsg::Apply(instance, reply) => self.on_apply(instance, reply),
+            InstanceMsg::Connect => self.session.reopen(&self.me),
+            InstanceMsg::Cancel(id, reply) => self.on_cancel(id, reply),
+            InstanceMsg::Purge(queue, reply) => self.on_purge(queue, reply),
+            InstanceMsg::ReadAgain => self.read_all_again(),
+            InstanceMsg::Barrier(reply) => requests::answer(reply, ()),
+            InstanceMsg::View(reply) => requests::answer(reply, self.figures()),
+            InstanceMsg::Waiting(record, reply) => {
+                requests::answer(reply, self.waiting_for(&record));
+            }
+            InstanceMsg::Drain => self.upkeep.draining = true,
+        }
+    }
+
+    /// Carries on whatever can go on now, and asks to be woken for what comes next.
+    fn pump(&mut self) {
+        let (now, mono) = (self.me.now(), self.me.mono());
+        self.time_out(now, mono);
+        self.open_when_due(now);
+        if self.can_send(now) {
+            self.hand_over(now, mono);
+            self.arm(now, mono);
+        } else {
+            self.expire(now);
+        }
+        if !self.upkeep.draining {
+            self.read_ahead(now);
+        }
+        self.flush_when_due(mono);
+        self.count_bytes(self.window.bytes());
+        self.wake_when_needed(now, mono);
+    }
+
+    /// Whether a frame may leave now, pace aside.
+    pub(crate) fn can_send(&self, now: Timestamp) -> bool {
+        !self.upkeep.draining
+            && !self.me.instance.paused
+            && !self.me.instance.held
+            && !self.me.context.is_held()
+            && self.session.can_send(now)
+            && self.outbox.has_suppressions()
+    }
+
+    /// Keeps the node's count of window bytes.
+    fn count_bytes(&mut self, bytes: usize) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let all = &self.me.context.window_bytes;
+        match bytes.checked_sub(self.upkeep.counted_bytes) {
+            Some(more) => all.fetch_add(more, Relaxed),
+            None => all.fetch_sub(self.upkeep.counted_bytes - bytes, Relaxed),
+        };
+        self.upkeep.counted_bytes = bytes;
+    }
+
+    /// Asks the timer for the next point at which something can go on by itself.
+    fn wake_when_needed(&mut self, now: Timestamp, mono: Mono) {
+        let from_wall = |at: Timestamp| mono + at.since(now);
+        let mut next = self.idle_at(mono);
+        let mut sooner = |at: Option<Mono>| {
+            if let Some(at) = at {
+                next = next.min(at.max(mono));
+            }
+        };
+        sooner(self.outcomes.due());
+        sooner(self.outbox.times_out_at());
+        sooner(self.session.wakes_at(now).map(from_wall));
+        sooner(self.inbox.wakes_at(now).map(from_wall));
+        if self.can_send(now) {
+            sooner(self.sends_at(now, mono));
+        } else {
+            sooner(self.window.next_wake(now).filter(|at| *at > now).map(from_wall));
+        }
+        if self.upkeep.wake_at.is_none_or(|at| next < at) {
+            self.upkeep.wake_at = Some(next);
+            self.me.context.timer.at(next, self.me.handle.clone());
+        }
+    }
+
+    /// The earliest time at which a message may be armed or handed over.
+    fn sends_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
+        if let Some(at) = self.outbox.hands_over_at(mono) {
+            return Some(at);
+        }
+        let wake = self.window.next_wake(now)?;
+        let ready = mono + wake.since(now);
+        self.outbox.arms_at(now, mono).map(|at| at.max(ready))
+    }
+}

@@ -1,0 +1,424 @@
+//! Clear, record, send: from the window to the transport.
+//!
+//! A message is *armed* shortly before its turn: opt-outs are checked, and its attempt is written
+//! down. Only when that is durable, and the pace allows it, it is cleared once more and handed
+//! over. Then it is in flight until the transport answers, or the time for that is over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use rustc_hash::FxHashMap;
+use zajil_model::id::MessageId;
+use zajil_model::instance::Instance;
+use zajil_model::lane::{Ready, Taken, window_size};
+use zajil_model::lifecycle::Event;
+use zajil_model::message::MessageRef;
+use zajil_model::pace::{CapWait, DayCap, DaySaved, Pace, PaceSaved};
+use zajil_model::refusal::{Failure, Reason};
+use zajil_model::retry::answer_timeout;
+use zajil_model::time::{Mono, Timestamp};
+use zajil_storage::StoreError;
+use zajil_transport::Outbound;
+
+use crate::directory::SuppressionSet;
+use crate::instance::{InstanceMsg, InstanceState};
+
+/// How long before its turn a message's attempt is recorded: a few slow commits, so that the pace
+/// never waits for the store.
+const ARM_AHEAD: Duration = Duration::from_millis(100);
+
+/// The wait before messages are tried again whose attempt could not be recorded, or whose
+/// transport took no more.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// Deaths of an actor in the hand-over of one message, after which it is not tried again.
+const POISON_DEATHS: u8 = 2;
+
+/// What goes with a message through the window.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) message: MessageRef,
+    pub(crate) first_attempt_at: Option<Timestamp>,
+}
+
+/// A message whose attempt is being recorded, or is.
+#[derive(Debug)]
+pub struct Armed {
+    pub(crate) ready: Ready<Item>,
+    pub(crate) attempt: u8,
+}
+
+/// What is on its way to the transport, and how fast.
+pub(crate) struct Outbox {
+    pub(crate) pace: Pace,
+    cap: Cap,
+    suppressions: Option<Arc<SuppressionSet>>,
+    armed: VecDeque<Armed>,
+    recording: usize,
+    flights: Flights,
+    blocked_until: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Cap {
+    day: Option<DayCap>,
+    until: Option<Timestamp>,
+}
+
+/// Messages that the transport has not answered.
+#[derive(Debug, Default)]
+struct Flights {
+    by_id: FxHashMap<MessageId, Armed>,
+    order: VecDeque<(Mono, MessageId, u8)>,
+}
+
+impl Outbox {
+    pub(super) fn new(instance: &Instance, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
+        Self {
+            pace: Pace::restored(&instance.pace, saved, mono),
+            cap: Cap { day: DayCap::new(&instance.pace, saved.day, now), until: None },
+            suppressions: None,
+            armed: VecDeque::new(),
+            recording: 0,
+            flights: Flights::default(),
+            blocked_until: None,
+        }
+    }
+
+    pub(super) fn saved(&self) -> PaceSaved {
+        PaceSaved {
+            factor: Some(self.pace.factor()),
+            day: self.cap.day.as_ref().map(DayCap::saved),
+        }
+    }
+
+    pub(super) fn rate(&self) -> f64 {
+        self.pace.effective_rate()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.by_id.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.armed.is_empty() && self.recording == 0 && self.flights.by_id.is_empty()
+    }
+
+    /// Whether nothing waits for an answer of the store or the transport.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.recording == 0 && self.flights.by_id.is_empty()
+    }
+
+    pub(super) fn has_suppressions(&self) -> bool {
+        self.suppressions.is_some()
+    }
+
+    /// Until when the daily cap holds everything back.
+    pub(super) fn capped_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.cap.until.filter(|until| *until > now)
+    }
+
+    /// The pace or the cap was changed.
+    pub(super) fn set_pace(&mut self, instance: &Instance, now: Timestamp, mono: Mono) {
+        self.pace.set(&instance.pace, mono);
+        match (&mut self.cap.day, instance.pace.daily_cap) {
+            (Some(day), Some(_)) => day.set(&instance.pace, now),
+            (day, _) => *day = DayCap::new(&instance.pace, None, now),
+        }
+        self.cap.until = None;
+    }
+
+    /// Most messages that may be on their way at once: two seconds of pace.
+    fn most_in_flight(&self) -> usize {
+        window_size(self.rate())
+    }
+
+    /// How many more messages to arm now.
+    fn wants(&self, now: Timestamp, mono: Mono) -> usize {
+        let ahead = self.pace.ready_at(mono).since(mono);
+        if ahead > ARM_AHEAD || self.is_blocked(mono) || self.capped_until(now).is_some() {
+            return 0;
+        }
+        let waiting = self.armed.len() + self.recording;
+        let busy = waiting + self.flights.by_id.len();
+        let soon = 1 + (self.rate() * (ARM_AHEAD - ahead).as_secs_f64()) as usize;
+        soon.saturating_sub(waiting).min(self.most_in_flight().saturating_sub(busy))
+    }
+
+    fn is_blocked(&self, mono: Mono) -> bool {
+        self.blocked_until.is_some_and(|until| until > mono)
+    }
+
+    /// When an armed message may be handed over; `None` while there is none, or an answer has to
+    /// come first.
+    pub(super) fn hands_over_at(&self, mono: Mono) -> Option<Mono> {
+        if self.armed.is_empty() || self.flights.by_id.len() >= self.most_in_flight() {
+            return None;
+        }
+        Some(self.pace.ready_at(mono).max(self.blocked_until.unwrap_or(mono)))
+    }
+
+    /// When a waiting message may be armed; `None` while an answer has to come first.
+    pub(super) fn arms_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
+        if let Some(until) = self.capped_until(now) {
+            return Some(mono + until.since(now));
+        }
+        if !self.armed.is_empty() || self.recording > 0 {
+            return None;
+        }
+        let busy = self.flights.by_id.len();
+        (busy < self.most_in_flight()).then(|| {
+            let ready = self.pace.ready_at(mono) - ARM_AHEAD;
+            ready.max(self.blocked_until.unwrap_or(mono)).max(mono)
+        })
+    }
+
+    /// When the oldest message in flight is given up on.
+    pub(super) fn times_out_at(&self) -> Option<Mono> {
+        self.flights.order.front().map(|(at, _, _)| *at)
+    }
+
+    fn is_suppressed(&self, ready: &Ready<Item>) -> bool {
+        self.suppressions.as_ref().is_none_or(|set| set.contains(ready.recipient))
+    }
+
+    /// Takes a message out of flight.
+    pub(super) fn land(&mut self, id: MessageId) -> Option<Armed> {
+        self.flights.by_id.remove(&id)
+    }
+
+    /// Takes an armed message out that was never handed over.
+    pub(super) fn disarm(&mut self, id: MessageId) -> Option<Armed> {
+        let place = self.armed.iter().position(|armed| armed.ready.id == id)?;
+        self.armed.remove(place)
+    }
+}
+
+impl InstanceState {
+    /// Reads the opt-outs of the account; nothing goes before they are there.
+    pub(super) fn read_suppressions(&self) {
+        let (directory, tell) = (self.me.context.directory.clone(), self.me.teller());
+        let account = self.me.instance.account;
+        self.me.context.tasks.spawn(async move {
+            match directory.suppressions(account).await {
+                Ok(set) => tell(InstanceMsg::Suppressions(Some(set))),
+                Err(error) => {
+                    tracing::error!(%account, %error, "cannot read the opt-outs; nothing is sent");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                    tell(InstanceMsg::Suppressions(None));
+                }
+            }
+        });
+    }
+
+    pub(super) fn on_suppressions(&mut self, set: Option<Arc<SuppressionSet>>) {
+        match set {
+            Some(set) => self.outbox.suppressions = Some(set),
+            None => self.read_suppressions(),
+        }
+    }
+
+    /// Takes messages from the window whose turn is near, and records their attempts.
+    pub(super) fn arm(&mut self, now: Timestamp, mono: Mono) {
+        let wanted = self.outbox.wants(now, mono);
+        let mut batch = Vec::new();
+        while batch.len() < wanted {
+            match self.window.take(now) {
+                None => break,
+                Some(Taken::Expired(ready)) => self.ended(&ready, Event::Expired, now),
+                Some(Taken::Go(ready)) => {
+                    if let Some(armed) = self.clear(ready, now) {
+                        batch.push(armed);
+                    }
+                }
+            }
+            if self.outbox.capped_until(now).is_some() {
+                break;
+            }
+        }
+        if !batch.is_empty() {
+            self.outbox.recording += batch.len();
+            self.record(batch);
+        }
+    }
+
+    /// Whether a message may go at all: opt-outs, poison, the daily cap.
+    fn clear(&mut self, mut ready: Ready<Item>, now: Timestamp) -> Option<Armed> {
+        if self.outbox.is_suppressed(&ready) {
+            self.window.finished(ready.id);
+            self.ended(&ready, Event::Suppressed, now);
+            return None;
+        }
+        if self.me.suspects.lock().deaths.get(&ready.id).is_some_and(|n| *n >= POISON_DEATHS) {
+            self.window.finished(ready.id);
+            let failure = Failure { reason: Reason::Poison, code: 0 };
+            self.ended(&ready, Event::Failed(failure), now);
+            return None;
+        }
+        if let Some(day) = &mut self.outbox.cap.day {
+            let taken = day.take(now);
+            if let Some(saved) = day.reserve(now) {
+                self.reserve_cap(saved);
+            }
+            match taken {
+                Ok(()) => {}
+                Err(wait) => {
+                    // The answer to the reservation wakes this actor, long before this wait ends.
+                    let until = match wait {
+                        CapWait::Until(until) => until,
+                        CapWait::Reservation => now + TRY_AGAIN,
+                    };
+                    self.outbox.cap.until = Some(until);
+                    self.window.retry(ready, now);
+                    return None;
+                }
+            }
+        }
+        let attempt = ready.attempts.saturating_add(1);
+        ready.item.first_attempt_at.get_or_insert(now);
+        self.outcomes.note(ready.id, now, Event::Attempt(attempt));
+        Some(Armed { ready, attempt })
+    }
+
+    /// The attempts are durable: their frames may leave. Or they could not be recorded.
+    pub(super) fn on_recorded(&mut self, batch: Vec<Armed>, result: Result<(), StoreError>) {
+        let now = self.me.now();
+        self.outbox.recording -= batch.len();
+        match result {
+            Ok(()) => self.outbox.armed.extend(batch),
+            Err(error) => {
+                tracing::warn!(instance = %self.me.id(), %error, "cannot record attempts");
+                for mut armed in batch {
+                    armed.ready.not_before = now + TRY_AGAIN;
+                    self.window.retry(armed.ready, now);
+                }
+            }
+        }
+    }
+
+    /// Hands armed messages over, as far as the pace allows.
+    pub(super) fn hand_over(&mut self, now: Timestamp, mono: Mono) {
+        if self.outbox.is_blocked(mono) {
+            return;
+        }
+        let careful = self.me.suspects.lock().careful;
+        let mut frames = Vec::new();
+        while self.outbox.flights.by_id.len() < self.outbox.most_in_flight()
+            && self.outbox.pace.ready_at(mono) <= mono
+            && !self.outbox.is_blocked(mono)
+        {
+            let Some(armed) = self.outbox.armed.pop_front() else { break };
+            if armed.ready.expires_at <= now {
+                self.window.finished(armed.ready.id);
+                self.ended(&armed.ready, Event::Expired, now);
+                continue;
+            }
+            let Some(frame) = self.cleared(&armed) else {
+                self.window.finished(armed.ready.id);
+                self.ended(&armed.ready, Event::Suppressed, now);
+                continue;
+            };
+            if !self.outbox.pace.take(mono, self.me.random.random()) {
+                self.outbox.armed.push_front(armed);
+                break;
+            }
+            self.fly(armed, mono);
+            frames.push(frame);
+            if careful {
+                self.submit(std::mem::take(&mut frames), mono);
+            }
+        }
+        self.submit(frames, mono);
+    }
+
+    /// The one place where a message becomes something that a transport takes.
+    fn cleared(&self, armed: &Armed) -> Option<Outbound> {
+        let set = self.outbox.suppressions.as_ref()?;
+        let cleared = set.clear(armed.ready.recipient, armed.ready.item.message.clone()).ok()?;
+        Some(Outbound {
+            wa_id: self.me.context.wa_key.of(armed.ready.id),
+            attempt: armed.attempt,
+            message: cleared,
+        })
+    }
+
+    fn fly(&mut self, armed: Armed, mono: Mono) {
+        let timeout = mono + answer_timeout(self.me.instance.transport);
+        let flights = &mut self.outbox.flights;
+        flights.order.push_back((timeout, armed.ready.id, armed.attempt));
+        flights.by_id.insert(armed.ready.id, armed);
+    }
+
+    fn submit(&mut self, frames: Vec<Outbound>, mono: Mono) {
+        let Some(transport) = self.session.transport() else { return };
+        if frames.is_empty() {
+            return;
+        }
+        let count = frames.len();
+        if let [only] = frames.as_slice() {
+            self.me.suspects.lock().current = Some(only.message.get().id());
+        }
+        let refused = transport.submit(frames);
+        self.me.suspects.lock().current = None;
+        self.me.context.metrics.handed_over(count - refused.len());
+        if !refused.is_empty() {
+            self.outbox.blocked_until = Some(mono + TRY_AGAIN);
+        }
+        for frame in refused.into_iter().rev() {
+            if let Some(armed) = self.outbox.land(frame.message.get().id()) {
+                self.outbox.armed.push_front(armed);
+            }
+        }
+    }
+
+    /// Gives up on answers whose time is over: their outcome is not known.
+    pub(super) fn time_out(&mut self, now: Timestamp, mono: Mono) {
+        while let Some((at, id, attempt)) = self.outbox.flights.order.front().copied() {
+            let flies = |armed: &Armed| armed.attempt == attempt;
+            let late = self.outbox.flights.by_id.get(&id).is_some_and(flies);
+            if late && at > mono {
+                break;
+            }
+            self.outbox.flights.order.pop_front();
+            if late {
+                self.ambiguous(id, now);
+            }
+        }
+    }
+
+    /// While nothing may be sent, messages still expire.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        while let Some(ready) = self.window.take_expired(now) {
+            self.ended(&ready, Event::Expired, now);
+        }
+    }
+
+    /// A message that left the window ended.
+    pub(super) fn ended(&mut self, ready: &Ready<Item>, event: Event, now: Timestamp) {
+        self.outcome(ready.id, now, event);
+        self.inbox.finished(ready.id);
+    }
+
+    fn reserve_cap(&self, saved: DaySaved) {
+        let pace = PaceSaved { day: Some(saved), ..self.outbox.saved() };
+        let Some(row) = self.checkpoint_with(pace) else { return };
+        let (store, tell) = (self.me.context.store.clone(), self.me.teller());
+        self.me.context.tasks.spawn(async move {
+            let kept = store.write(vec![row]).await.is_ok();
+            tell(InstanceMsg::CapReserved(kept.then_some(saved)));
+        });
+    }
+
+    /// More of the day's cap may be used.
+    pub(super) fn on_cap_reserved(&mut self, saved: Option<DaySaved>) {
+        if let Some(day) = &mut self.outbox.cap.day {
+            match saved {
+                Some(saved) => day.reserved(saved),
+                None => day.reserve_failed(),
+            }
+        }
+        self.outbox.cap.until = None;
+    }
+}

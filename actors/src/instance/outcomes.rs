@@ -1,0 +1,294 @@
+//! What became of messages: transport events in, outcome records out.
+//!
+//! Records wait a moment so that many share one append; attempts do not wait and take the others
+//! with them.
+
+use std::time::Duration;
+
+use rand::Rng;
+use rustc_hash::FxHashSet;
+use zajil_model::id::MessageId;
+use zajil_model::lifecycle::{Event, Outcome};
+use zajil_model::message::Queue;
+use zajil_model::refusal::Refusal;
+use zajil_model::retry::{AfterAmbiguous, Verdict, after_ambiguous, after_refusal, throttle_wait};
+use zajil_model::time::{Mono, Timestamp};
+use zajil_model::wa_id::WaId;
+use zajil_storage::{Append, Entry, StoreError};
+use zajil_transport::{Delivered, TransportEvent};
+
+use crate::instance::outbox::Armed;
+use crate::instance::{InstanceMsg, InstanceState, checkpoint};
+
+/// How long a record waits for others (`DESIGN.md`, section 4).
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Records that wait at most: more are written at once.
+const MOST_BUFFERED: usize = 512;
+
+/// What waits longer than this goes to the schedule, so that it never pins its queue
+/// (`DESIGN.md`, section 4).
+const SCHEDULE_AFTER: Duration = zajil_model::message::limits::SCHEDULE_AFTER;
+
+/// Records on their way to the log.
+#[derive(Debug, Default)]
+pub(crate) struct Outcomes {
+    buffer: Vec<Outcome>,
+    /// Messages with an end in the buffer.
+    ends: Vec<MessageId>,
+    /// Messages whose end is not yet seen by reads of the store.
+    unflushed: FxHashSet<MessageId>,
+    due: Option<Mono>,
+    in_air: usize,
+}
+
+impl Outcomes {
+    /// Buffers a record that ends nothing.
+    pub(super) fn note(&mut self, id: MessageId, at: Timestamp, event: Event) {
+        self.buffer.push(Outcome { id, at, event });
+    }
+
+    /// Whether the end of a message is known here and not yet to the store.
+    pub(super) fn is_unflushed(&self, id: MessageId) -> bool {
+        self.unflushed.contains(&id)
+    }
+
+    /// The end of a message is being written by itself.
+    pub(super) fn expect_end(&mut self, id: MessageId) {
+        self.unflushed.insert(id);
+        self.in_air += 1;
+    }
+
+    /// When the buffer is written.
+    pub(super) const fn due(&self) -> Option<Mono> {
+        self.due
+    }
+
+    /// Whether everything is written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.in_air == 0
+    }
+}
+
+impl InstanceState {
+    /// Something became known of a message that takes it out of its queue, or refines its end.
+    pub(super) fn outcome(&mut self, id: MessageId, at: Timestamp, event: Event) {
+        self.outcomes.note(id, at, event);
+        self.me.context.metrics.outcome(&event);
+        self.upkeep.counted(&event);
+        if !matches!(event, Event::Due | Event::Refused { .. }) && self.outcomes.unflushed.insert(id)
+        {
+            self.outcomes.ends.push(id);
+        }
+        if self.outcomes.due.is_none() {
+            self.outcomes.due = Some(self.me.mono() + FLUSH_AFTER);
+        }
+    }
+
+    pub(super) fn flush_when_due(&mut self, mono: Mono) {
+        let due = self.outcomes.due.is_some_and(|due| due <= mono);
+        let full = self.outcomes.buffer.len() >= MOST_BUFFERED;
+        if due || full || (self.upkeep.draining && !self.outcomes.buffer.is_empty()) {
+            self.record(Vec::new());
+        }
+    }
+
+    /// Writes the buffer, with the attempts of `batch` in it.
+    pub(super) fn record(&mut self, batch: Vec<Armed>) {
+        let shard = self.me.handle.shard();
+        let records = std::mem::take(&mut self.outcomes.buffer);
+        let ends = std::mem::take(&mut self.outcomes.ends);
+        self.outcomes.due = None;
+        self.outcomes.in_air += 1;
+        let mut entries = vec![Entry::Outcomes(records.clone())];
+        let mono = self.me.mono();
+        if self.upkeep.save_is_due(mono, checkpoint::SAVE_EVERY)
+            && let Some(row) = self.checkpoint()
+        {
+            entries.push(Entry::Rows(vec![row]));
+        }
+        let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
+        let tell = self.me.teller();
+        let done = move |result: Result<(), StoreError>| {
+            if !batch.is_empty() {
+                tell(InstanceMsg::Recorded(batch, result.clone()));
+            }
+            tell(InstanceMsg::Flushed(ends, result.map_err(|error| (error, records))));
+        };
+        self.me.context.store.append(Append { shard, epoch, entries }, Box::new(done));
+    }
+
+    /// Records are durable; or they come back, and are written again but for the attempts, whose
+    /// messages went back to the window.
+    pub(super) fn on_flushed(
+        &mut self,
+        ends: Vec<MessageId>,
+        result: Result<(), (StoreError, Vec<Outcome>)>,
+    ) {
+        self.outcomes.in_air -= 1;
+        match result {
+            Ok(()) => {
+                for id in ends {
+                    self.outcomes.unflushed.remove(&id);
+                }
+            }
+            Err((error, records)) => {
+                tracing::warn!(instance = %self.me.id(), %error, "cannot write outcomes yet");
+                let kept = records.into_iter().filter(|r| !matches!(r.event, Event::Attempt(_)));
+                let newer = std::mem::take(&mut self.outcomes.buffer);
+                self.outcomes.buffer = kept.chain(newer).collect();
+                self.outcomes.ends.extend(ends);
+                self.outcomes.due = Some(self.me.mono() + FLUSH_AFTER * 4);
+            }
+        }
+    }
+
+    /// Something happened on the transport.
+    pub(super) fn on_happened(&mut self, generation: u32, delivered: Delivered) {
+        let now = self.me.now();
+        let Delivered { events, permit } = delivered;
+        for event in events {
+            self.on_event(generation, event, now);
+        }
+        drop(permit);
+    }
+
+    fn on_event(&mut self, generation: u32, event: TransportEvent, now: Timestamp) {
+        match event {
+            TransportEvent::Acked { wa_id, at } => self.acked(wa_id, at),
+            TransportEvent::Refused { wa_id, refusal, code, .. } => {
+                if let Some(id) = self.ours(wa_id) {
+                    self.refused(id, refusal, code, now);
+                }
+            }
+            TransportEvent::Ambiguous { wa_id, .. } => {
+                if let Some(id) = self.ours(wa_id) {
+                    self.ambiguous(id, now);
+                }
+            }
+            TransportEvent::Received { wa_id, at } => self.receipt(wa_id, at, Event::Delivered),
+            TransportEvent::Read { wa_id, at } => self.receipt(wa_id, at, Event::Read),
+            TransportEvent::Session(event) => {
+                if self.session.is_current(generation) {
+                    self.on_session(event, now);
+                }
+            }
+        }
+    }
+
+    /// The message that a WhatsApp id names, if it is one of this instance's shard.
+    fn ours(&self, wa_id: WaId) -> Option<MessageId> {
+        let id = self.me.context.wa_key.message(wa_id);
+        let known = id.filter(|id| id.giver() == self.me.handle.shard());
+        if known.is_none() {
+            self.me.context.metrics.unknown_id();
+        }
+        known
+    }
+
+    fn acked(&mut self, wa_id: WaId, at: Timestamp) {
+        let Some(id) = self.ours(wa_id) else { return };
+        self.outcome(id, at, Event::Acked);
+        let mono = self.me.mono();
+        self.outbox.pace.acked(mono);
+        self.settled_outside(id);
+    }
+
+    /// The channel's word on a message settles it, wherever it is by now.
+    pub(super) fn settled_outside(&mut self, id: MessageId) {
+        let armed = self.outbox.land(id).or_else(|| self.outbox.disarm(id));
+        if armed.is_some() {
+            self.window.finished(id);
+        } else {
+            drop(self.window.remove(id));
+        }
+        self.inbox.finished(id);
+    }
+
+    fn receipt(&mut self, wa_id: WaId, at: Timestamp, event: Event) {
+        let Some(id) = self.ours(wa_id) else { return };
+        self.outcome(id, at, event);
+        self.settled_outside(id);
+    }
+
+    fn refused(&mut self, id: MessageId, refusal: Refusal, code: u16, now: Timestamp) {
+        if let Refusal::Throttled { wait_ms } = refusal {
+            let mono = self.me.mono();
+            self.outbox.pace.throttled(throttle_wait(wait_ms), mono);
+        }
+        let Some(mut armed) = self.outbox.land(id) else {
+            // A message that was sent may still fail in the channel; anything else is late.
+            if let Refusal::Permanent(reason) = refusal {
+                let failure = zajil_model::refusal::Failure { reason, code };
+                self.outcome(id, now, Event::Rejected(failure));
+                self.settled_outside(id);
+            }
+            return;
+        };
+        let random = self.me.random.random();
+        match after_refusal(refusal, code, armed.attempt, now, random) {
+            Verdict::Retry { failure, at } => {
+                self.outcome(id, now, Event::Refused { failure, retry_at: at });
+                self.again_at(armed, at, now);
+            }
+            Verdict::HoldInstance(failure) => {
+                self.session.hold(now);
+                self.outcome(id, now, Event::Refused { failure, retry_at: now });
+                // The refusal was not about this message: the attempt does not count against it.
+                armed.attempt -= 1;
+                self.again_at(armed, now, now);
+            }
+            Verdict::Reject(failure) => self.landed(&armed, Event::Rejected(failure), now),
+            Verdict::Fail(failure) => self.landed(&armed, Event::Failed(failure), now),
+        }
+    }
+
+    /// An attempt has no known outcome.
+    pub(super) fn ambiguous(&mut self, id: MessageId, now: Timestamp) {
+        let Some(armed) = self.outbox.land(id) else { return };
+        self.me.context.metrics.ambiguous();
+        let first = armed.ready.item.first_attempt_at.unwrap_or(now);
+        let wish = armed.ready.item.message.message().on_ambiguous;
+        let idempotent = self.session.is_idempotent();
+        let expired = armed.ready.expires_at <= now;
+        match after_ambiguous(idempotent, first, armed.attempt, wish, now) {
+            _ if expired => self.landed(&armed, Event::Unknown, now),
+            AfterAmbiguous::ResendNow => self.again_at(armed, now, now),
+            AfterAmbiguous::ResendAt(at) => self.again_at(armed, at, now),
+            AfterAmbiguous::Unknown => self.landed(&armed, Event::Unknown, now),
+        }
+    }
+
+    fn landed(&mut self, armed: &Armed, event: Event, now: Timestamp) {
+        self.window.finished(armed.ready.id);
+        self.ended(&armed.ready, event, now);
+    }
+
+    /// Another attempt at a later time: from the window if that is soon, else from the schedule.
+    fn again_at(&mut self, armed: Armed, at: Timestamp, now: Timestamp) {
+        let Armed { mut ready, attempt } = armed;
+        if at.since(now) > SCHEDULE_AFTER {
+            self.window.finished(ready.id);
+            self.ended(&ready, Event::Scheduled(at), now);
+            self.inbox.due_at(at);
+            return;
+        }
+        ready.attempts = attempt;
+        ready.not_before = at;
+        self.window.retry(ready, now);
+    }
+
+    /// Cancels what waits of a part, durably.
+    pub(super) fn cancel_part(
+        &mut self,
+        queue: Queue,
+        reply: Option<tokio::sync::oneshot::Sender<bool>>,
+    ) {
+        let confirmed = move |result: Result<(), StoreError>| {
+            if let Some(reply) = reply {
+                super::requests::answer(reply, result.is_ok());
+            }
+        };
+        self.cancel_all(Some(queue), confirmed);
+    }
+}

@@ -1,0 +1,261 @@
+//! What people and the API ask of an instance, and how its actor leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use zajil_model::id::{BatchId, MessageId};
+use zajil_model::instance::Instance;
+use zajil_model::lane::Blocked;
+use zajil_model::lifecycle::{Event, Outcome, Status};
+use zajil_model::message::{Lane, Queue};
+use zajil_model::time::Mono;
+use zajil_storage::{Append, Entry, MessageRecord, StoreError};
+
+use crate::batch::part_state;
+use crate::instance::{InstanceMsg, InstanceState, Upkeep};
+use crate::send::{InstanceFigures, InstanceView, WaitReason, Waiting};
+
+/// How long nothing has to happen before an actor leaves: longer than receipts usually take.
+const IDLE_AFTER: Duration = Duration::from_secs(300);
+
+/// Answers somebody who may have stopped waiting.
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    // Who asked may be gone; then nobody needs the answer.
+    drop(reply.send(value));
+}
+
+impl Upkeep {
+    pub(super) const fn new(mono: Mono) -> Self {
+        Self {
+            wake_at: None,
+            busy_at: mono,
+            saved_at: mono,
+            counted_bytes: 0,
+            draining: false,
+            sent: 0,
+            failed: 0,
+        }
+    }
+
+    /// Whether a checkpoint is due; if so it counts as written.
+    pub(super) fn save_is_due(&mut self, mono: Mono, every: Duration) -> bool {
+        let due = self.draining || mono.since(self.saved_at) >= every;
+        if due {
+            self.saved_at = mono;
+        }
+        due
+    }
+
+    pub(super) const fn counted(&mut self, event: &Event) {
+        match event {
+            Event::Acked => self.sent += 1,
+            Event::Failed(_) | Event::Rejected(_) | Event::Expired | Event::Unknown => {
+                self.failed += 1;
+            }
+            Event::Attempt(_)
+            | Event::Refused { .. }
+            | Event::Scheduled(_)
+            | Event::Due
+            | Event::Delivered
+            | Event::Read
+            | Event::Cancelled
+            | Event::Suppressed => {}
+        }
+    }
+}
+
+impl InstanceState {
+    /// The instance was changed: its pace, whether it is paused, what its session should be.
+    pub(super) fn on_apply(&mut self, instance: Arc<Instance>, reply: oneshot::Sender<()>) {
+        let (now, mono) = (self.me.now(), self.me.mono());
+        let before = std::mem::replace(&mut self.me.instance, instance);
+        if before.pace != self.me.instance.pace {
+            self.outbox.set_pace(&self.me.instance, now, mono);
+        }
+        let settings_changed = before.settings != self.me.instance.settings;
+        self.session.want(&self.me, settings_changed);
+        answer(reply, ());
+    }
+
+    /// Reads what a batch says of its part.
+    pub(super) fn read_part(&self, batch: BatchId) {
+        let store = self.me.context.store.clone();
+        let tell = self.me.teller();
+        self.me.context.tasks.spawn(async move {
+            match part_state(store.as_ref(), batch).await {
+                Ok(part) => tell(InstanceMsg::Part(batch, part, None)),
+                Err(error) => {
+                    tracing::warn!(%batch, %error, "cannot read the state of a batch");
+                    tokio::time::sleep(PART_AGAIN).await;
+                    tell(InstanceMsg::PartGrew(batch));
+                }
+            }
+        });
+    }
+
+    /// Withdraws one message that is not being sent.
+    pub(super) fn on_cancel(
+        &mut self,
+        id: MessageId,
+        reply: oneshot::Sender<Result<Status, StoreError>>,
+    ) {
+        if self.window.blocked_reason(id) == Blocked::InFlight {
+            answer(reply, Ok(Status::Processing));
+            return;
+        }
+        if let Some(ready) = self.window.remove(id) {
+            self.inbox.finished(id);
+        }
+        // A read that is under way may bring it back: its end is known here first.
+        self.outcomes.expect_end(id);
+        let outcome = Outcome { id, at: self.me.now(), event: Event::Cancelled };
+        let shard = self.me.handle.shard();
+        let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
+        let tell = self.me.teller();
+        let done = move |result: Result<(), StoreError>| {
+            answer(reply, result.clone().map(|()| Status::Cancelled));
+            tell(InstanceMsg::Flushed(vec![id], result.map_err(|error| (error, Vec::new()))));
+        };
+        let entries = vec![Entry::Outcomes(vec![outcome])];
+        self.me.context.store.append(Append { shard, epoch, entries }, Box::new(done));
+    }
+
+    /// Withdraws everything of a queue, or of all, that is not being sent.
+    pub(super) fn on_purge(
+        &mut self,
+        queue: Option<Queue>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    ) {
+        self.cancel_all(queue, move |result| answer(reply, result));
+    }
+
+    /// Appends a mass cancel; `confirm` is told when it is durable.
+    pub(super) fn cancel_all(
+        &mut self,
+        queue: Option<Queue>,
+        confirm: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        let shard = self.me.handle.shard();
+        let at = self.me.now();
+        let Some(tick) = self.me.context.clocks.take(shard, 1, at) else {
+            confirm(Err(StoreError::Overloaded));
+            return;
+        };
+        let upto = MessageId::give(tick, shard);
+        for ready in self.window.remove_where(|of| queue.is_none_or(|queue| queue == of), upto) {
+            self.inbox.finished(ready.id);
+        }
+        self.inbox.purged(queue, upto);
+        let entry = Entry::CancelAll {
+            account: self.me.instance.account,
+            instance: self.me.id(),
+            queue,
+            upto,
+            at,
+        };
+        let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
+        let append = Append { shard, epoch, entries: vec![entry] };
+        self.me.context.store.append(append, Box::new(confirm));
+    }
+
+    /// What it is doing.
+    pub(super) fn figures(&self) -> InstanceFigures {
+        let shown = self.me.handle.shown();
+        InstanceFigures {
+            instance: self.me.id(),
+            name: self.me.instance.name.clone(),
+            sent: self.upkeep.sent,
+            failed: self.upkeep.failed,
+            view: InstanceView {
+                session: shown.session,
+                since: shown.since,
+                restricted_until: shown.restricted_until,
+                phone: shown.phone,
+                depth: [0; 3],
+                in_flight: u32::try_from(self.outbox.in_flight()).unwrap_or(u32::MAX),
+                rate: self.outbox.rate(),
+            },
+        }
+    }
+
+    /// What an unsettled message waits for.
+    pub(super) fn waiting_for(&self, record: &MessageRecord) -> Option<Waiting> {
+        let (now, mono) = (self.me.now(), self.me.mono());
+        let because = |reason| Some(Waiting { reason, next_attempt_at: None });
+        let at = |reason, at| Some(Waiting { reason, next_attempt_at: Some(at) });
+        let (id, queue) = (record.id(), record.chunk.queue);
+        if record.state.status.is_settled() {
+            return None;
+        }
+        if record.state.status == Status::Scheduled {
+            return Some(Waiting {
+                reason: WaitReason::Schedule,
+                next_attempt_at: record.state.next_at,
+            });
+        }
+        let instance = &self.me.instance;
+        let held = instance.held || self.me.context.is_held();
+        if instance.paused || held || self.inbox.is_held(queue) {
+            return because(WaitReason::Paused);
+        }
+        if !self.session.can_send(now) {
+            return because(WaitReason::Offline);
+        }
+        if let Some(until) = self.outbox.capped_until(now) {
+            return at(WaitReason::Cap, until);
+        }
+        let wall = |point: Mono| now + point.since(mono);
+        match self.window.blocked_reason(id) {
+            Blocked::Order => because(WaitReason::Order),
+            Blocked::Paused => because(WaitReason::Paused),
+            Blocked::NotBefore => Some(Waiting {
+                reason: WaitReason::Schedule,
+                next_attempt_at: record.state.next_at,
+            }),
+            Blocked::Ready => at(WaitReason::Pace, wall(self.outbox.pace.ready_at(mono))),
+            Blocked::InFlight => {
+                let at = self.outbox.hands_over_at(mono)?;
+                Some(Waiting { reason: WaitReason::Pace, next_attempt_at: Some(wall(at)) })
+            }
+            Blocked::Absent => because(WaitReason::Pace),
+        }
+    }
+
+    /// Whether everything that a drain waits for is done.
+    pub(super) fn is_drained(&self) -> bool {
+        self.upkeep.draining && self.outbox.is_quiet() && self.outcomes.is_empty()
+    }
+
+    /// When the actor would leave if nothing happened; being busy puts it off.
+    pub(super) fn idle_at(&mut self, mono: Mono) -> Mono {
+        if !self.is_idle() {
+            self.upkeep.busy_at = mono;
+        }
+        self.upkeep.busy_at + IDLE_AFTER
+    }
+
+    fn is_idle(&self) -> bool {
+        self.window.is_empty()
+            && self.outbox.is_empty()
+            && self.outcomes.is_empty()
+            && self.inbox.is_empty()
+            && !self.me.handle.missed(Lane::High)
+            && !self.me.handle.missed(Lane::Normal)
+    }
+
+    /// Whether the actor is idle for long, and nobody is on the way in.
+    pub(super) fn may_leave(&self) -> bool {
+        let idle_for = self.me.mono().since(self.upkeep.busy_at);
+        self.is_idle() && idle_for >= IDLE_AFTER && self.me.handle.try_close()
+    }
+
+    /// Leaves in good order.
+    pub(super) fn leave(&mut self) {
+        self.session.leave(&self.me);
+        self.me.myself.stop(None);
+    }
+}
+
+/// The wait before the state of a batch is read again.
+const PART_AGAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,199 @@
+//! Windows of API keys: one actor for each key that is in use.
+//!
+//! Every request takes one from the bucket of its key, whatever it carries. A bucket counts in
+//! memory and reserves in the store ahead of what it counts (`zajil_model::quota`), so that no crash
+//! lets more through than the limit. Idle buckets write what they really used and stop.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use ractor::{Actor, ActorRef};
+use rustc_hash::FxHashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+use zajil_model::id::KeyId;
+pub use zajil_model::quota::Answer as Quota;
+use zajil_model::time::{Clock, Mono, Timestamp};
+use zajil_storage::{Store, StoreError};
+
+use crate::directory::ApiKey;
+use bucket::BucketMsg;
+use supervisor::{Supervisor, SupervisorMsg};
+
+mod bucket;
+mod supervisor;
+
+/// Requests of one key that wait for their answer at once. A bucket answers in microseconds; only
+/// while it reads or writes its row do they gather, and then for milliseconds.
+const IN_FLIGHT: usize = 4_096;
+
+/// How long a request waits for its answer: far longer than a healthy store needs.
+const TAKE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often a request looks for its bucket: the one that it found may be stopping just now.
+const FIND_ROUNDS: usize = 3;
+
+/// Why a bucket gave no answer; the request is answered 503.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Too many requests wait for this bucket, or it did not answer in time.
+    #[error("the key's window is overloaded")]
+    Overloaded,
+    /// The engine is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The buckets of all keys; clones are the same ones.
+#[derive(Clone)]
+pub struct KeyBuckets(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    buckets: Buckets,
+    supervisor: ActorRef<SupervisorMsg>,
+}
+
+/// Where buckets are found; the supervisor alone adds and removes them.
+type Buckets = Arc<RwLock<FxHashMap<KeyId, Arc<Bucket>>>>;
+
+/// The way to one bucket.
+struct Bucket {
+    actor: ActorRef<BucketMsg>,
+    gate: Arc<Semaphore>,
+    /// The last refusal: it stands until its window is over.
+    refusal: Mutex<Option<Quota>>,
+    /// When the bucket was last asked.
+    used_at: AtomicU64,
+}
+
+/// One request that waits for its answer.
+struct Take {
+    limit: u64,
+    reply: oneshot::Sender<Result<Quota, Unavailable>>,
+    /// Gives the place in the gate back when the request is answered.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for KeyBuckets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let buckets = self.0.buckets.read().len();
+        f.debug_struct("KeyBuckets").field("buckets", &buckets).finish_non_exhaustive()
+    }
+}
+
+impl KeyBuckets {
+    /// Buckets over a store; what they do in the background runs on `tracker`.
+    ///
+    /// # Errors
+    /// When the supervisor of the buckets cannot be started.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
+    ) -> Result<Self, ractor::SpawnErr> {
+        let buckets = Buckets::default();
+        let ports = bucket::Ports { store, clock: Arc::clone(&clock), tracker };
+        let supervisor = Supervisor::new(ports, Arc::clone(&buckets));
+        let (supervisor, _) = Actor::spawn(None, supervisor, ()).await?;
+        Ok(Self(Arc::new(Inner { clock, buckets, supervisor })))
+    }
+
+    /// Stops all buckets, each after it wrote what it really used.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.0.supervisor.send_message(SupervisorMsg::Stop(done)).is_ok() {
+            // An error means that it stopped already.
+            stopped.await.ok();
+        }
+    }
+
+    /// Takes one request from a key's window, under the limit that the key has now.
+    ///
+    /// # Errors
+    /// When it is not known whether the window has room; nothing is counted then.
+    pub async fn take(&self, key: &ApiKey) -> Result<Quota, Unavailable> {
+        for _ in 0..FIND_ROUNDS {
+            let bucket = self.find(key.id).await?;
+            if let Some(refusal) = bucket.refusal(key.rate_limit, self.0.clock.now()) {
+                return Ok(refusal);
+            }
+            let permit = Arc::clone(&bucket.gate).try_acquire_owned();
+            let permit = permit.map_err(|_| Unavailable::Overloaded)?;
+            let (reply, answer) = oneshot::channel();
+            let take = Take { limit: key.rate_limit, reply, _permit: permit };
+            bucket.touch(self.0.clock.mono());
+            if bucket.actor.send_message(BucketMsg::Take(take)).is_err() {
+                self.gone(key.id, &bucket).await?;
+                continue;
+            }
+            match tokio::time::timeout(TAKE_DEADLINE, answer).await {
+                Ok(Ok(answer)) => {
+                    let answer = answer?;
+                    if !answer.allowed {
+                        *bucket.refusal.lock() = Some(answer);
+                    }
+                    return Ok(answer);
+                }
+                // It stopped with the request in its mailbox: not counted.
+                Ok(Err(_)) => self.gone(key.id, &bucket).await?,
+                Err(_) => return Err(Unavailable::Overloaded),
+            }
+        }
+        Err(Unavailable::Overloaded)
+    }
+
+    async fn find(&self, key: KeyId) -> Result<Arc<Bucket>, Unavailable> {
+        if let Some(bucket) = self.0.buckets.read().get(&key) {
+            return Ok(Arc::clone(bucket));
+        }
+        self.ask(|reply| SupervisorMsg::Open(key, reply)).await?
+    }
+
+    /// Tells the supervisor that a bucket does not answer any more.
+    async fn gone(&self, key: KeyId, bucket: &Bucket) -> Result<(), Unavailable> {
+        let actor = bucket.actor.get_id();
+        self.ask(|reply| SupervisorMsg::Gone(key, actor, reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> SupervisorMsg,
+    ) -> Result<T, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.0.supervisor.send_message(message(reply));
+        sent.map_err(|_| Unavailable::Stopping)?;
+        answer.await.map_err(|_| Unavailable::Stopping)
+    }
+}
+
+impl Bucket {
+    fn new(actor: ActorRef<BucketMsg>, now: Mono) -> Self {
+        Self {
+            actor,
+            gate: Arc::new(Semaphore::new(IN_FLIGHT)),
+            refusal: Mutex::new(None),
+            used_at: AtomicU64::new(now.as_nanos()),
+        }
+    }
+
+    /// The refusal that a request would meet: within a window the count only grows. One under
+    /// another limit says nothing.
+    fn refusal(&self, limit: u64, now: Timestamp) -> Option<Quota> {
+        (*self.refusal.lock()).filter(|refusal| refusal.limit == limit && now < refusal.reset)
+    }
+
+    fn touch(&self, now: Mono) {
+        self.used_at.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn used_at(&self) -> Mono {
+        Mono::from_nanos(self.used_at.load(Ordering::Relaxed))
+    }
+}

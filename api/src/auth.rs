@@ -1,0 +1,346 @@
+//! Who is calling: an API key, a signed-in user, or the operator; and what they may do.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::extract::{FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tower::{Layer, Service};
+use zajil_actors::directory::{ApiKey, AuditLine, AuthError, Permission, SignedIn};
+use zajil_actors::key_bucket::{Quota, Unavailable};
+use zajil_model::id::{AccountId, InstanceId};
+
+use crate::error::ApiError;
+use crate::state::ApiState;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The header by which the operator names an account, by its id or name.
+const ACCOUNT: HeaderName = HeaderName::from_static("x-account-id");
+
+/// Who is calling, for one account.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// The account that they act for.
+    pub(crate) account: AccountId,
+    /// How they showed who they are.
+    pub(crate) who: Who,
+    /// Where they call from.
+    pub(crate) address: IpAddr,
+}
+
+/// How a caller showed who they are.
+#[derive(Debug)]
+pub(crate) enum Who {
+    /// By an API key; the quota is what its bucket answered.
+    Key(Arc<ApiKey>, Quota),
+    /// By the token of a session.
+    User(SignedIn, String),
+    /// By the operator's token.
+    Operator,
+}
+
+impl Caller {
+    /// Whether they may do one of these; an empty list is for everybody.
+    fn may(&self, any_of: &[Permission]) -> bool {
+        match &self.who {
+            Who::Key(key, _) => any_of.is_empty() || any_of.iter().any(|one| key.may(*one)),
+            Who::User(..) | Who::Operator => true,
+        }
+    }
+
+    /// Whether they may use an instance.
+    pub(crate) fn may_use(&self, instance: InstanceId) -> bool {
+        match &self.who {
+            Who::Key(key, _) => key.may_use(instance),
+            Who::User(..) | Who::Operator => true,
+        }
+    }
+
+    /// Whether they are kept to some instances of the account.
+    pub(crate) fn is_restricted(&self) -> bool {
+        matches!(&self.who, Who::Key(key, _) if !key.allowed_instances.is_empty())
+    }
+
+    /// Where a suppression comes from that they make.
+    pub(crate) const fn source(&self) -> &'static str {
+        match self.who {
+            Who::Key(..) => "api",
+            Who::User(..) => "dashboard",
+            Who::Operator => "operator",
+        }
+    }
+
+    fn actor(&self) -> String {
+        match &self.who {
+            Who::Key(key, _) => format!("key:{}", key.id),
+            Who::User(signed_in, _) => format!("user:{}", signed_in.user.id),
+            Who::Operator => "operator".to_owned(),
+        }
+    }
+
+    /// Writes down what they did. What was done stays done when this fails, so it is only logged.
+    pub(crate) async fn audit(
+        &self,
+        api: &ApiState,
+        action: &str,
+        subject: impl ToString,
+        detail: Option<String>,
+    ) {
+        let line = AuditLine {
+            at: api.now(),
+            actor: self.actor(),
+            action: action.to_owned(),
+            subject: subject.to_string(),
+            address: Some(self.address),
+            detail,
+        };
+        if let Err(error) = api.engine.directory().audit(self.account, line).await {
+            tracing::error!(%error, action, "cannot write an audit line");
+        }
+    }
+}
+
+/// What a route is allowed to.
+pub(crate) trait Grant: Send + Sync + 'static {
+    /// One of these is needed; empty is any key.
+    const ANY_OF: &'static [Permission];
+}
+
+/// Any key.
+#[derive(Debug)]
+pub(crate) struct AnyKey;
+/// Sending.
+#[derive(Debug)]
+pub(crate) struct SendMessage;
+/// Reading.
+#[derive(Debug)]
+pub(crate) struct ReadMessages;
+/// The status of one message: whoever may send may ask.
+#[derive(Debug)]
+pub(crate) struct SendOrRead;
+/// Instances.
+#[derive(Debug)]
+pub(crate) struct ManageInstances;
+/// Contacts and suppressions.
+#[derive(Debug)]
+pub(crate) struct ManageContacts;
+/// Templates.
+#[derive(Debug)]
+pub(crate) struct ManageTemplates;
+
+impl Grant for AnyKey {
+    const ANY_OF: &'static [Permission] = &[];
+}
+impl Grant for SendMessage {
+    const ANY_OF: &'static [Permission] = &[Permission::SendMessage];
+}
+impl Grant for ReadMessages {
+    const ANY_OF: &'static [Permission] = &[Permission::ReadMessages];
+}
+impl Grant for SendOrRead {
+    const ANY_OF: &'static [Permission] = &[Permission::SendMessage, Permission::ReadMessages];
+}
+impl Grant for ManageInstances {
+    const ANY_OF: &'static [Permission] = &[Permission::ManageInstances];
+}
+impl Grant for ManageContacts {
+    const ANY_OF: &'static [Permission] = &[Permission::ManageContacts];
+}
+impl Grant for ManageTemplates {
+    const ANY_OF: &'static [Permission] = &[Permission::ManageTemplates];
+}
+
+/// A caller who may use the route.
+#[derive(Debug)]
+pub(crate) struct May<G>(pub(crate) Arc<Caller>, PhantomData<G>);
+
+impl<G> std::ops::Deref for May<G> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl<G: Grant> FromRequestParts<ApiState> for May<G> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Arc<Caller>>().ok_or(ApiError::InvalidKey)?;
+        if caller.may(G::ANY_OF) {
+            return Ok(Self(Arc::clone(caller), PhantomData));
+        }
+        let needed = G::ANY_OF.first().map_or("", |permission| permission.label());
+        Err(ApiError::MissingPermission(needed))
+    }
+}
+
+/// Which of the two APIs a gate stands before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Api {
+    /// By API key.
+    Integration,
+    /// By session or operator token.
+    Dashboard,
+}
+
+/// Puts a [`Gate`] before routes.
+#[derive(Clone, Debug)]
+pub(crate) struct GateLayer(pub(crate) ApiState, pub(crate) Api);
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, state: self.0.clone(), api: self.1 }
+    }
+}
+
+/// Lets requests of known callers through, and tells keys how much is left of their window.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate<S> {
+    inner: S,
+    state: ApiState,
+    api: Api,
+}
+
+impl<S> Service<Request> for Gate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let (mut inner, state, api) = (self.inner.clone(), self.state.clone(), self.api);
+        // The clone is the one that is not ready yet: give that back, use the ready one.
+        std::mem::swap(&mut inner, &mut self.inner);
+        Box::pin(async move {
+            let address = state.address(request.extensions(), request.headers());
+            let caller = match api {
+                Api::Integration => by_key(&state, request.headers(), address).await,
+                Api::Dashboard => by_token(&state, &request, address).await,
+            };
+            let caller = match caller {
+                Ok(caller) => Arc::new(caller),
+                Err(error @ (ApiError::InvalidKey | ApiError::InvalidSession)) => {
+                    return Ok(state.bad_attempts.count(address, error).into_response());
+                }
+                Err(error) => return Ok(error.into_response()),
+            };
+            let Who::Key(_, quota) = &caller.who else {
+                request.extensions_mut().insert(caller);
+                return inner.call(request).await;
+            };
+            let quota = *quota;
+            if !quota.allowed {
+                let wait = quota.reset.since(state.now()).as_secs() + 1;
+                return Ok(told(ApiError::RateLimited(wait).into_response(), &quota));
+            }
+            request.extensions_mut().insert(caller);
+            Ok(told(inner.call(request).await?, &quota))
+        })
+    }
+}
+
+fn told(mut response: Response, quota: &Quota) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(LIMIT, HeaderValue::from(quota.limit));
+    headers.insert(REMAINING, HeaderValue::from(quota.remaining));
+    headers.insert(RESET, HeaderValue::from(quota.reset.as_seconds()));
+    response
+}
+
+async fn by_key(
+    state: &ApiState,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Caller, ApiError> {
+    let text = headers.get(API_KEY).and_then(|key| key.to_str().ok()).ok_or(ApiError::InvalidKey)?;
+    let key = state.engine.directory().authenticate(text, address, state.now()).await?;
+    let quota = state.engine.buckets().take(&key).await?;
+    Ok(Caller { account: key.account, who: Who::Key(key, quota), address })
+}
+
+async fn by_token(
+    state: &ApiState,
+    request: &Request,
+    address: IpAddr,
+) -> Result<Caller, ApiError> {
+    let token = bearer(request.headers()).ok_or(ApiError::InvalidSession)?;
+    if state.config.operator.as_ref().is_some_and(|operator| operator.is(token)) {
+        let account = named_account(state, request).await?;
+        return Ok(Caller { account, who: Who::Operator, address });
+    }
+    let signed_in =
+        state.engine.directory().session(token).await?.ok_or(ApiError::InvalidSession)?;
+    let account = signed_in.user.account;
+    Ok(Caller { account, who: Who::User(signed_in, token.to_owned()), address })
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The account that the operator acts for: the one named by id or name, or the only one.
+async fn named_account(state: &ApiState, request: &Request) -> Result<AccountId, ApiError> {
+    let by_header = request.headers().get(ACCOUNT).and_then(|value| value.to_str().ok());
+    let accounts = state.engine.directory().accounts().await?;
+    let Some(wanted) = by_header else {
+        return match accounts.as_slice() {
+            [only] => Ok(only.id),
+            [] => Err(ApiError::field("account", "cannot be found: there is no account yet.")),
+            _ => Err(ApiError::field(
+                "account",
+                "is required: name the account by its id or name in the header X-Account-Id.",
+            )),
+        };
+    };
+    let by_id = wanted.parse::<AccountId>().ok();
+    accounts
+        .iter()
+        .find(|account| Some(account.id) == by_id || account.name == wanted)
+        .map(|account| account.id)
+        .ok_or_else(|| ApiError::field("account", "is not the id or name of an account."))
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Invalid => Self::InvalidKey,
+            AuthError::AddressNotAllowed => Self::IpNotAllowed,
+            AuthError::Store(error) => Self::unavailable(format!("keys cannot be read ({error})")),
+        }
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(error: Unavailable) -> Self {
+        match error {
+            Unavailable::Overloaded => Self::unavailable("the window of the key is overloaded"),
+            Unavailable::Stopping => Self::unavailable("the node is stopping"),
+            Unavailable::Store(_) => Self::unavailable("the window of the key cannot be written"),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Sends one message: a text, a poll, a list or a reaction.
+
+use axum::extract::{Request, State};
+use http::StatusCode;
+use serde::Serialize;
+use zajil_actors::send::Reserved;
+use zajil_model::message::{
+    Lane, List, ListRow, Message, MessageKey, Payload, Poll, Reaction, Section, limits,
+};
+
+use super::draft::{self, Consignment, Target, Timing, Words};
+use crate::auth::{Caller, May, SendMessage};
+use crate::body::MAX_BODY;
+use crate::envelope::{Answer, written};
+use crate::error::ApiError;
+use crate::request::{Post, Turn};
+use crate::schema;
+use crate::stamp::Stamp;
+use crate::state::ApiState;
+use crate::validate::{Form, Report, field};
+
+/// Where the other kinds of messages go.
+const OTHER_KINDS: &str = "must be text. Other kinds have routes of their own: \
+     /messages/send-poll, /messages/send-list, /messages/send-reaction.";
+
+/// One message as it was read.
+#[derive(Debug)]
+struct Draft {
+    instance: Option<String>,
+    target: Option<Target>,
+    body: Body,
+    lane: Lane,
+    timing: Timing,
+    client_ref: Option<Box<str>>,
+}
+
+/// What it carries.
+#[derive(Debug)]
+enum Body {
+    Text(Option<Words>),
+    Other(Payload),
+}
+
+/// Accepts a text. Once this answers 201, the message is on stable storage.
+#[utoipa::path(
+    post, path = "/send", operation_id = "send_message", tag = "Messages",
+    request_body = schema::SendMessage,
+    responses((status = 201, body = schema::Data<schema::Sent>, description = "The message is on stable storage."))
+)]
+pub(crate) async fn send_message(
+    State(api): State<ApiState>,
+    may: May<SendMessage>,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&api, request, MAX_BODY).await?;
+    let now = api.now();
+    let read = post.read(|form| {
+        let kind = form.optional("message_type", field::any_text);
+        if kind.is_some_and(|kind| kind != "text") {
+            form.fault("message_type", OTHER_KINDS);
+        }
+        if !draft::has_words(form) {
+            form.fault("content", "is required when template id is not present.");
+        }
+        let words = draft::words(form);
+        read_rest(form, Body::Text(words), now)
+    })?;
+    send(&api, &may, &post, read, |sent| {
+        written(Some("Message queued for sending"), &Queued {
+            message_id: sent.id,
+            status: sent.status,
+            recipient: sent.message.recipient.to_string(),
+            message_type: "text",
+            instance: schema::InstanceName { id: sent.instance.0, name: sent.instance.1 },
+            queued_at: Stamp(sent.reserved.created_at),
+        }, sent.warnings)
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct Queued<'s> {
+    message_id: u64,
+    status: &'s str,
+    recipient: String,
+    message_type: &'s str,
+    instance: schema::InstanceName,
+    queued_at: Stamp,
+}
+
+/// Accepts a poll.
+#[utoipa::path(
+    post, path = "/send-poll", operation_id = "send_poll", tag = "Messages",
+    request_body = schema::SendPoll,
+    responses((status = 201, body = schema::Data<schema::SentPoll>, description = "The poll is on stable storage."))
+)]
+pub(crate) async fn send_poll(
+    State(api): State<ApiState>,
+    may: May<SendMessage>,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&api, request, MAX_BODY).await?;
+    let now = api.now();
+    let read = post.read(|form| {
+        let poll = poll(form);
+        read_rest(form, Body::Other(Payload::Poll(Box::new(poll))), now)
+    })?;
+    send(&api, &may, &post, read, |sent| {
+        let poll = match &sent.message.payload {
+            Payload::Poll(poll) => Some(schema::PollShown {
+                question: poll.question.clone(),
+                options: poll.options.clone(),
+                selectable_count: poll.selectable_count,
+            }),
+            Payload::Text(_) | Payload::List(_) | Payload::Reaction(_) => None,
+        };
+        written(
+            Some("Poll message queued successfully"),
+            &Other { poll, ..Other::with_recipient(&sent) },
+            sent.warnings,
+        )
+    })
+    .await
+}
+
+/// Accepts a list.
+#[utoipa::path(
+    post, path = "/send-list", operation_id = "send_list", tag = "Messages",
+    request_body = schema::SendList,
+    responses((status = 201, body = schema::Data<schema::SentShort>, description = "The list is on stable storage."))
+)]
+pub(crate) async fn send_list(
+    State(api): State<ApiState>,
+    may: May<SendMessage>,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&api, request, MAX_BODY).await?;
+    let now = api.now();
+    let read = post.read(|form| {
+        let list = list(form);
+        read_rest(form, Body::Other(Payload::List(Box::new(list))), now)
+    })?;
+    send(&api, &may, &post, read, |sent| {
+        let body = Other::with_recipient(&sent);
+        written(Some("List message queued successfully"), &body, sent.warnings)
+    })
+    .await
+}
+
+/// Accepts a reaction to an earlier message; an empty one removes it.
+#[utoipa::path(
+    post, path = "/send-reaction", operation_id = "send_reaction", tag = "Messages",
+    request_body = schema::SendReaction,
+    responses((status = 201, body = schema::Data<schema::SentReaction>, description = "The reaction is on stable storage."))
+)]
+pub(crate) async fn send_reaction(
+    State(api): State<ApiState>,
+    may: May<SendMessage>,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&api, request, MAX_BODY).await?;
+    let read = post.read(|form| {
+        let reaction = reaction(form);
+        let recipient = limits::recipient_of_jid(&reaction.key.remote_jid).ok();
+        let on_ambiguous = draft::on_ambiguous(form);
+        let draft = Draft {
+            instance: form.required("instance", field::instance),
+            target: recipient.map(Target::Phone),
+            body: Body::Other(Payload::Reaction(Box::new(reaction))),
+            lane: Lane::Normal,
+            timing: Timing { on_ambiguous, ..Timing::default() },
+            client_ref: draft::client_ref(form),
+        };
+        form.refuse_not_yet();
+        draft
+    })?;
+    send(&api, &may, &post, read, |sent| {
+        let body = Other {
+            reaction: Some(sent.message.payload.headline()),
+            ..Other::new(sent.id, sent.status)
+        };
+        written(Some("Reaction queued successfully"), &body, sent.warnings)
+    })
+    .await
+}
+
+/// What the other kinds answer; each shows what it has.
+#[derive(Serialize)]
+struct Other<'s> {
+    message_id: u64,
+    status: &'s str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll: Option<schema::PollShown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reaction: Option<&'s str>,
+}
+
+impl<'s> Other<'s> {
+    const fn new(message_id: u64, status: &'s str) -> Self {
+        Self { message_id, status, recipient: None, poll: None, reaction: None }
+    }
+
+    fn with_recipient(sent: &Sent<'_>) -> Self {
+        let recipient = Some(sent.message.recipient.to_string());
+        Self { recipient, ..Self::new(sent.id, sent.status) }
+    }
+}
+
+/// A message that has its id and is about to be accepted.
+struct Sent<'s> {
+    id: u64,
+    status: &'static str,
+    reserved: &'s Reserved,
+    message: &'s Message,
+    instance: (u64, String),
+    warnings: Vec<String>,
+}
+
+/// Reads what every message but a reaction has.
+fn read_rest(form: &mut Form<'_, '_>, body: Body, now: zajil_model::time::Timestamp) -> Draft {
+    let draft = Draft {
+        instance: form.required("instance", field::instance),
+        target: draft::target(form),
+        body,
+        lane: form.optional("priority", field::choice(draft::PRIORITIES)).unwrap_or(Lane::Normal),
+        timing: draft::timing(form, now),
+        client_ref: draft::client_ref(form),
+    };
+    form.refuse_not_yet();
+    draft
+}
+
+/// Reads a poll; what is wrong with it is noted.
+fn poll(form: &mut Form<'_, '_>) -> Poll {
+    let question = form.words("name");
+    let options = form.items("values", |value, place, report| {
+        let complain = |complaint| report.borrow_mut().fault(place, complaint);
+        Some(field::any_text(value).map_err(complain).unwrap_or_default())
+    });
+    let options: Vec<String> = options.unwrap_or_default().into_iter().flatten().collect();
+    let selectable = form.optional("selectable_count", field::whole(i64::MIN, i64::MAX));
+    let selectable = selectable.unwrap_or(1);
+    form.rules(limits::check_poll(&question, &options, selectable));
+    Poll { question, options, selectable_count: u8::try_from(selectable).unwrap_or_default() }
+}
+
+/// Reads a list; what is wrong with it is noted.
+fn list(form: &mut Form<'_, '_>) -> List {
+    let title = form.words("title");
+    let description = form.words("description");
+    let button_text = form.words("button_text");
+    let footer_text = form.has("footer_text").then(|| form.words("footer_text"));
+    let sections = form.items("sections", |value, place, report| {
+        let mut form = Form::new(value, place, report);
+        let title = form.words("title");
+        let rows = form.items("rows", |value, place, report| {
+            let mut form = Form::new(value, place, report);
+            let title = form.words("title");
+            let description = form.has("description").then(|| form.words("description"));
+            let row = ListRow { title, description, row_id: form.words("rowId") };
+            form.done();
+            Some(row)
+        });
+        form.done();
+        Some(Section { title, rows: rows.unwrap_or_default().into_iter().flatten().collect() })
+    });
+    let sections = sections.unwrap_or_default().into_iter().flatten().collect();
+    let list = List { title, description, button_text, footer_text, sections };
+    form.rules(limits::check_list(&list));
+    list
+}
+
+/// Reads a reaction; what is wrong with it is noted.
+fn reaction(form: &mut Form<'_, '_>) -> Reaction {
+    let key = form.nested("message_key", |form| MessageKey {
+        remote_jid: form.words("remoteJid"),
+        from_me: form.required("fromMe", field::boolean).unwrap_or_default(),
+        id: form.words("id"),
+    });
+    let none = || MessageKey { remote_jid: String::new(), from_me: false, id: String::new() };
+    let emoji = form.required("reaction", field::any_text).unwrap_or_default();
+    let reaction = Reaction { key: key.unwrap_or_else(none), emoji };
+    form.rules(limits::check_reaction(&reaction));
+    reaction
+}
+
+/// Finds what a draft names, and accepts it.
+async fn send(
+    api: &ApiState,
+    caller: &Caller,
+    post: &Post,
+    (draft, mut report): (Draft, Report),
+    answer: impl FnOnce(Sent<'_>) -> Vec<u8>,
+) -> Answer {
+    let ticket = match post.turn(api, caller).await? {
+        Turn::Again(response) => return Ok(response),
+        Turn::Fresh(ticket) => ticket,
+    };
+    let report_mut = &mut report;
+    let instance =
+        draft::find_instance(api, caller, draft.instance.as_deref(), report_mut).await?;
+    let recipient = draft::find_phone(api, caller, draft.target, report_mut).await?;
+    let payload = match draft.body {
+        Body::Other(payload) => Some(payload),
+        Body::Text(words) => {
+            draft::find_content(api, caller, words, report_mut).await?.map(Payload::Text)
+        }
+    };
+    let warnings = report.accepted()?;
+    let (Some(instance), Some(recipient), Some(payload)) = (instance, recipient, payload) else {
+        // Each of them was found, or its fault was noted.
+        return Err(ApiError::Internal);
+    };
+    if api.engine.directory().suppressions(caller.account).await?.contains(recipient) {
+        return Err(ApiError::RecipientSuppressed);
+    }
+    let name = (instance.id.get(), instance.name.clone());
+    let message = draft::message(recipient, payload, draft.timing, draft.client_ref);
+    let consignment = Consignment {
+        instance,
+        lane: draft.lane,
+        messages: vec![message],
+        bulk: false,
+        bytes: post.body.len(),
+    };
+    draft::accept(api, ticket, consignment, StatusCode::CREATED, |reserved, messages| {
+        answer(Sent {
+            id: reserved.first.get(),
+            status: draft::first_status(messages[0].send_at, reserved.created_at),
+            reserved,
+            message: &messages[0],
+            instance: name,
+            warnings,
+        })
+    })
+    .await
+}

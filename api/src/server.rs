@@ -1,0 +1,292 @@
+//! Accepts connections and serves a router on them: bounded in number, in time and in bytes.
+//!
+//! Our own accept loop, because the bounds are the point: a connection beyond the cap is told so
+//! and closed, a client that is slow to send its head or to take its answer is cut off, and a stop
+//! waits for what is under way, but not for ever.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::config::ServerLimits;
+use crate::metrics::ConnectionMetrics;
+use crate::state::Peer;
+
+/// Header fields of a request.
+const MAX_HEADERS: usize = 64;
+
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1_024;
+
+/// Bytes that a connection reads at once, and keeps. More would let idle connections add up.
+const READ_BUFFER: usize = 64 * 1_024;
+
+/// How long accepting rests when the system has no more file descriptors.
+const OUT_OF_DESCRIPTORS_REST: Duration = Duration::from_millis(50);
+
+/// What a connection beyond the cap is told.
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+content-type: application/json\r\n\
+retry-after: 1\r\n\
+connection: close\r\n\
+content-length: 117\r\n\r\n\
+{\"success\":false,\"message\":\"Unavailable: too many connections; nothing was accepted.\",\"error_code\":\"unavailable\"}\r\n\r\n";
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerReport {
+    /// Connections whose request was still under way at the deadline, and that were cut.
+    pub cut: usize,
+}
+
+/// Serves a router until `shutdown` is done; then lets what is under way end, within the
+/// deadline of `limits`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    shutdown: impl Future<Output = ()>,
+) -> ServerReport {
+    let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let metrics = ConnectionMetrics::new();
+    let tracker = TaskTracker::new();
+    let open = Arc::new(AtomicUsize::new(0));
+    let (stop, stopping) = watch::channel(Phase::Serving);
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                rest_after(&error).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            metrics.refused();
+            turn_away(&stream);
+            continue;
+        };
+        metrics.opened();
+        open.fetch_add(1, Ordering::Relaxed);
+        let held = Held { _permit: permit, open: Arc::clone(&open), metrics: metrics.clone() };
+        let connection = connection(stream, peer, router.clone(), &limits, stopping.clone());
+        tracker.spawn(async move {
+            let _held = held;
+            connection.await;
+        });
+    }
+    drop(listener);
+    end(&tracker, &stop, &open, limits.shutdown_deadline).await
+}
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Requests under way may end; no new ones.
+    Ending,
+    /// The deadline has passed.
+    Cut,
+}
+
+/// What an open connection holds.
+struct Held {
+    _permit: OwnedSemaphorePermit,
+    open: Arc<AtomicUsize>,
+    metrics: ConnectionMetrics,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.closed();
+    }
+}
+
+async fn end(
+    tracker: &TaskTracker,
+    stop: &watch::Sender<Phase>,
+    open: &AtomicUsize,
+    deadline: Duration,
+) -> ServerReport {
+    stop.send_replace(Phase::Ending);
+    tracker.close();
+    if tokio::time::timeout(deadline, tracker.wait()).await.is_ok() {
+        return ServerReport { cut: 0 };
+    }
+    let cut = open.load(Ordering::Relaxed);
+    stop.send_replace(Phase::Cut);
+    tracker.wait().await;
+    ServerReport { cut }
+}
+
+async fn rest_after(error: &io::Error) {
+    // A client that left before it was accepted says nothing about the listener.
+    let of_client = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    );
+    if !of_client {
+        tracing::warn!(%error, "cannot accept a connection");
+        tokio::time::sleep(OUT_OF_DESCRIPTORS_REST).await;
+    }
+}
+
+/// One attempt to say why: waiting for the client would be what the cap is to prevent.
+fn turn_away(stream: &TcpStream) {
+    if let Err(error) = stream.try_write(TURNED_AWAY) {
+        tracing::debug!(%error, "a connection beyond the cap was closed without a word");
+    }
+}
+
+/// Serves one connection until it ends or is told to.
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: &ServerLimits,
+    mut phase: watch::Receiver<Phase>,
+) -> impl Future<Output = ()> + Send + use<> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
+        request.map(Body::new)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(READ_BUFFER)
+        .serve_connection(
+            TokioIo::new(Impatient::new(stream, limits.write_timeout)),
+            TowerToHyperService::new(service),
+        );
+    async move {
+        let mut served = pin!(served);
+        loop {
+            tokio::select! {
+                result = served.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection broke off");
+                    }
+                    return;
+                }
+                changed = phase.changed() => {
+                    if changed.is_err() || *phase.borrow_and_update() == Phase::Cut {
+                        return;
+                    }
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// A stream that fails when its peer takes nothing for too long.
+#[derive(Debug)]
+struct Impatient {
+    stream: TcpStream,
+    patience: Duration,
+    /// Runs while a write waits for the peer.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    const fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, patience, waiting: None }
+    }
+
+    /// Passes progress on; without any, fails once the patience is used up.
+    fn judge<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.waiting = None;
+            return polled;
+        }
+        let patience = self.patience;
+        #[expect(clippy::disallowed_methods, reason = "a deadline of this very wait")]
+        let sleep = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.judge(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.judge(cx, polled)
+    }
+}

@@ -1,0 +1,155 @@
+//! The daily cap of an instance: kept across crashes, by the day of its zone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use zajil_model::instance::TransportKind;
+use zajil_model::pace::{CHUNKS_A_DAY, CapWait, DayCap, LEAST_CHUNK, PaceSpec};
+use zajil_model::time::Timestamp;
+
+fn capped(cap: u64, zone: &str) -> PaceSpec {
+    let time_zone = Some(zone.to_owned());
+    PaceSpec {
+        daily_cap: Some(cap),
+        time_zone,
+        ..PaceSpec::default_for(TransportKind::Simulator)
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    let at: jiff::Timestamp = text.parse().expect("a time in RFC 3339");
+    Timestamp::from_micros(at.as_microsecond())
+}
+
+fn reserve_all(day: &mut DayCap, now: Timestamp) {
+    while let Some(saved) = day.reserve(now) {
+        day.reserved(saved);
+    }
+}
+
+#[test]
+fn a_day_ends_at_midnight_in_its_zone() {
+    let now = time("2026-11-23T20:30:00Z");
+    let mut day = DayCap::new(&capped(2, "Asia/Riyadh"), None, now).unwrap();
+    reserve_all(&mut day, now);
+
+    assert_eq!((day.take(now), day.take(now)), (Ok(()), Ok(())));
+    assert_eq!(
+        day.take(now),
+        Err(CapWait::Until(time("2026-11-23T21:00:00Z")))
+    );
+
+    let next = time("2026-11-23T21:00:00Z");
+    reserve_all(&mut day, next);
+    assert_eq!(day.take(next), Ok(()));
+}
+
+#[test]
+fn a_day_with_a_clock_change_has_its_own_length() {
+    let now = time("2026-10-25T12:00:00Z");
+    let mut day = DayCap::new(&capped(1, "Europe/Berlin"), None, now).unwrap();
+    reserve_all(&mut day, now);
+
+    assert_eq!(day.take(now), Ok(()));
+    assert_eq!(
+        day.take(now),
+        Err(CapWait::Until(time("2026-10-25T23:00:00Z")))
+    );
+}
+
+#[test]
+fn nothing_goes_before_its_reservation_is_durable() {
+    let now = time("2026-11-23T12:00:00Z");
+    let mut day = DayCap::new(&capped(1_000, "UTC"), None, now).unwrap();
+
+    assert_eq!(day.take(now), Err(CapWait::Reservation));
+    let saved = day.reserve(now).unwrap();
+    assert_eq!(saved.reserved, LEAST_CHUNK.max(1_000 / CHUNKS_A_DAY));
+    assert_eq!(day.reserve(now), None, "one at a time");
+    assert_eq!(day.take(now), Err(CapWait::Reservation));
+    day.reserved(saved);
+    assert_eq!(day.take(now), Ok(()));
+}
+
+#[test]
+fn a_crash_takes_what_was_reserved_for_used() {
+    let now = time("2026-11-23T12:00:00Z");
+    let mut day = DayCap::new(&capped(60, "UTC"), None, now).unwrap();
+    let saved = day.reserve(now).unwrap();
+    day.reserved(saved);
+    day.take(now).unwrap();
+
+    let mut after = DayCap::new(&capped(60, "UTC"), Some(saved), now).unwrap();
+    reserve_all(&mut after, now);
+
+    assert_eq!((0..100).filter(|_| after.take(now).is_ok()).count(), 10);
+}
+
+#[test]
+fn a_wall_clock_that_goes_back_repeats_no_day() {
+    let now = time("2026-11-24T00:00:01Z");
+    let mut day = DayCap::new(&capped(1, "UTC"), None, now).unwrap();
+    reserve_all(&mut day, now);
+    day.take(now).unwrap();
+
+    let back = time("2026-11-23T23:59:59Z");
+    assert!(day.take(back).is_err());
+    let saved = day.saved();
+    assert!(
+        DayCap::new(&capped(1, "UTC"), Some(saved), back)
+            .unwrap()
+            .take(back)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_changed_cap_or_zone_gives_nothing_back_of_the_day() {
+    let now = time("2026-11-23T12:00:00Z");
+    let mut day = DayCap::new(&capped(2, "UTC"), None, now).unwrap();
+    reserve_all(&mut day, now);
+    day.take(now).unwrap();
+    day.take(now).unwrap();
+
+    day.set(&capped(3, "Asia/Riyadh"), now);
+    reserve_all(&mut day, now);
+
+    assert_eq!(day.take(now), Ok(()));
+    let midnight = CapWait::Until(time("2026-11-23T21:00:00Z"));
+    assert_eq!(day.take(now), Err(midnight));
+}
+
+proptest! {
+    #[test]
+    fn a_cap_is_never_passed_across_crashes_and_days(
+        cap in 1..400_u64,
+        steps in proptest::collection::vec((0..6_u8, 0..120_u64), 1..200),
+    ) {
+        let spec = capped(cap, "UTC");
+        let mut now = Timestamp::from_seconds(1_800_000_000);
+        let mut durable = None;
+        let mut day = DayCap::new(&spec, durable, now).unwrap();
+        let mut handed: BTreeMap<i32, u64> = Default::default();
+        for (what, amount) in steps {
+            match what {
+                0 => day = DayCap::new(&spec, durable, now).unwrap(),
+                1 => now = now + Duration::from_secs(amount * 300),
+                2 | 3 => {
+                    if let Some(saved) = day.reserve(now) {
+                        durable = Some(saved);
+                        day.reserved(saved);
+                    }
+                }
+                _ => {
+                    for _ in 0..amount {
+                        if day.take(now).is_ok() {
+                            *handed.entry(now.day().0).or_default() += 1;
+                        }
+                    }
+                }
+            }
+        }
+        prop_assert!(handed.values().all(|count| *count <= cap), "{handed:?} above {cap}");
+    }
+}

@@ -1,0 +1,66 @@
+//! What each command does, one file a command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command, Settings};
+use crate::config::Faults;
+
+pub mod account;
+pub mod backup;
+pub mod batch;
+pub mod check;
+pub mod completions;
+pub mod instance;
+pub mod key;
+pub mod message;
+pub mod restore;
+pub mod serve;
+pub mod simulator;
+pub mod user;
+
+/// Exit code when the settings are wrong: the one that a wrong command line has, too.
+pub const EXIT_SETTINGS: u8 = 2;
+
+/// Does what the command line says, and answers the exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let settings = cli.settings;
+    let done = match cli.command {
+        None => serve::run(&settings, &serve::ServeArgs::default()),
+        Some(Command::Serve(args)) => serve::run(&settings, &args),
+        Some(Command::Simulator(args)) => simulator::run(&settings, args),
+        Some(Command::Check(args)) => check::run(&settings, &args),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Restore(args)) => restore::run(&settings, args),
+        Some(Command::Account(args)) => client(account::run(&settings, args)),
+        Some(Command::User(args)) => client(user::run(&settings, args)),
+        Some(Command::Key(args)) => client(key::run(&settings, args)),
+        Some(Command::Instance(args)) => client(instance::run(&settings, args)),
+        Some(Command::Message(args)) => client(message::run(&settings, args)),
+        Some(Command::Batch(args)) => client(batch::run(&settings, args)),
+        Some(Command::Backup(args)) => client(backup::run(&settings, args)),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("zajil: {error:#}");
+        let settings = error.downcast_ref::<Faults>().is_some();
+        if settings { ExitCode::from(EXIT_SETTINGS) } else { ExitCode::FAILURE }
+    })
+}
+
+/// Runs a command that talks to a node: one thread is plenty for it.
+fn client(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    Builder::new_current_thread().enable_all().build()?.block_on(work)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runtime of a node or a simulator: a worker for each core.
+fn workers() -> Result<Runtime> {
+    Ok(Builder::new_multi_thread().enable_all().thread_name("zajil-worker").build()?)
+}
+
+/// Opens the connection that a client command uses.
+fn connect(settings: &Settings, target: &crate::client::Target) -> Result<crate::client::Client> {
+    crate::client::Client::open(&settings.read()?, target)
+}

@@ -1,0 +1,131 @@
+//! Follows a campaign, with a bar on a terminal and plain lines elsewhere.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use anyhow::Result;
+use http::Method;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::client::{CallError, Client};
+use crate::show;
+
+/// How often the node is asked.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How many times in a row the node may not answer before following ends: a restart takes less.
+const PATIENCE: u32 = 60;
+
+/// Statuses from which a message may still go anywhere.
+const UNSETTLED: [&str; 3] = ["scheduled", "pending", "processing"];
+
+/// How far something is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    told: u64,
+}
+
+impl Progress {
+    /// Nothing yet, of `total` if that is known.
+    pub(super) fn new(total: Option<u64>, what: &'static str) -> Self {
+        let bar = io::stderr().is_terminal().then(|| bar(total, what));
+        Self { bar, what, told: 0 }
+    }
+
+    /// This many, and something to say beside it.
+    pub(super) fn at(&mut self, count: u64, note: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(count);
+                bar.set_message(note.to_owned());
+            }
+            None if count != self.told => eprintln!("{count} {} {note}", self.what),
+            None => {}
+        }
+        self.told = count;
+    }
+
+    /// There are this many in all.
+    fn of(&self, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+    }
+
+    /// No more follows.
+    pub(super) fn done(self) {
+        if let Some(bar) = self.bar {
+            bar.finish();
+        }
+    }
+}
+
+fn bar(total: Option<u64>, what: &str) -> ProgressBar {
+    let template = match total {
+        Some(_) => format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}"),
+        None => format!("{{pos}} {what}  {{elapsed}}"),
+    };
+    let style = ProgressStyle::with_template(&template).expect("the template is right");
+    ProgressBar::new(total.unwrap_or(0)).with_style(style)
+}
+
+/// Tells how far a campaign is until it is finished or cancelled.
+pub(super) async fn follow(client: &Client, id: u64) -> Result<()> {
+    let mut progress = Progress::new(Some(0), "messages settled");
+    let mut silent = 0;
+    loop {
+        match client.sending(Method::GET, &format!("/batches/{id}"), None).await {
+            Ok(answer) => {
+                silent = 0;
+                let batch = &answer["data"];
+                let (settled, total) = counts(&batch["counts"]);
+                progress.of(total);
+                progress.at(settled, &note(batch));
+                if ["finished", "cancelled"].iter().any(|end| batch["state"] == *end) {
+                    break;
+                }
+            }
+            Err(CallError::Unreachable { .. } | CallError::Lost { .. }) if silent < PATIENCE => {
+                silent += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    progress.done();
+    Ok(())
+}
+
+/// How many messages are settled, and how many there are.
+fn counts(by_status: &Value) -> (u64, u64) {
+    let all = by_status.as_object().into_iter().flatten();
+    let all = all.map(|(status, count)| (status.as_str(), count.as_u64().unwrap_or(0)));
+    all.fold((0, 0), |(settled, total), (status, count)| {
+        let is_settled = !UNSETTLED.contains(&status);
+        (settled + if is_settled { count } else { 0 }, total + count)
+    })
+}
+
+fn note(batch: &Value) -> String {
+    let (state, rate) = (show::word(batch, "/state"), batch["rate"].as_f64().unwrap_or(0.0));
+    let eta = show::word(batch, "/eta");
+    let until = if eta.is_empty() { String::new() } else { format!(", done by {eta}") };
+    format!("{state}, {rate:.1}/s{until}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_may_still_go_anywhere_is_not_settled() {
+        let by_status = json!({"pending": 2, "processing": 1, "sent": 3, "read": 4, "failed": 5});
+
+        assert_eq!(counts(&by_status), (12, 15));
+    }
+}

@@ -1,0 +1,191 @@
+//! One running node: a store, an engine over it, and two listeners.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zajil_actors::engine::{Engine, Ports};
+use zajil_actors::send::DrainReport;
+use zajil_api::OperatorToken;
+use zajil_model::time::Clock;
+use zajil_storage::Store;
+use zajil_transport::simulator::SimulatorFactory;
+
+use crate::clock::SystemClock;
+use crate::config::{Config, FirstRun};
+use crate::files::{self, Presence};
+use crate::first_run::Welcome;
+use crate::wiring::{self, Addresses, Bound, Listeners};
+use crate::{secret, telemetry, upkeep};
+
+/// Exit code when the store failed for good (a sync that the disk did not confirm): what was
+/// written last may be lost, and only a new start reads what is there.
+pub const EXIT_STORE_FAILED: i32 = 74;
+
+/// What a node shares with the process that it runs in.
+#[derive(Clone)]
+pub struct Process {
+    /// Renders the metrics of the process.
+    pub metrics: PrometheusHandle,
+    /// Called when the store failed for good. It must not return to work as usual.
+    pub on_store_failed: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// A process that is this node's alone: it ends when the store fails.
+    pub fn of_this_program(metrics: PrometheusHandle) -> Self {
+        let on_store_failed = |reason: &str| {
+            tracing::error!(reason, "the store failed; ending, so that a new start reads it again");
+            std::process::exit(EXIT_STORE_FAILED)
+        };
+        Self { metrics, on_store_failed: Arc::new(on_store_failed) }
+    }
+
+    /// A process that others share: a failed store is logged and the process goes on.
+    pub fn shared() -> Self {
+        let on_store_failed = |reason: &str| tracing::error!(reason, "the store failed");
+        Self {
+            metrics: telemetry::detached_metrics(),
+            on_store_failed: Arc::new(on_store_failed),
+        }
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    engine: Engine,
+    listeners: Listeners,
+    at: Addresses,
+    welcome: Option<Welcome>,
+    token: String,
+    config: Config,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Node {
+    /// Starts a node in a process that it shares with others.
+    ///
+    /// # Errors
+    /// See [`Node::start_in`].
+    pub async fn start(config: Config) -> Result<Self> {
+        Self::start_in(config, Process::shared()).await
+    }
+
+    /// Starts a node; once this answers, it takes requests.
+    ///
+    /// # Errors
+    /// The data folder is in use or damaged, or an address cannot be listened on.
+    pub async fn start_in(config: Config, process: Process) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        // Listening first: a taken address is told before a store is opened or replayed.
+        let bound = Bound::bind(&config).await?;
+        let store = wiring::open_store(&config, &clock, &process)?;
+        let token = operator_token(&config)?;
+        let engine = start_engine(&store, &clock, &tasks).await?;
+        let at = bound.addresses();
+        let welcome = first_run(&config, &engine, at.api).await?;
+        let presence = Presence { pid: std::process::id(), api: at.api, operations: at.operations };
+        let listeners = bound.serve(&config, &engine, OperatorToken::new(&token), &process, &tasks);
+        presence.tell(&config.data_dir).context("cannot write to the data folder")?;
+        upkeep::start(&config, &store, &clock, &process, &tasks, &stopping);
+        tracing::info!(api = %at.api, operations = %at.operations, "node started");
+        Ok(Self { engine, listeners, at, welcome, token, config, tasks, stopping })
+    }
+
+    /// Where the two APIs listen.
+    pub const fn api(&self) -> SocketAddr {
+        self.at.api
+    }
+
+    /// Where health, metrics and operator commands listen.
+    pub const fn operations(&self) -> SocketAddr {
+        self.at.operations
+    }
+
+    /// The operator token in force.
+    pub fn operator_token(&self) -> &str {
+        &self.token
+    }
+
+    /// What the first start on an empty store made: answered once.
+    pub fn take_welcome(&mut self) -> Option<Welcome> {
+        self.welcome.take()
+    }
+
+    /// The engine inside.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Stops in good order: not ready, no more intake, what is in flight finished, store closed.
+    ///
+    /// # Errors
+    /// The store could not be closed; nothing accepted is lost by that.
+    pub async fn stop(self) -> Result<DrainReport> {
+        let report = self.engine.drain(self.config.drain_timeout).await;
+        self.listeners.stop().await;
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        let closed = self.engine.store().close().await;
+        Presence::forget(&self.config.data_dir);
+        closed.context("cannot close the store")?;
+        tracing::info!(stopped = report.stopped, cut = report.cut, "node stopped");
+        Ok(report)
+    }
+}
+
+async fn start_engine(
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    tasks: &TaskTracker,
+) -> Result<Engine> {
+    let seed = rand::random();
+    let simulator = SimulatorFactory::new(Arc::clone(clock), tasks.clone(), seed);
+    let ports = Ports {
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        transports: vec![Arc::new(simulator)],
+        seed,
+    };
+    Engine::start(ports).await.context("cannot start the engine")
+}
+
+/// The token that is configured, else the one in the data folder, else a new one.
+fn operator_token(config: &Config) -> Result<String> {
+    if let Some(token) = &config.operator_token {
+        return Ok(token.clone());
+    }
+    let path = files::token_path(&config.data_dir);
+    let kept = files::read_token(&config.data_dir);
+    if let Some(token) = kept.with_context(|| format!("cannot read {}", path.display()))? {
+        return Ok(token);
+    }
+    let token = secret::token();
+    let written = files::write_private(&path, &token);
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+/// An empty store gets something to begin with, where only this machine can reach it.
+async fn first_run(config: &Config, engine: &Engine, api: SocketAddr) -> Result<Option<Welcome>> {
+    if config.first_run == FirstRun::Never || !api.ip().is_loopback() {
+        return Ok(None);
+    }
+    let made = engine.directory().first_start().await.context("cannot make the first account")?;
+    Ok(made.map(|made| Welcome::new(made, api)))
+}

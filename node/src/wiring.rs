@@ -1,0 +1,126 @@
+//! How the parts of a node are put together, one function for each crate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zajil_actors::engine::Engine;
+use zajil_api::{ApiConfig, ApiState, OperatorToken, ServerLimits, ServerReport};
+use zajil_model::time::Clock;
+use zajil_storage::Store;
+
+use crate::config::Config;
+use crate::node::Process;
+
+/// Opens the embedded store in the data folder.
+///
+/// # Errors
+/// The folder cannot be made, is in use by another node, or holds what cannot be read.
+pub fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    process: &Process,
+) -> Result<Arc<dyn Store>> {
+    let _ = (config, clock, process);
+    unimplemented!()
+}
+
+/// Addresses that are ours, and not served yet.
+#[derive(Debug)]
+pub struct Bound {
+    api: TcpListener,
+    operations: TcpListener,
+    addresses: Addresses,
+}
+
+/// Where the listeners really are, port 0 made out.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The two APIs.
+    pub api: SocketAddr,
+    /// Health, metrics and operator commands.
+    pub operations: SocketAddr,
+}
+
+impl Bound {
+    /// Takes both addresses.
+    ///
+    /// # Errors
+    /// One is in use, or not of this machine.
+    pub async fn bind(config: &Config) -> Result<Self> {
+        let api = bind(config.api_listen, "api.listen").await?;
+        let operations = bind(config.operations_listen, "operations.listen").await?;
+        let addresses =
+            Addresses { api: api.local_addr()?, operations: operations.local_addr()? };
+        Ok(Self { api, operations, addresses })
+    }
+
+    /// Where they really are.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves both.
+    pub fn serve(
+        self,
+        config: &Config,
+        engine: &Engine,
+        token: OperatorToken,
+        process: &Process,
+        tasks: &TaskTracker,
+    ) -> Listeners {
+        let stop = CancellationToken::new();
+        let api = ApiConfig { operator: Some(token), ..config.api.clone() };
+        let state = ApiState::new(engine.clone(), api);
+        let limits = &config.connections;
+        let serve = |listener, router, limits: &ServerLimits| {
+            let serving =
+                zajil_api::serve(listener, router, limits.clone(), stop.clone().cancelled_owned());
+            tasks.spawn(serving)
+        };
+        let servers = vec![
+            serve(self.api, api_router(&state), limits),
+            serve(self.operations, operations_router(&state, process), limits),
+        ];
+        Listeners { servers, stop }
+    }
+}
+
+fn api_router(_state: &ApiState) -> Router {
+    unimplemented!()
+}
+
+fn operations_router(_state: &ApiState, _process: &Process) -> Router {
+    unimplemented!()
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address} ({key}); is a node running already?"))
+}
+
+/// Both listeners at work.
+#[derive(Debug)]
+pub struct Listeners {
+    servers: Vec<JoinHandle<ServerReport>>,
+    stop: CancellationToken,
+}
+
+impl Listeners {
+    /// Takes no more connections, and waits for the requests under way.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        for server in self.servers {
+            match server.await {
+                Ok(ServerReport { cut: 0 }) => {}
+                Ok(ServerReport { cut }) => tracing::warn!(cut, "requests were cut off"),
+                Err(error) => tracing::error!(%error, "a listener failed"),
+            }
+        }
+    }
+}

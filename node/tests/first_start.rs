@@ -1,0 +1,138 @@
+//! The first start of a node as a process: what it says works as it is said.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A node that runs, and is killed when the test ends.
+struct Running(Child);
+
+impl Running {
+    /// Starts a node on free ports in the folder and waits until it says that it listens.
+    fn start(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_zajil"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let listens = lines.map_while(Result::ok).any(|line| line.starts_with("Zajil listens"));
+        assert!(listens, "the node ended before it listened: {:?}", child.wait());
+        Self(child)
+    }
+
+    fn signal(mut self, name: &str) -> ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn zajil(folder: &Path, args: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_zajil")).args(args).current_dir(folder).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "zajil {args:?}: {told}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The request of the first start, exactly as it is to be pasted.
+fn pasted(folder: &Path) -> serde_json::Value {
+    let file = folder.join("zajil-data/first-run.txt");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(file).unwrap();
+    let line = &text[text.find("curl ").unwrap()..];
+    let output = Command::new("bash").args(["-c", line]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+#[test]
+fn the_first_start_tells_a_request_that_works_as_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Running::start(folder.path());
+
+    let answer = pasted(folder.path());
+
+    assert_eq!(answer["success"], true, "{answer}");
+    let id = answer["data"]["message_id"].to_string();
+    assert!(zajil(folder.path(), &["message", "status", &id]).contains("+966501234567"));
+    assert!(node.signal("-TERM").success());
+    assert!(!folder.path().join("zajil-data/node.json").exists());
+}
+
+#[test]
+fn what_was_accepted_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Running::start(folder.path());
+    let answer = pasted(folder.path());
+    assert_eq!(answer["success"], true, "{answer}");
+
+    assert!(!node.signal("-KILL").success());
+    let _node = Running::start(folder.path());
+
+    let id = answer["data"]["message_id"].to_string();
+    assert!(zajil(folder.path(), &["message", "status", &id]).contains("+966501234567"));
+}
+
+#[test]
+fn a_second_node_in_the_same_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _node = Running::start(folder.path());
+
+    let second = Command::new(env!("CARGO_BIN_EXE_zajil"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+}
+
+#[test]
+fn everything_can_be_made_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let _node = Running::start(folder.path());
+    let run = |args: &[&str]| zajil(folder.path(), args);
+
+    let instance = run(&["instance", "create", "second", "--rate", "50/s"]);
+    let key = run(&["key", "create", "--name", "shop", "--permissions", "send_message"]);
+    let user = run(&["user", "create", "--email", "owner@example.com"]);
+    let account = run(&["account", "create", "--name", "Another"]);
+
+    assert!(instance.contains("second"), "{instance}");
+    assert!(key.contains("sk_live_"), "{key}");
+    assert!(user.contains("owner@example.com") && user.contains("password"), "{user}");
+    assert!(account.contains("Another"), "{account}");
+    let mine = ["--account", "Another", "instance", "create", "third"];
+    assert!(run(&[&mine[2..], &mine[..2]].concat()).contains("third"));
+}
+
+#[test]
+fn a_campaign_is_sent_from_a_file_and_followed_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |n: u32| format!("+9665{n:08},Guest {n}\n");
+    let rows: String = (0..200).map(row).collect();
+    std::fs::write(folder.path().join("guests.csv"), format!("phone,name\n{rows}")).unwrap();
+    let _node = Running::start(folder.path());
+    let run = |args: &[&str]| zajil(folder.path(), args);
+    run(&["instance", "create", "fast", "--rate", "1000/s"]);
+
+    let text = "Dear {{name}}, see you on Friday";
+    let told = run(&["batch", "send", "guests.csv", "--content", text, "--instance", "fast", "--json"]);
+
+    let batch: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(batch["state"], "finished", "{batch}");
+    assert_eq!(batch["taken"], 200, "{batch}");
+    let report = run(&["batch", "report", &batch["id"].to_string()]);
+    assert_eq!(report.lines().count(), 201, "{report}");
+}

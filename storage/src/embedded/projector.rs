@@ -1,0 +1,99 @@
+//! The two threads behind the committer: one applies durable groups and answers, one flushes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::Shared;
+use super::item::{Answer, Call};
+use super::log::{Committer, PushError};
+use super::stage::Durable;
+use crate::codec::{Record, encode_alone};
+use crate::projection::FLUSH_BYTES;
+use crate::{StoreError, metrics};
+
+/// How often the projection is flushed when little happens: what a start replays is then a
+/// second of work.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// When a flush would write this many times what makes one due, applying waits for it: the disk
+/// does not keep up, and memory is bounded.
+const FLUSH_BEHIND: usize = 3;
+
+/// Applies groups until the committer ends.
+pub(super) fn project(
+    shared: &Shared,
+    committer: &Arc<Committer<Call>>,
+    durable: &Receiver<Durable>,
+) {
+    let mut sweeping = sweep(shared, committer);
+    while let Ok(group) = durable.recv() {
+        let end = group.end;
+        for mut call in group.calls {
+            let records = std::mem::take(&mut call.placed);
+            let swept = records.iter().any(|one| matches!(one.record, Record::Sweep(_)));
+            sweeping &= !swept;
+            let last = records.last().map(|one| one.lsn);
+            let result = shared.check().and_then(|()| shared.projection.apply(records));
+            if let Err(error) = &result {
+                shared.fail("apply a record", error);
+            }
+            if let Some(lsn) = last {
+                shared.applied.store(lsn, Ordering::Release);
+            }
+            metrics::appended(shared.clock.mono().since(call.begun));
+            call.answer(result);
+        }
+        shared.projection.advance(end);
+        if !sweeping {
+            sweeping = sweep(shared, committer);
+        }
+        let unflushed = shared.projection.unflushed_bytes();
+        if unflushed > FLUSH_BEHIND * FLUSH_BYTES {
+            flush(shared);
+        } else if unflushed > FLUSH_BYTES {
+            shared.flusher.wake();
+        }
+    }
+    shared.flusher.stop();
+}
+
+/// Asks for the next stretch of a mass cancel, if there is one; answers whether it did.
+fn sweep(shared: &Shared, committer: &Committer<Call>) -> bool {
+    let Some(instance) = shared.projection.unswept().first().copied() else { return false };
+    let record = encode_alone(Record::Sweep(instance));
+    let call = Call::new(vec![record], Answer::Own(None), shared.clock.mono());
+    match committer.push(call) {
+        Ok(()) => true,
+        // The groups that are in the way come through here, and then it is asked for again; a
+        // closed store asks at its next open.
+        Err(PushError::Overloaded(_) | PushError::Closed(_)) => false,
+    }
+}
+
+/// Flushes from time to time, and when much changed, until the projector ends.
+pub(super) fn flush_on_time(shared: &Shared) {
+    while shared.flusher.wait(FLUSH_EVERY) {
+        if shared.projection.is_behind() {
+            flush(shared);
+        }
+    }
+}
+
+/// Flushes now. A failure ends the store: what was taken from memory is only in the log.
+pub(super) fn flush(shared: &Shared) {
+    if let Err(error) = try_flush(shared) {
+        shared.fail("flush the projection", &error);
+    }
+}
+
+/// Flushes now.
+pub(super) fn try_flush(shared: &Shared) -> Result<(), StoreError> {
+    shared.check()?;
+    let begun = shared.clock.mono();
+    shared.projection.flush()?;
+    let took = shared.clock.mono().since(begun);
+    metrics::flushed(took, shared.log()?.bytes(), shared.projection.lag());
+    Ok(())
+}

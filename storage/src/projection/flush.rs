@@ -1,0 +1,168 @@
+//! Flushes: everything that changed goes to the key-value store in one batch, with the position
+//! of the log that it reflects.
+//!
+//! The lock is held only to take what changed (blocks are shared, not copied) and to let go of
+//! it afterwards; packing and writing happen beside the work.
+
+use std::sync::Arc;
+
+use zajil_model::time::Day;
+
+use super::block::Block;
+use super::bodies::ChunkSource;
+use super::disk::Projected;
+use super::head::{Cell, Head};
+use super::hot::{Feeds, HOT_BYTES, State};
+use super::key::{self, QueueKey};
+use super::overlay::Changes;
+use super::shard::ShardEntry;
+use super::{Projection, feed, shard};
+use crate::StoreError;
+use crate::kv::{Kv, KvWrite, Space};
+
+/// What one flush writes.
+struct Flush {
+    projected: Projected,
+    blocks: Vec<Arc<Block>>,
+    /// Which of the two rows of each block changed: chunks, states.
+    parts: Vec<(bool, bool)>,
+    heads: Vec<(QueueKey, Head)>,
+    cells: Vec<((QueueKey, Day), Cell)>,
+    chunks: Vec<ShardEntry>,
+    feed: Arc<Feeds>,
+    changes: Arc<Changes>,
+    drops: Vec<u32>,
+}
+
+impl Flush {
+    /// Takes what changed.
+    fn begin(state: &mut State) -> Self {
+        state.flushing = true;
+        state.dirty_bytes = 0;
+        let mut blocks = Vec::new();
+        let mut parts = Vec::new();
+        for key in std::mem::take(&mut state.dirty_blocks) {
+            let Some(hot) = state.blocks.get_mut(&key) else {
+                continue;
+            };
+            let block = Arc::make_mut(&mut hot.block);
+            parts.push((block.index_dirty, block.states_dirty));
+            (block.index_dirty, block.states_dirty) = (false, false);
+            blocks.push(Arc::clone(&hot.block));
+        }
+        let heads = state
+            .heads
+            .iter_mut()
+            .filter(|(_, head)| head.dirty)
+            .map(|(key, head)| {
+                head.dirty = false;
+                (*key, head.clone())
+            });
+        let cells = state
+            .cells
+            .iter_mut()
+            .filter(|(_, cell)| cell.dirty)
+            .map(|(key, cell)| {
+                cell.dirty = false;
+                (*key, *cell)
+            });
+        let (heads, cells) = (heads.collect(), cells.collect());
+        state.frozen_feed = Arc::new(std::mem::take(&mut state.feed));
+        Self {
+            projected: Projected {
+                applied: state.applied,
+                position: state.position,
+                retired: state.retired,
+            },
+            blocks,
+            parts,
+            heads,
+            cells,
+            chunks: std::mem::take(&mut state.fresh_chunks),
+            feed: Arc::clone(&state.frozen_feed),
+            changes: state.overlay.freeze(),
+            drops: std::mem::take(&mut state.drops),
+        }
+    }
+
+    /// Packs it.
+    fn writes<K: Kv>(&self, kv: &K) -> Result<Vec<KvWrite>, StoreError> {
+        let main = |key, value| KvWrite {
+            space: Space::Main,
+            key,
+            value,
+        };
+        let retired = self.projected.retired;
+        let chunks = self
+            .chunks
+            .iter()
+            .filter(|chunk| key::period_of(chunk.first) >= retired);
+        let mut writes = shard::writes(kv, chunks.copied().collect())?;
+        // Deletions of heads and counts come before what was made anew under the same name.
+        writes.extend(
+            self.changes
+                .iter()
+                .map(|(key, value)| main(key.clone(), value.clone())),
+        );
+        for (block, (index, states)) in self.blocks.iter().zip(&self.parts) {
+            let space = key::space_of(block.key.first);
+            if *index {
+                let key = key::block_index(block.key);
+                writes.push(KvWrite {
+                    space,
+                    key,
+                    value: Some(block.encode_index()),
+                });
+            }
+            if *index || *states {
+                let key = key::block_states(block.key);
+                writes.push(KvWrite {
+                    space,
+                    key,
+                    value: Some(block.encode_states()),
+                });
+            }
+        }
+        for (queue, head) in &self.heads {
+            writes.push(main(key::head(*queue), Some(head.encode())));
+            let live = (head.unsettled() > 0).then(Vec::new);
+            writes.push(main(key::live(*queue), live));
+        }
+        for ((queue, day), cell) in &self.cells {
+            writes.push(main(key::totals(*queue, *day), Some(cell.encode())));
+        }
+        for (account, changes) in self.feed.iter() {
+            writes.extend(feed::writes(*account, changes));
+        }
+        writes.push(main(key::PROJECTED.to_vec(), Some(self.projected.encode())));
+        Ok(writes)
+    }
+}
+
+impl<K: Kv, C: ChunkSource> Projection<K, C> {
+    /// Writes what changed since the last flush; answers the position from which a replay would
+    /// now begin.
+    ///
+    /// # Errors
+    /// The key-value store failed. What was taken is not written and the projection must not be
+    /// used any more.
+    pub(crate) fn flush(&self) -> Result<u64, StoreError> {
+        let _one_at_a_time = self.flushes.lock();
+        let flush = Flush::begin(&mut self.state.write());
+        self.kv.commit(flush.writes(&self.kv)?)?;
+        for period in &flush.drops {
+            self.kv.drop_period(*period)?;
+        }
+        let position = flush.projected.position;
+        let mut state = self.state.write();
+        state.overlay.thaw();
+        state.frozen_feed = Arc::default();
+        state.flushing = false;
+        state.evict(HOT_BYTES);
+        drop(state);
+        drop(flush);
+        self.flushed
+            .store(position, std::sync::atomic::Ordering::Release);
+        Ok(position)
+    }
+}

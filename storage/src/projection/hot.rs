@@ -1,0 +1,219 @@
+//! What the projection holds in memory: hot blocks, heads and counts, and what the next flush
+//! has to write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use zajil_model::id::{AccountId, InstanceId, MessageId, SHARDS};
+use zajil_model::message::Queue;
+use zajil_model::time::Day;
+
+use super::block::{Block, Slot};
+use super::cancel::Mark;
+use super::feed::Placed;
+use super::head::{Cell, Head};
+use super::key::{self, BlockKey, QueueKey};
+use super::overlay::Overlay;
+use super::shard::ShardEntry;
+
+/// What hot blocks may take, in bytes: about 400,000 messages that something happened to.
+pub(crate) const HOT_BYTES: usize = 64 << 20;
+
+/// Heads and counts of idle queues that stay in memory.
+const IDLE_KEPT: usize = 16_384;
+
+/// A block in memory.
+#[derive(Debug)]
+pub(crate) struct Hot {
+    /// The block.
+    pub(crate) block: Arc<Block>,
+    /// The record of the log that last needed it.
+    pub(crate) touched: u64,
+}
+
+/// Changes of each account.
+pub(crate) type Feeds = FxHashMap<AccountId, Vec<Placed>>;
+
+/// The memory of a projection.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The last record of the log that is applied.
+    pub(crate) applied: u64,
+    /// Where a replay begins: the end of the last group that is applied as a whole.
+    pub(crate) position: u64,
+    /// Hot blocks.
+    pub(crate) blocks: BTreeMap<BlockKey, Hot>,
+    /// Their chunks, by shard and first id.
+    pub(crate) chunks: Vec<BTreeMap<MessageId, BlockKey>>,
+    /// About what hot blocks take, in bytes.
+    pub(crate) hot_bytes: usize,
+    /// Blocks to write.
+    pub(crate) dirty_blocks: Vec<BlockKey>,
+    /// Heads in memory: all with unsettled messages, and some idle ones.
+    pub(crate) heads: BTreeMap<QueueKey, Head>,
+    /// Counts in memory.
+    pub(crate) cells: BTreeMap<(QueueKey, Day), Cell>,
+    /// Mass cancels that are not in every state yet.
+    pub(crate) marks: FxHashMap<InstanceId, Vec<Mark>>,
+    /// Chunks that are not in the index by shard yet.
+    pub(crate) fresh_chunks: Vec<ShardEntry>,
+    /// Changes since the last flush.
+    pub(crate) feed: Feeds,
+    /// Changes that a flush is writing.
+    pub(crate) frozen_feed: Arc<Feeds>,
+    /// Other keys that changed.
+    pub(crate) overlay: Overlay,
+    /// Where the accepts of each period begin in the log.
+    pub(crate) periods: BTreeMap<u32, u64>,
+    /// Ids of periods below this one are gone.
+    pub(crate) retired: u32,
+    /// Periods to drop when the next flush is done.
+    pub(crate) drops: Vec<u32>,
+    /// About what the next flush writes, in bytes, other keys left out.
+    pub(crate) dirty_bytes: usize,
+    /// Whether a flush is being written: nothing is evicted meanwhile.
+    pub(crate) flushing: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            applied: 0,
+            position: 0,
+            blocks: BTreeMap::new(),
+            chunks: vec![BTreeMap::new(); usize::from(SHARDS)],
+            hot_bytes: 0,
+            dirty_blocks: Vec::new(),
+            heads: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            marks: FxHashMap::default(),
+            fresh_chunks: Vec::new(),
+            feed: Feeds::default(),
+            frozen_feed: Arc::default(),
+            overlay: Overlay::default(),
+            periods: BTreeMap::new(),
+            retired: 0,
+            drops: Vec::new(),
+            dirty_bytes: 0,
+            flushing: false,
+        }
+    }
+}
+
+impl State {
+    /// The hot block that holds an id.
+    pub(crate) fn locate(&self, id: MessageId) -> Option<BlockKey> {
+        let chunks = &self.chunks[usize::from(id.giver().number())];
+        let (_, key) = chunks.range(..=id).next_back()?;
+        let block = &self.blocks.get(key)?.block;
+        block.find(id).map(|_| *key)
+    }
+
+    /// The mass cancels of an instance that are not in every state yet, oldest first.
+    pub(crate) fn marks_of(&self, instance: InstanceId) -> &[Mark] {
+        self.marks.get(&instance).map_or(&[], Vec::as_slice)
+    }
+
+    /// Puts a block into memory.
+    pub(crate) fn warm(&mut self, block: Block) {
+        self.hot_bytes += block.bytes();
+        for slot in &block.slots {
+            self.index(slot, block.key);
+        }
+        let touched = self.applied;
+        if block.is_dirty() {
+            self.dirty_blocks.push(block.key);
+        }
+        self.blocks.insert(
+            block.key,
+            Hot {
+                block: Arc::new(block),
+                touched,
+            },
+        );
+    }
+
+    /// Puts a chunk into the index of hot ones.
+    pub(crate) fn index(&mut self, slot: &Slot, key: BlockKey) {
+        self.chunks[usize::from(slot.first.giver().number())].insert(slot.first, key);
+    }
+
+    /// A hot block, to be changed; it is written by the next flush.
+    pub(crate) fn block_mut(&mut self, key: BlockKey) -> Option<&mut Block> {
+        let hot = self.blocks.get_mut(&key)?;
+        hot.touched = self.applied;
+        if !hot.block.is_dirty() {
+            self.dirty_blocks.push(key);
+            self.dirty_bytes += hot.block.bytes();
+        }
+        Some(Arc::make_mut(&mut hot.block))
+    }
+
+    /// Forgets a block.
+    pub(crate) fn cool(&mut self, key: BlockKey) {
+        if let Some(hot) = self.blocks.remove(&key) {
+            self.hot_bytes = self.hot_bytes.saturating_sub(hot.block.bytes());
+            for slot in &hot.block.slots {
+                self.chunks[usize::from(slot.first.giver().number())].remove(&slot.first);
+            }
+        }
+    }
+
+    /// About what the next flush writes, in bytes.
+    pub(crate) const fn unflushed_bytes(&self) -> usize {
+        self.dirty_bytes + self.overlay.bytes()
+    }
+
+    /// Forgets what is written and was not needed for longest, down to the budgets.
+    pub(crate) fn evict(&mut self, budget: usize) {
+        if self.flushing {
+            return;
+        }
+        if self.hot_bytes > budget {
+            let mut clean: Vec<(u64, BlockKey)> = self
+                .blocks
+                .iter()
+                .filter(|(_, hot)| !hot.block.is_dirty())
+                .map(|(key, hot)| (hot.touched, *key))
+                .collect();
+            clean.sort_unstable();
+            // An eighth more than needed, so that this walk is rare.
+            let target = budget - budget / 8;
+            for (_, key) in clean {
+                if self.hot_bytes <= target {
+                    break;
+                }
+                self.cool(key);
+            }
+        }
+        if self.heads.len() > IDLE_KEPT {
+            self.heads
+                .retain(|_, head| head.dirty || head.unsettled() > 0);
+        }
+        if self.cells.len() > IDLE_KEPT {
+            self.cells.retain(|_, cell| cell.dirty);
+        }
+    }
+
+    /// The queues of an instance that are in memory.
+    pub(crate) fn queues_of(
+        &self,
+        instance: InstanceId,
+    ) -> impl Iterator<Item = (QueueKey, &Head)> {
+        let from = QueueKey {
+            instance,
+            queue: Queue::High,
+        };
+        self.heads
+            .range(from..)
+            .take_while(move |(key, _)| key.instance == instance)
+            .map(|(key, head)| (*key, head))
+    }
+
+    /// The period of the oldest block with something unsettled.
+    pub(crate) fn oldest_live_period(&self) -> Option<u32> {
+        let live = self.heads.values().filter(|head| head.unsettled() > 0);
+        live.map(|head| key::period_of(head.low)).min()
+    }
+}

@@ -1,0 +1,145 @@
+//! Retention: whole periods go at once, and never one with something unsettled.
+
+use zajil_model::id::MessageId;
+use zajil_model::time::{Day, Timestamp};
+
+use super::apply::Applier;
+use super::bodies::ChunkSource;
+use super::head::Head;
+use super::key::{self, BlockKey, QueueKey};
+use super::{Projection, feed};
+use crate::StoreError;
+use crate::kv::{Direction, Kv, Space, Span};
+use std::ops::ControlFlow;
+
+/// Rows of the change feed that one retirement takes out at most.
+const FEED_ROWS: usize = 65_536;
+
+impl<K: Kv, C: ChunkSource> Projection<K, C> {
+    /// The period below which everything may go: none that reaches beyond `horizon`, and none
+    /// with something unsettled. And how many periods that are.
+    pub(crate) fn retirable(&self, horizon: Timestamp) -> (u32, u32) {
+        let state = self.state.read();
+        let ended = key::period_at(horizon);
+        let below = state
+            .oldest_live_period()
+            .map_or(ended, |live| live.min(ended));
+        (below, state.periods.range(..below).count() as u32)
+    }
+
+    /// Takes changes older than `horizon` out of the feed.
+    pub(crate) fn trim_feed(&self, horizon: Timestamp) -> Result<(), StoreError> {
+        let keys = feed::outdated(&self.kv, horizon, FEED_ROWS)?;
+        let mut state = self.state.write();
+        for key in keys {
+            state.overlay.put(key, None);
+        }
+        Ok(())
+    }
+
+    /// Where the log may begin: before everything that is kept or not flushed.
+    pub(crate) fn log_floor(&self) -> u64 {
+        let flushed = self.flushed.load(std::sync::atomic::Ordering::Acquire);
+        let state = self.state.read();
+        state
+            .periods
+            .values()
+            .copied()
+            .min()
+            .map_or(flushed, |start| start.min(flushed))
+    }
+}
+
+impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
+    /// Lets go of periods below this one, as far as nothing in them is unsettled.
+    pub(super) fn retire(&mut self, below: u32) -> Result<(), StoreError> {
+        let below = self
+            .state
+            .oldest_live_period()
+            .map_or(below, |live| live.min(below));
+        if below <= self.state.retired {
+            return Ok(());
+        }
+        self.state.retired = below;
+        let gone = |key: &BlockKey| key::period_of(key.first) < below;
+        let blocks: Vec<BlockKey> = self.state.blocks.keys().copied().filter(gone).collect();
+        blocks.into_iter().for_each(|key| self.state.cool(key));
+        let periods: Vec<u32> = self.state.periods.range(..below).map(|(p, _)| *p).collect();
+        for period in periods {
+            self.state.periods.remove(&period);
+            self.state.overlay.put(key::period_start(period), None);
+            self.state.drops.push(period);
+        }
+        if let Some(last) = below.checked_sub(1) {
+            self.retire_heads(key::period_end(last))?;
+            self.retire_totals(Day(below as i32 * key::PERIOD_DAYS))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets queues that hold nothing from `end` on.
+    fn retire_heads(&mut self, end: MessageId) -> Result<(), StoreError> {
+        let gone = |head: &Head| head.last < end && head.unsettled() == 0;
+        let mut queues: Vec<QueueKey> = self
+            .state
+            .heads
+            .iter()
+            .filter(|(_, head)| gone(head))
+            .map(|(key, _)| *key)
+            .collect();
+        let cold = self.unlocked(|kv| {
+            let mut found = Vec::new();
+            kv.scan(
+                Space::Main,
+                &Span::prefix(b"Q"),
+                Direction::Up,
+                &mut |key, value| {
+                    let idle = Head::decode(value).is_ok_and(|head| gone(&head));
+                    found.extend(key::read_head(key).filter(|_| idle));
+                    ControlFlow::Continue(())
+                },
+            )?;
+            Ok(found)
+        })?;
+        queues.extend(
+            cold.into_iter()
+                .filter(|key| !self.state.heads.contains_key(key)),
+        );
+        for queue in queues {
+            self.state.heads.remove(&queue);
+            self.state.overlay.put(key::head(queue), None);
+            self.state.overlay.put(key::live(queue), None);
+        }
+        Ok(())
+    }
+
+    /// Forgets the counts of days before `first`.
+    fn retire_totals(&mut self, first: Day) -> Result<(), StoreError> {
+        let mut old: Vec<(QueueKey, Day)> = self
+            .state
+            .cells
+            .keys()
+            .copied()
+            .filter(|(_, day)| *day < first)
+            .collect();
+        let cold = self.unlocked(|kv| {
+            let mut found = Vec::new();
+            kv.scan(
+                Space::Main,
+                &Span::prefix(b"T"),
+                Direction::Up,
+                &mut |key, _| {
+                    found.extend(key::read_totals(key).filter(|(_, day)| *day < first));
+                    ControlFlow::Continue(())
+                },
+            )?;
+            Ok(found)
+        })?;
+        old.extend(cold);
+        for (queue, day) in old {
+            self.state.cells.remove(&(queue, day));
+            self.state.overlay.put(key::totals(queue, day), None);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! What the simulated WhatsApp does, by passed-in time.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -18,7 +19,7 @@ use zajil_model::batch::{Command, WrongState};
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::Status;
-use zajil_model::time::{Clock, Timestamp};
+use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::query::ListPage;
 use zajil_storage::{ListFilter, ListRequest, StatusCounts, Store, StoreError};
 
@@ -45,7 +46,7 @@ pub use keep::part_state;
 pub use port::{InstancePort, PartPhase, PartState};
 pub use record::{BatchRecord, BatchText, Duplicates, Progress, RefusedRow};
 pub use rows::{NewRow, RowErrors};
-pub use upload::{Upload, UploadProgress};
+pub use upload::{BLOCK_ROWS, Upload, UploadProgress};
 
 /// Uploads at once on a node: each holds a block of rows, and writes as fast as the disk takes it.
 const UPLOADS: usize = 16;
@@ -187,17 +188,24 @@ struct Shared {
     upload: Arc<tokio::sync::Mutex<UploadState>>,
     /// Held while a block of rows is added: who changes the state waits for it.
     block: tokio::sync::Mutex<()>,
+    /// When somebody last asked for it.
+    used_at: AtomicU64,
 }
 
 impl Shared {
-    fn new(record: Arc<BatchRecord>, progress: Progress) -> Arc<Self> {
+    fn new(record: Arc<BatchRecord>, progress: Progress, now: Mono) -> Arc<Self> {
         Arc::new(Self {
             record: RwLock::new(record),
             progress: Mutex::new(progress),
             rate: Mutex::default(),
             upload: Arc::default(),
             block: tokio::sync::Mutex::default(),
+            used_at: AtomicU64::new(now.as_nanos()),
         })
+    }
+
+    fn used_at(&self) -> Mono {
+        Mono::from_nanos(self.used_at.load(Ordering::Relaxed))
     }
 
     fn record(&self) -> Arc<BatchRecord> {
@@ -225,7 +233,8 @@ impl Batches {
             spawned.map_err(|_| BatchError::Unavailable("batches cannot be started"))?;
         let uploads = Arc::new(Semaphore::new(UPLOADS));
         let batches = Self(Arc::new(Inner { ports, open, uploads, supervisor }));
-        batches.wake().await?;
+        let inner = &batches.0;
+        supervisor::walk(&inner.ports, &inner.open, &inner.supervisor).await?;
         Ok(batches)
     }
 
@@ -359,8 +368,12 @@ impl Batches {
     /// The actor of a batch, started if it has none.
     async fn find(&self, account: AccountId, id: BatchId) -> Result<Arc<OpenBatch>, BatchError> {
         if let Some(open) = self.0.open.read().get(&id) {
-            let theirs = open.shared.record.read().account == account;
-            return if theirs { Ok(Arc::clone(open)) } else { Err(BatchError::NotFound) };
+            if open.shared.record.read().account != account {
+                return Err(BatchError::NotFound);
+            }
+            let now = self.0.ports.clock.mono();
+            open.shared.used_at.store(now.as_nanos(), Ordering::Relaxed);
+            return Ok(Arc::clone(open));
         }
         let opened = Opened::load(self.store(), account, id).await?;
         self.ask(|reply| SupervisorMsg::Open(opened, reply)).await?
@@ -379,27 +392,6 @@ impl Batches {
         let (reply, answer) = oneshot::channel();
         self.0.supervisor.send_message(message(reply)).map_err(|_| STOPPING)?;
         answer.await.map_err(|_| STOPPING)
-    }
-
-    /// Opens every batch that is not over and has something to do by itself.
-    async fn wake(&self) -> Result<(), BatchError> {
-        let mut after = None;
-        loop {
-            let (active, next) = keep::active(self.store(), after).await?;
-            for (account, id) in active {
-                match Opened::load(self.store(), account, id).await {
-                    Ok(opened) if opened.acts_by_itself() => {
-                        self.ask(|reply| SupervisorMsg::Open(opened, reply)).await??;
-                    }
-                    Ok(_) | Err(BatchError::NotFound) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
-            }
-        }
     }
 
     async fn look_at(&self, shared: &Shared) -> Result<BatchView, BatchError> {

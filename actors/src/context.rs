@@ -9,6 +9,7 @@ use rand::{Rng, RngCore, SeedableRng};
 use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zajil_cluster::Ownership;
 use zajil_model::id::InstanceId;
 use zajil_model::instance::TransportKind;
 use zajil_model::time::Clock;
@@ -36,6 +37,8 @@ pub struct Context {
     pub transports: FxHashMap<TransportKind, Arc<dyn TransportFactory>>,
     /// Instances, suppressions and the rest of what accounts set up.
     pub directory: Directory,
+    /// What this node may do by its lease.
+    pub ownership: Ownership,
     /// The clocks of the shards.
     pub clocks: Arc<ShardClocks>,
     /// Makes WhatsApp ids and reads them back.
@@ -98,6 +101,7 @@ impl Context {
             timer: parts.timer,
             transports: parts.transports.into_iter().map(|t| (t.kind(), t)).collect(),
             directory: parts.directory,
+            ownership: Ownership::alone(),
             clocks: parts.clocks,
             wa_key: parts.wa_key,
             tasks: parts.tasks,

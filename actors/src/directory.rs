@@ -172,24 +172,24 @@ impl Directory {
     ) -> Result<Vec<T>, StoreError> {
         newest(self.store(), table, what, account, page).await
     }
+}
 
-    /// Counts the rows of an account by reading them, `chunk` at a time.
-    async fn count(
-        &self,
-        table: Table,
-        account: AccountId,
-        chunk: usize,
-    ) -> Result<u64, DirectoryError> {
-        let partition = number(account.get());
-        let mut count = 0;
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let rows = self.store().rows(table, &partition, after.as_deref(), chunk, false).await?;
-            count += rows.len() as u64;
-            match rows.into_iter().next_back() {
-                Some(last) => after = Some(last.key.sort),
-                None => return Ok(count),
-            }
+/// Counts the rows of an account by reading them, `chunk` at a time.
+pub(crate) async fn count(
+    store: &dyn Store,
+    table: Table,
+    account: AccountId,
+    chunk: usize,
+) -> Result<u64, StoreError> {
+    let partition = number(account.get());
+    let mut count = 0;
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let rows = store.rows(table, &partition, after.as_deref(), chunk, false).await?;
+        count += rows.len() as u64;
+        match rows.into_iter().next_back() {
+            Some(last) => after = Some(last.key.sort),
+            None => return Ok(count),
         }
     }
 }

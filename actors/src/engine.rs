@@ -160,6 +160,11 @@ impl Engine {
         &self.0.idempotency
     }
 
+    /// The WhatsApp id under which a message goes out.
+    pub fn wa_id(&self, id: zajil_model::id::MessageId) -> zajil_model::wa_id::WaId {
+        self.0.context.wa_key.of(id)
+    }
+
     /// How the store is.
     pub fn health(&self) -> Health {
         self.store().health()

@@ -27,7 +27,7 @@ const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// The header by which the operator names an account, by its id or name.
-const ACCOUNT: HeaderName = HeaderName::from_static("x-account-id");
+const ACCOUNT: HeaderName = HeaderName::from_static("x-account");
 
 /// Who is calling, for one account.
 #[derive(Debug)]
@@ -313,7 +313,7 @@ async fn named_account(state: &ApiState, request: &Request) -> Result<AccountId,
             [] => Err(ApiError::field("account", "cannot be found: there is no account yet.")),
             _ => Err(ApiError::field(
                 "account",
-                "is required: name the account by its id or name in the header X-Account-Id.",
+                "is required: name the account by its id or name in the header X-Account.",
             )),
         };
     };

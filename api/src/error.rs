@@ -292,9 +292,8 @@ impl From<BatchError> for ApiError {
                 message: format!("The next row is {expected}.").into(),
                 expected_row: expected,
             },
-            BatchError::WrongState(state) => {
-                Self::WrongState(format!("The batch is {}.", state.label()).into())
-            }
+            BatchError::WrongState(wrong) => Self::WrongState(format!("Wrong state: {wrong}.").into()),
+            BatchError::TakesNoRows => Self::WrongState("The batch takes no more rows.".into()),
             BatchError::Unavailable(why) => Self::unavailable(why),
             BatchError::Store(error) => error.into(),
         }

@@ -110,6 +110,14 @@ fn page_cursor(value: Value<'_>) -> Result<PageCursor, Complaint> {
     cursor.ok_or_else(|| "must be a next_cursor of an earlier page.".into())
 }
 
+/// Reads a cursor of a list of messages.
+pub(crate) fn message_cursor(value: Value<'_>) -> Result<MessageId, Complaint> {
+    match page_cursor(value)? {
+        PageCursor::Below(id) => Ok(id),
+        PageCursor::After(_) => Err("must be a next_cursor of messages.".into()),
+    }
+}
+
 /// The text of a place in the change feed.
 pub(crate) fn feed_cursor_text(cursor: Cursor) -> String {
     format!("{:x}.{:x}", cursor.record, cursor.within)

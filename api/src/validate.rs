@@ -283,7 +283,10 @@ impl<'r, 'a> Form<'r, 'a> {
 
     /// Notes what the rules of the model found in the body; see [`Report::rules`].
     pub(crate) fn rules(&self, faults: Vec<(String, String)>) {
-        self.report.borrow_mut().rules(faults);
+        let here = |(path, sentence): (String, String)| {
+            (Place::Member(&self.place, &path).to_string(), sentence)
+        };
+        self.report.borrow_mut().rules(faults.into_iter().map(here));
     }
 
     /// Refuses the members that are known and do not work yet.

@@ -40,7 +40,13 @@ pub struct Target {
     #[arg(long, global = true, value_name = "URL", env = "ZAJIL_OPERATIONS_URL")]
     pub operations_url: Option<String>,
     /// The operator token [default: the data folder's].
-    #[arg(long, global = true, value_name = "TOKEN", env = "ZAJIL_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "ZAJIL_TOKEN",
+        hide_env_values = true
+    )]
     pub token: Option<String>,
     /// The account to act for, by id or name; needed where there are several.
     #[arg(long, global = true, value_name = "ACCOUNT", env = "ZAJIL_ACCOUNT")]
@@ -113,11 +119,17 @@ impl Client {
     pub fn open(config: &Config, target: &Target) -> Result<Self> {
         let token = match &target.token {
             Some(token) => Some(token.clone()),
-            None => config.operator_token.clone().or(files::read_token(&config.data_dir)?),
+            None => config
+                .operator_token
+                .clone()
+                .or(files::read_token(&config.data_dir)?),
         };
         let token = token.with_context(|| {
             let file = files::token_path(&config.data_dir);
-            format!("no operator token: {} does not exist; give --token", file.display())
+            format!(
+                "no operator token: {} does not exist; give --token",
+                file.display()
+            )
         })?;
         let (api, operations) = addresses(config, target)?;
         Ok(Self {
@@ -133,7 +145,10 @@ impl Client {
     #[must_use]
     pub fn with_key(self, key: Option<String>) -> Self {
         match key {
-            Some(key) => Self { identity: Identity::Key(key), ..self },
+            Some(key) => Self {
+                identity: Identity::Key(key),
+                ..self
+            },
             None => self,
         }
     }
@@ -148,7 +163,8 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, CallError> {
-        self.json(method, format!("{}{DASHBOARD}{path}", self.api), body).await
+        self.json(method, format!("{}{DASHBOARD}{path}", self.api), body)
+            .await
     }
 
     /// Asks what both APIs offer: the Integration API with a key, else the Dashboard API.
@@ -169,7 +185,12 @@ impl Client {
     /// # Errors
     /// Nothing answered, or the node refused.
     pub async fn operations(&self, path: &str, body: Value) -> Result<Value, CallError> {
-        self.json(Method::POST, format!("{}{path}", self.operations), Some(body)).await
+        self.json(
+            Method::POST,
+            format!("{}{path}", self.operations),
+            Some(body),
+        )
+        .await
     }
 
     /// Sends rows of a batch.
@@ -192,14 +213,19 @@ impl Client {
         mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<()> {
         let url = self.sending_url(path);
-        let response = self.send(Method::GET, &url, "application/json", Bytes::new()).await?;
+        let response = self
+            .send(Method::GET, &url, "application/json", Bytes::new())
+            .await?;
         if !response.status().is_success() {
             answer(&url, response).await?;
             return Ok(());
         }
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame.with_context(|| format!("{url} broke off"))?.into_data() {
+            if let Ok(data) = frame
+                .with_context(|| format!("{url} broke off"))?
+                .into_data()
+            {
                 write(&data)?;
             }
         }
@@ -221,7 +247,9 @@ impl Client {
         body: Option<Value>,
     ) -> Result<Value, CallError> {
         let body = body.map(|value| value.to_string()).unwrap_or_default();
-        let response = self.send(method, &url, "application/json", body.into()).await?;
+        let response = self
+            .send(method, &url, "application/json", body.into())
+            .await?;
         answer(&url, response).await
     }
 
@@ -232,8 +260,13 @@ impl Client {
         kind: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, CallError> {
-        let foreign = || CallError::Foreign { url: url.to_owned() };
-        let mut request = Request::builder().method(method).uri(url).header(ACCEPT, "*/*");
+        let foreign = || CallError::Foreign {
+            url: url.to_owned(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(ACCEPT, "*/*");
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, kind);
         }
@@ -246,10 +279,16 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|_| foreign())?;
         let answered = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
-        let lost = CallError::Lost { url: url.to_owned() };
+        let lost = CallError::Lost {
+            url: url.to_owned(),
+        };
         answered.map_err(|_| lost)?.map_err(|source| {
             let url = url.to_owned();
-            if source.is_connect() { CallError::Unreachable { url, source } } else { CallError::Lost { url } }
+            if source.is_connect() {
+                CallError::Unreachable { url, source }
+            } else {
+                CallError::Lost { url }
+            }
         })
     }
 }
@@ -258,7 +297,9 @@ fn addresses(config: &Config, target: &Target) -> Result<(String, String)> {
     let here = Presence::read(&config.data_dir);
     let url = |said: &Option<String>, here: Option<std::net::SocketAddr>| {
         let found = here.map(|at| format!("http://{}", files::reachable(at)));
-        said.as_ref().map(|url| url.trim_end_matches('/').to_owned()).or(found)
+        said.as_ref()
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .or(found)
     };
     let api = url(&target.url, here.map(|it| it.api));
     let operations = url(&target.operations_url, here.map(|it| it.operations));
@@ -293,22 +334,38 @@ async fn answer(url: &str, response: Response<Incoming>) -> Result<Value, CallEr
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
     let limited = http_body_util::Limited::new(response.into_body(), LONGEST_ANSWER);
-    let body = limited.collect().await.map_err(|_| CallError::Lost { url: url.to_owned() })?;
-    let answer: Value = serde_json::from_slice(&body.to_bytes())
-        .map_err(|_| CallError::Foreign { url: url.to_owned() })?;
+    let body = limited.collect().await.map_err(|_| CallError::Lost {
+        url: url.to_owned(),
+    })?;
+    let answer: Value =
+        serde_json::from_slice(&body.to_bytes()).map_err(|_| CallError::Foreign {
+            url: url.to_owned(),
+        })?;
     if status.is_success() {
         return Ok(answer);
     }
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let fields = fields(&answer["errors"]);
     let (code, message) = (text("error_code"), text("message"));
-    Err(CallError::Refused { status, code, message, fields, retry_after })
+    Err(CallError::Refused {
+        status,
+        code,
+        message,
+        fields,
+        retry_after,
+    })
 }
 
 fn fields(errors: &Value) -> String {
     let texts = |it: &Value| -> Vec<String> {
-        it.as_array().into_iter().flatten().filter_map(|it| it.as_str().map(str::to_owned)).collect()
+        it.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.as_str().map(str::to_owned))
+            .collect()
     };
     let lines = errors.as_object().into_iter().flatten();
-    lines.map(|(name, it)| format!("\n  {name}: {}", texts(it).join(" "))).collect()
+    lines
+        .map(|(name, it)| format!("\n  {name}: {}", texts(it).join(" ")))
+        .collect()
 }

@@ -14,7 +14,9 @@ impl SystemClock {
     /// A clock whose monotonic side begins now.
     #[expect(clippy::disallowed_methods, reason = "this is the one real clock")]
     pub fn new() -> Self {
-        Self { zero: Instant::now() }
+        Self {
+            zero: Instant::now(),
+        }
     }
 }
 
@@ -28,7 +30,9 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one real clock")]
     fn now(&self) -> Timestamp {
         // A clock set before 1970 reads as 1970: ids never run backwards, so nothing breaks.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 

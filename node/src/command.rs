@@ -45,19 +45,29 @@ pub fn run(cli: Cli) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("zajil: {error:#}");
         let settings = error.downcast_ref::<Faults>().is_some();
-        if settings { ExitCode::from(EXIT_SETTINGS) } else { ExitCode::FAILURE }
+        if settings {
+            ExitCode::from(EXIT_SETTINGS)
+        } else {
+            ExitCode::FAILURE
+        }
     })
 }
 
 /// Runs a command that talks to a node: one thread is plenty for it.
 fn client(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
-    Builder::new_current_thread().enable_all().build()?.block_on(work)?;
+    Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The runtime of a node or a simulator: a worker for each core.
 fn workers() -> Result<Runtime> {
-    Ok(Builder::new_multi_thread().enable_all().thread_name("zajil-worker").build()?)
+    Ok(Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("zajil-worker")
+        .build()?)
 }
 
 /// Opens the connection that a client command uses.

@@ -136,7 +136,10 @@ fn check_together(layers: &mut Layers) {
     let api = layers.text("api.listen");
     let same = api == layers.text("operations.listen");
     if same && !api.ends_with(":0") {
-        layers.refuse("operations.listen", "another address than api.listen".to_owned());
+        layers.refuse(
+            "operations.listen",
+            "another address than api.listen".to_owned(),
+        );
     }
 }
 
@@ -188,6 +191,11 @@ mod tests {
 
         let faults = Config::from_layers(&mut layers).unwrap_err();
 
-        assert!(faults.to_string().contains("another address than api.listen"), "{faults}");
+        assert!(
+            faults
+                .to_string()
+                .contains("another address than api.listen"),
+            "{faults}"
+        );
     }
 }

@@ -88,7 +88,11 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE)
+        .open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)
@@ -107,7 +111,10 @@ mod tests {
         write_private(&token_path(folder.path()), "old").unwrap();
         write_private(&token_path(folder.path()), "hush\n").unwrap();
 
-        let mode = fs::metadata(token_path(folder.path())).unwrap().permissions().mode();
+        let mode = fs::metadata(token_path(folder.path()))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(read_token(folder.path()).unwrap().as_deref(), Some("hush"));
     }
@@ -116,7 +123,11 @@ mod tests {
     fn a_folder_tells_where_its_node_listens() {
         let folder = tempfile::tempdir().unwrap();
         let [api, operations] = ["127.0.0.1:1", "127.0.0.1:2"].map(|it| it.parse().unwrap());
-        let here = Presence { pid: 7, api, operations };
+        let here = Presence {
+            pid: 7,
+            api,
+            operations,
+        };
 
         assert_eq!(Presence::read(folder.path()), None);
         here.tell(folder.path()).unwrap();

@@ -21,7 +21,10 @@ pub struct Welcome {
 impl Welcome {
     /// What was made, for the API at this address.
     pub fn new(made: FirstStart, api: SocketAddr) -> Self {
-        Self { made, api: files::reachable(api) }
+        Self {
+            made,
+            api: files::reachable(api),
+        }
     }
 
     /// The secret of the API key.
@@ -79,7 +82,10 @@ impl Welcome {
         }
         let file = Self::path(data_dir);
         files::write_private(&file, &self.text())?;
-        println!("first start: the login, the API key and a first request are in {}", file.display());
+        println!(
+            "first start: the login, the API key and a first request are in {}",
+            file.display()
+        );
         Ok(())
     }
 }

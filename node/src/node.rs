@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -26,6 +27,9 @@ use crate::{secret, telemetry, upkeep};
 /// written last may be lost, and only a new start reads what is there.
 pub const EXIT_STORE_FAILED: i32 = 74;
 
+/// How long background tasks may take to notice that the node stops: they only have to look up.
+const TASKS_END: Duration = Duration::from_secs(5);
+
 /// What a node shares with the process that it runs in.
 #[derive(Clone)]
 pub struct Process {
@@ -45,10 +49,16 @@ impl Process {
     /// A process that is this node's alone: it ends when the store fails.
     pub fn of_this_program(metrics: PrometheusHandle) -> Self {
         let on_store_failed = |reason: &str| {
-            tracing::error!(reason, "the store failed; ending, so that a new start reads it again");
+            tracing::error!(
+                reason,
+                "the store failed; ending, so that a new start reads it again"
+            );
             std::process::exit(EXIT_STORE_FAILED)
         };
-        Self { metrics, on_store_failed: Arc::new(on_store_failed) }
+        Self {
+            metrics,
+            on_store_failed: Arc::new(on_store_failed),
+        }
     }
 
     /// A process that others share: a failed store is logged and the process goes on.
@@ -93,17 +103,38 @@ impl Node {
         let stopping = CancellationToken::new();
         // Listening first: a taken address is told before a store is opened or replayed.
         let bound = Bound::bind(&config).await?;
-        let store = wiring::open_store(&config, &clock, &process)?;
+        let store = wiring::open_store(&config, &clock, &process).await?;
         let token = operator_token(&config)?;
         let engine = start_engine(&store, &clock, &tasks).await?;
         let at = bound.addresses();
         let welcome = first_run(&config, &engine, at.api).await?;
-        let presence = Presence { pid: std::process::id(), api: at.api, operations: at.operations };
-        let listeners = bound.serve(&config, &engine, OperatorToken::new(&token), &process, &tasks);
-        presence.tell(&config.data_dir).context("cannot write to the data folder")?;
+        let presence = Presence {
+            pid: std::process::id(),
+            api: at.api,
+            operations: at.operations,
+        };
+        let listeners = bound.serve(
+            &config,
+            &engine,
+            OperatorToken::new(&token),
+            &process,
+            &tasks,
+        );
+        presence
+            .tell(&config.data_dir)
+            .context("cannot write to the data folder")?;
         upkeep::start(&config, &store, &clock, &process, &tasks, &stopping);
         tracing::info!(api = %at.api, operations = %at.operations, "node started");
-        Ok(Self { engine, listeners, at, welcome, token, config, tasks, stopping })
+        Ok(Self {
+            engine,
+            listeners,
+            at,
+            welcome,
+            token,
+            config,
+            tasks,
+            stopping,
+        })
     }
 
     /// Where the two APIs listen.
@@ -140,7 +171,15 @@ impl Node {
         self.listeners.stop().await;
         self.stopping.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(TASKS_END, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = self.tasks.len(),
+                "background tasks did not end and are cut off"
+            );
+        }
         let closed = self.engine.store().close().await;
         Presence::forget(&self.config.data_dir);
         closed.context("cannot close the store")?;
@@ -162,7 +201,9 @@ async fn start_engine(
         transports: vec![Arc::new(simulator)],
         seed,
     };
-    Engine::start(ports).await.context("cannot start the engine")
+    Engine::start(ports)
+        .await
+        .context("cannot start the engine")
 }
 
 /// The token that is configured, else the one in the data folder, else a new one.
@@ -186,6 +227,10 @@ async fn first_run(config: &Config, engine: &Engine, api: SocketAddr) -> Result<
     if config.first_run == FirstRun::Never || !api.ip().is_loopback() {
         return Ok(None);
     }
-    let made = engine.directory().first_start().await.context("cannot make the first account")?;
+    let made = engine
+        .directory()
+        .first_start()
+        .await
+        .context("cannot make the first account")?;
     Ok(made.map(|made| Welcome::new(made, api)))
 }

@@ -28,12 +28,21 @@ const SECONDS: [f64; 20] = [
 ];
 
 /// Bounds for every `_bytes` histogram.
-const BYTES: [f64; 8] =
-    [256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 8_388_608.0];
+const BYTES: [f64; 8] = [
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    8_388_608.0,
+];
 
 /// Bounds for every other histogram: they count things.
-const COUNTS: [f64; 11] =
-    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 10_000.0];
+const COUNTS: [f64; 11] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 10_000.0,
+];
 
 /// Begins to log to standard error, and makes panics log lines too.
 pub fn start_log(config: &LogConfig) {
@@ -43,10 +52,16 @@ pub fn start_log(config: &LogConfig) {
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
     let filter = EnvFilter::new(&config.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     // A second subscriber in one process is a fault of the caller; the first goes on.
     let begun = if json {
-        lines.json().flatten_event(true).with_current_span(false).try_init()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init()
     } else {
         lines.with_ansi(io::stderr().is_terminal()).try_init()
     };
@@ -56,7 +71,10 @@ pub fn start_log(config: &LogConfig) {
 }
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let at = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let what = panic.payload_as_str().unwrap_or("no text");
     tracing::error!(at, what, "a task panicked");
 }
@@ -113,6 +131,9 @@ mod tests {
         let page = handle.render();
 
         assert!(!page.contains(" summary"), "{page}");
-        assert!(page.contains("zajil_stage_duration_seconds_bucket{le=\"0.005\"} 1"), "{page}");
+        assert!(
+            page.contains("zajil_stage_duration_seconds_bucket{le=\"0.005\"} 1"),
+            "{page}"
+        );
     }
 }

@@ -13,6 +13,7 @@ use zajil_actors::engine::Engine;
 use zajil_api::{ApiConfig, ApiState, OperatorToken, ServerLimits, ServerReport};
 use zajil_model::time::Clock;
 use zajil_storage::Store;
+use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
 
 use crate::config::Config;
 use crate::node::Process;
@@ -21,13 +22,20 @@ use crate::node::Process;
 ///
 /// # Errors
 /// The folder cannot be made, is in use by another node, or holds what cannot be read.
-pub fn open_store(
+pub async fn open_store(
     config: &Config,
     clock: &Arc<dyn Clock>,
     process: &Process,
 ) -> Result<Arc<dyn Store>> {
-    let _ = (config, clock, process);
-    unimplemented!()
+    let on_fatal = Arc::clone(&process.on_store_failed);
+    let config = EmbeddedConfig::new(&config.data_dir, Arc::clone(clock), on_fatal);
+    // Reading the log again may take seconds of disk and processor.
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;
+    Ok(Arc::new(
+        opened
+            .context("opening the store panicked")?
+            .context("cannot open the store")?,
+    ))
 }
 
 /// Addresses that are ours, and not served yet.
@@ -55,9 +63,15 @@ impl Bound {
     pub async fn bind(config: &Config) -> Result<Self> {
         let api = bind(config.api_listen, "api.listen").await?;
         let operations = bind(config.operations_listen, "operations.listen").await?;
-        let addresses =
-            Addresses { api: api.local_addr()?, operations: operations.local_addr()? };
-        Ok(Self { api, operations, addresses })
+        let addresses = Addresses {
+            api: api.local_addr()?,
+            operations: operations.local_addr()?,
+        };
+        Ok(Self {
+            api,
+            operations,
+            addresses,
+        })
     }
 
     /// Where they really are.
@@ -75,12 +89,19 @@ impl Bound {
         tasks: &TaskTracker,
     ) -> Listeners {
         let stop = CancellationToken::new();
-        let api = ApiConfig { operator: Some(token), ..config.api.clone() };
+        let api = ApiConfig {
+            operator: Some(token),
+            ..config.api.clone()
+        };
         let state = ApiState::new(engine.clone(), api);
         let limits = &config.connections;
         let serve = |listener, router, limits: &ServerLimits| {
-            let serving =
-                zajil_api::serve(listener, router, limits.clone(), stop.clone().cancelled_owned());
+            let serving = zajil_api::serve(
+                listener,
+                router,
+                limits.clone(),
+                stop.clone().cancelled_owned(),
+            );
             tasks.spawn(serving)
         };
         let servers = vec![

@@ -4,28 +4,64 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn zajil(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zajil")).args(args).current_dir(folder).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_zajil"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("zajil runs")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
 }
 
 fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
 #[test]
 fn every_command_explains_itself() {
     let folder = tempfile::tempdir().unwrap();
     let commands = [
-        "", "serve", "simulator", "account", "account create", "user", "user create", "key",
-        "key create", "key list", "key revoke", "key rotate", "instance", "instance create",
-        "instance list", "instance show", "instance pace", "instance pause", "instance resume",
-        "instance purge", "instance delete", "message", "message send", "message status",
-        "message list", "message cancel", "batch", "batch send", "batch list", "batch show",
-        "batch pause", "batch resume", "batch cancel", "batch report", "backup", "restore",
-        "restore release", "check", "completions",
+        "",
+        "serve",
+        "simulator",
+        "account",
+        "account create",
+        "user",
+        "user create",
+        "key",
+        "key create",
+        "key list",
+        "key revoke",
+        "key rotate",
+        "instance",
+        "instance create",
+        "instance list",
+        "instance show",
+        "instance pace",
+        "instance pause",
+        "instance resume",
+        "instance purge",
+        "instance delete",
+        "message",
+        "message send",
+        "message status",
+        "message list",
+        "message cancel",
+        "batch",
+        "batch send",
+        "batch list",
+        "batch show",
+        "batch pause",
+        "batch resume",
+        "batch cancel",
+        "batch report",
+        "backup",
+        "restore",
+        "restore release",
+        "check",
+        "completions",
     ];
 
     for command in commands {
@@ -36,7 +72,10 @@ fn every_command_explains_itself() {
 
         assert!(output.status.success(), "{command}: {}", stderr(&output));
         assert!(help.contains("Usage: zajil"), "{command}: {help}");
-        assert!(help.lines().next().is_some_and(|line| line.len() > 10), "{command}: {help}");
+        assert!(
+            help.lines().next().is_some_and(|line| line.len() > 10),
+            "{command}: {help}"
+        );
     }
 }
 
@@ -50,8 +89,14 @@ fn check_shows_what_is_in_force_and_where_it_comes_from() {
     let shown = stdout(&output);
 
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(shown.contains("retention = \"60d\"") && shown.contains("# zajil.toml"), "{shown}");
-    assert!(shown.contains("level = \"debug\"") && shown.contains("# flag --set"), "{shown}");
+    assert!(
+        shown.contains("retention = \"60d\"") && shown.contains("# zajil.toml"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("level = \"debug\"") && shown.contains("# flag --set"),
+        "{shown}"
+    );
     assert!(shown.contains("listen = \"127.0.0.1:8080\""), "{shown}");
     assert!(!shown.contains("hush-hush"), "{shown}");
 }
@@ -66,9 +111,15 @@ fn check_tells_everything_that_is_wrong_and_fails() {
     let faults = stderr(&output);
 
     assert_eq!(output.status.code(), Some(2));
-    assert!(faults.contains("storage.retention = \"1d\" (zajil.toml): must be"), "{faults}");
+    assert!(
+        faults.contains("storage.retention = \"1d\" (zajil.toml): must be"),
+        "{faults}"
+    );
     assert!(faults.contains("did you mean api.listen?"), "{faults}");
-    assert!(faults.contains("node.data_dir = \"\" (flag --data-dir)"), "{faults}");
+    assert!(
+        faults.contains("node.data_dir = \"\" (flag --data-dir)"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -78,7 +129,11 @@ fn a_node_does_not_start_with_wrong_settings() {
     let output = zajil(folder.path(), &["serve", "--listen", "nowhere"]);
 
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("flag --listen"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("flag --listen"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!folder.path().join("zajil-data").exists());
 }
 
@@ -89,7 +144,11 @@ fn without_a_node_a_command_says_how_to_find_one() {
     let output = zajil(folder.path(), &["message", "list", "--token", "any"]);
 
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no node runs with the data folder"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no node runs with the data folder"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -110,5 +169,8 @@ fn the_configuration_page_lists_every_setting() {
 
     let table = stdout(&zajil(&root, &["check", "--table"]));
 
-    assert!(page.ends_with(&table), "write the output of `zajil check --table` to its end:\n{table}");
+    assert!(
+        page.ends_with(&table),
+        "write the output of `zajil check --table` to its end:\n{table}"
+    );
 }

@@ -12,21 +12,39 @@ impl Running {
     /// Starts a node on free ports in the folder and waits until it says that it listens.
     fn start(folder: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zajil"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--operations-listen",
+                "127.0.0.1:0",
+            ])
             .current_dir(folder)
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let listens = lines.map_while(Result::ok).any(|line| line.starts_with("Zajil listens"));
-        assert!(listens, "the node ended before it listened: {:?}", child.wait());
+            .expect("zajil runs");
+        let lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+        let listens = lines
+            .map_while(Result::ok)
+            .any(|line| line.starts_with("Zajil listens"));
+        assert!(
+            listens,
+            "the node ended before it listened: {:?}",
+            child.wait()
+        );
         Self(child)
     }
 
     fn signal(mut self, name: &str) -> ExitStatus {
         let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-        self.0.wait().unwrap()
+        assert!(
+            Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
+        self.0.wait().expect("it is our child")
     }
 }
 
@@ -39,20 +57,33 @@ impl Drop for Running {
 }
 
 fn zajil(folder: &Path, args: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_zajil")).args(args).current_dir(folder).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_zajil"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .expect("it runs");
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "zajil {args:?}: {told}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// The request of the first start, exactly as it is to be pasted.
 fn pasted(folder: &Path) -> serde_json::Value {
     let file = folder.join("zajil-data/first-run.txt");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    let text = std::fs::read_to_string(file).unwrap();
-    let line = &text[text.find("curl ").unwrap()..];
-    let output = Command::new("bash").args(["-c", line]).output().unwrap();
+    assert_eq!(
+        std::fs::metadata(&file)
+            .expect("the first start wrote it")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    let text = std::fs::read_to_string(file).expect("it is text");
+    let line = &text[text.find("curl ").expect("it holds the request")..];
+    let output = Command::new("bash")
+        .args(["-c", line])
+        .output()
+        .expect("it runs");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
@@ -90,7 +121,13 @@ fn a_second_node_in_the_same_folder_is_refused() {
     let _node = Running::start(folder.path());
 
     let second = Command::new(env!("CARGO_BIN_EXE_zajil"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--operations-listen",
+            "127.0.0.1:0",
+        ])
         .current_dir(folder.path())
         .output()
         .unwrap();
@@ -105,13 +142,23 @@ fn everything_can_be_made_from_the_command_line() {
     let run = |args: &[&str]| zajil(folder.path(), args);
 
     let instance = run(&["instance", "create", "second", "--rate", "50/s"]);
-    let key = run(&["key", "create", "--name", "shop", "--permissions", "send_message"]);
+    let key = run(&[
+        "key",
+        "create",
+        "--name",
+        "shop",
+        "--permissions",
+        "send_message",
+    ]);
     let user = run(&["user", "create", "--email", "owner@example.com"]);
     let account = run(&["account", "create", "--name", "Another"]);
 
     assert!(instance.contains("second"), "{instance}");
     assert!(key.contains("sk_live_"), "{key}");
-    assert!(user.contains("owner@example.com") && user.contains("password"), "{user}");
+    assert!(
+        user.contains("owner@example.com") && user.contains("password"),
+        "{user}"
+    );
     assert!(account.contains("Another"), "{account}");
     let mine = ["--account", "Another", "instance", "create", "third"];
     assert!(run(&[&mine[2..], &mine[..2]].concat()).contains("third"));
@@ -122,13 +169,26 @@ fn a_campaign_is_sent_from_a_file_and_followed_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let row = |n: u32| format!("+9665{n:08},Guest {n}\n");
     let rows: String = (0..200).map(row).collect();
-    std::fs::write(folder.path().join("guests.csv"), format!("phone,name\n{rows}")).unwrap();
+    std::fs::write(
+        folder.path().join("guests.csv"),
+        format!("phone,name\n{rows}"),
+    )
+    .unwrap();
     let _node = Running::start(folder.path());
     let run = |args: &[&str]| zajil(folder.path(), args);
     run(&["instance", "create", "fast", "--rate", "1000/s"]);
 
     let text = "Dear {{name}}, see you on Friday";
-    let told = run(&["batch", "send", "guests.csv", "--content", text, "--instance", "fast", "--json"]);
+    let told = run(&[
+        "batch",
+        "send",
+        "guests.csv",
+        "--content",
+        text,
+        "--instance",
+        "fast",
+        "--json",
+    ]);
 
     let batch: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(batch["state"], "finished", "{batch}");

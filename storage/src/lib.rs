@@ -21,12 +21,15 @@ pub mod embedded;
 pub mod error;
 mod kv;
 pub mod memory;
+pub mod metrics;
 mod projection;
 pub mod query;
 pub mod row;
 
+pub use embedded::{EmbeddedConfig, EmbeddedStore, OpenError, RestoreError, restore};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub use projection::Budgets;
 pub use query::{
     ChangePage, Cursor, ListFilter, ListPage, ListRequest, MessageRecord, StatusChange, Totals,
     TotalsFilter,

@@ -20,7 +20,7 @@ use crate::kv::Direction;
 use crate::kv::map::MapKv;
 use crate::projection::bodies::ChunkSource;
 use crate::projection::key::QueueKey;
-use crate::projection::{FLUSH_BYTES, Positioned, Projection};
+use crate::projection::{Budgets, Positioned, Projection};
 use crate::row::unmet;
 use crate::{
     Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
@@ -62,7 +62,6 @@ struct Writer {
 pub struct MemoryStore {
     projection: Projection<MapKv, Chunks>,
     writer: Mutex<Writer>,
-    flush_bytes: usize,
 }
 
 impl Default for MemoryStore {
@@ -74,17 +73,15 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
-        Self::flushing_at(FLUSH_BYTES)
+        Self::with_budgets(Budgets::default())
     }
 
-    /// An empty store that moves changes into its maps whenever they are about this many bytes:
-    /// a small number exercises what a large backlog would.
-    pub fn flushing_at(bytes: usize) -> Self {
-        let projection = Projection::open(MapKv::default(), Chunks::default());
+    /// An empty store with other budgets: small ones exercise what a large backlog would.
+    pub fn with_budgets(budgets: Budgets) -> Self {
+        let projection = Projection::open(MapKv::default(), Chunks::default(), budgets);
         Self {
             projection: projection.expect("empty maps hold nothing that could be corrupt"),
             writer: Mutex::default(),
-            flush_bytes: bytes,
         }
     }
 
@@ -116,7 +113,7 @@ impl MemoryStore {
         while let Some(instance) = self.projection.unswept().first() {
             self.apply_one(writer, vec![encode_alone(Record::Sweep(*instance))])?;
         }
-        if self.projection.unflushed_bytes() >= self.flush_bytes {
+        if self.projection.unflushed_bytes() >= self.projection.budgets().flush_bytes {
             self.projection.flush()?;
         }
         Ok(())
@@ -280,7 +277,8 @@ impl Store for MemoryStore {
 
     async fn retire(&self, horizon: Timestamp) -> Result<u32, StoreError> {
         let mut writer = self.writer.lock();
-        let (below, count) = self.projection.retirable(horizon);
+        let below = self.projection.retirable(horizon);
+        let before = self.projection.kept_periods();
         self.apply_one(&mut writer, vec![encode_alone(Record::Retire(below))])?;
         self.projection.trim_feed(horizon)?;
         self.projection.flush()?;
@@ -290,7 +288,7 @@ impl Store for MemoryStore {
             .0
             .write()
             .retain(|lsn, _| *lsn >= floor);
-        Ok(count)
+        Ok(before.saturating_sub(self.projection.kept_periods()))
     }
 
     async fn backup(&self, _file: &Path) -> Result<(), StoreError> {

@@ -32,11 +32,35 @@ mod shard;
 mod state;
 
 use apply::Applier;
-use bodies::{BODY_CACHE_BYTES, Bodies, ChunkSource};
-use hot::{HOT_BYTES, State};
+use bodies::{Bodies, ChunkSource};
+use hot::State;
 
-/// A flush is due when it would write this much.
-pub(crate) const FLUSH_BYTES: usize = 32 << 20;
+/// What the projection may hold in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// A flush is due when it would write this many bytes.
+    pub flush_bytes: usize,
+    /// What blocks of states may take, in bytes, but for those that a flush has to write first.
+    pub hot_bytes: usize,
+    /// What the cache of chunks may take, in bytes: freshly accepted work is drained from it
+    /// without a read.
+    pub body_bytes: usize,
+    /// How many heads and counts of idle queues stay.
+    pub idle_heads: usize,
+}
+
+impl Default for Budgets {
+    /// For a node with 512 MiB: flushes of 32 MiB, 64 MiB of states (400,000 messages that
+    /// something happened to), 64 MiB of chunks, and about 4 MiB of heads.
+    fn default() -> Self {
+        Self {
+            flush_bytes: 32 << 20,
+            hot_bytes: 64 << 20,
+            body_bytes: 64 << 20,
+            idle_heads: 16_384,
+        }
+    }
+}
 
 /// Hot blocks may exceed their budget by this share (an eighth) before a walk evicts some.
 const EVICT_SLACK: usize = 8;
@@ -45,6 +69,7 @@ const EVICT_SLACK: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Projection<K, C> {
     kv: K,
+    budgets: Budgets,
     bodies: Bodies<C>,
     state: RwLock<State>,
     /// Held while a flush is written: one at a time.
@@ -66,12 +91,11 @@ pub(crate) struct Positioned {
 
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Opens what was flushed.
-    pub(crate) fn open(kv: K, source: C) -> Result<Self, StoreError> {
+    pub(crate) fn open(kv: K, source: C, budgets: Budgets) -> Result<Self, StoreError> {
         let state = disk::state(&kv)?;
         let flushed = AtomicU64::new(state.position);
-        let bodies = Bodies::new(source, BODY_CACHE_BYTES);
-        Ok(Self {
-            kv,
+        let bodies = Bodies::new(source, budgets.body_bytes);
+        Ok(Self { kv, budgets,
             bodies,
             state: RwLock::new(state),
             flushes: Mutex::new(()),
@@ -92,8 +116,9 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         for record in records {
             applier.apply(record.lsn, record.len, record.record)?;
         }
-        if applier.state.hot_bytes > HOT_BYTES + HOT_BYTES / EVICT_SLACK {
-            applier.state.evict(HOT_BYTES);
+        let budget = self.budgets.hot_bytes;
+        if applier.state.hot_bytes > budget + budget / EVICT_SLACK {
+            applier.state.evict(&self.budgets);
         }
         Ok(())
     }
@@ -114,9 +139,19 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         self.state.read().position.saturating_sub(flushed)
     }
 
+    /// What may be held in memory.
+    pub(crate) const fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// Whether a flush would write anything.
     pub(crate) fn is_behind(&self) -> bool {
         self.lag() > 0 || self.unflushed_bytes() > 0
+    }
+
+    /// How many periods hold something.
+    pub(crate) fn kept_periods(&self) -> u32 {
+        self.state.read().periods.len() as u32
     }
 
     /// Instances with a mass cancel that is not in every state yet.

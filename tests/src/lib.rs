@@ -1,1 +1,28 @@
-//! Zajil: tests.
+//! The promises of Zajil, told as stories: the language that the scenarios in `tests/` are
+//! written in.
+//!
+//! A scenario runs the real program. [`cluster::Engine`] is a node as a process that can be
+//! killed and started again, [`whatsapp::WhatsApp`] a made-up WhatsApp as a process of its own
+//! with a ledger of every frame, [`customer::Customer`] somebody who sends and writes down what
+//! was promised to them. [`checker`] compares the two books. `docs/GUARANTEES.md` says which
+//! scenario holds which promise.
+
+pub mod checker;
+pub mod clock;
+pub mod cluster;
+pub mod customer;
+pub mod form;
+pub mod http;
+pub mod ledger;
+pub mod load;
+pub mod operator;
+pub mod program;
+pub mod scene;
+pub mod wait;
+pub mod whatsapp;
+
+pub use cluster::Engine;
+pub use customer::Customer;
+pub use scene::Scene;
+pub use wait::{eventually, until};
+pub use whatsapp::WhatsApp;

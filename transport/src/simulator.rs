@@ -62,7 +62,9 @@ impl SimulatorFactory {
 
     /// Reads the script of an instance.
     fn script(&self, settings: &TransportSettings) -> Result<Arc<Script>, ScriptError> {
-        let Some(text) = &settings.script else { return Ok(self.default_script.clone()) };
+        let Some(text) = &settings.script else {
+            return Ok(self.default_script.clone());
+        };
         let mut last = self.last_script.lock();
         if let Some((known, script)) = &*last
             && known == text
@@ -113,7 +115,10 @@ impl TransportFactory for SimulatorFactory {
             return Ok(Arc::new(transport));
         }
         let opening = self.hub.open(spec.instance, phone, script, events);
-        Ok(Arc::new(LocalTransport { opening, clock: self.clock.clone() }))
+        Ok(Arc::new(LocalTransport {
+            opening,
+            clock: self.clock.clone(),
+        }))
     }
 }
 

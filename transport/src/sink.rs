@@ -43,14 +43,19 @@ pub struct EventSink {
 
 impl fmt::Debug for EventSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventSink").field("free", &self.permits.available_permits()).finish()
+        f.debug_struct("EventSink")
+            .field("free", &self.permits.available_permits())
+            .finish()
     }
 }
 
 impl EventSink {
     /// A sink that hands each batch to `deliver`, which must neither block nor call the transport.
     pub fn new(deliver: impl Fn(Delivered) + Send + Sync + 'static) -> Self {
-        Self { deliver: Arc::new(deliver), permits: Arc::new(Semaphore::new(SINK_BATCHES)) }
+        Self {
+            deliver: Arc::new(deliver),
+            permits: Arc::new(Semaphore::new(SINK_BATCHES)),
+        }
     }
 
     /// Hands a batch over; waits while [`SINK_BATCHES`] are unhandled.
@@ -58,7 +63,12 @@ impl EventSink {
     /// # Errors
     /// [`SinkClosed`] when the instance was stopped.
     pub async fn push(&self, events: Vec<TransportEvent>) -> Result<(), SinkClosed> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| SinkClosed)?;
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| SinkClosed)?;
         (self.deliver)(Delivered { events, permit });
         Ok(())
     }

@@ -27,19 +27,17 @@ pub enum PartPhase {
 pub struct PartState {
     /// Whether rows may go.
     pub phase: PartPhase,
-    /// When the batch was started; the time to live of a row counts from then or from its
-    /// acceptance, whichever is later.
+    /// When the batch was started: the time to live of a row counts from then.
     pub started_at: Option<Timestamp>,
     /// How long it was paused since, up to the last change of phase.
     pub paused_total: Duration,
 }
 
 impl PartState {
-    /// When a row that was accepted at `created_at` expires; `None` while no time runs.
-    pub fn expires_at(&self, created_at: Timestamp, ttl_seconds: u32) -> Option<Timestamp> {
+    /// When a row of that time to live expires; `None` while no time runs.
+    pub fn expires_at(&self, ttl_seconds: u32) -> Option<Timestamp> {
         let started = self.started_at.filter(|_| self.phase == PartPhase::Running)?;
-        let ttl = Duration::from_secs(u64::from(ttl_seconds));
-        Some(started.max(created_at) + self.paused_total + ttl)
+        Some(started + self.paused_total + Duration::from_secs(u64::from(ttl_seconds)))
     }
 }
 

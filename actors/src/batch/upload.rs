@@ -124,10 +124,7 @@ impl Upload {
         }
         let sorted = self.sort(before, from, rows).await?;
         if sorted.progress != before {
-            let instances = self.write(from, sorted).await?;
-            for instance in instances {
-                self.ports.instances.part_grew(instance, self.record.id);
-            }
+            self.write(from, sorted).await?;
         }
         self.next = from + count;
         Ok(self.progress())
@@ -190,8 +187,8 @@ impl Upload {
         Ok(sorter.sort(before, from, rows, seen))
     }
 
-    /// Makes a block durable; answers the instances that have new rows.
-    async fn write(&mut self, from: u64, sorted: Sorted) -> Result<Vec<InstanceId>, BatchError> {
+    /// Makes a block durable, and tells the instances that have new rows of it.
+    async fn write(&mut self, from: u64, sorted: Sorted) -> Result<(), BatchError> {
         // Until the outcome is known, what is in memory is not what is durable.
         let seen = self.state.seen.take();
         let batch = self.record.id;
@@ -210,20 +207,21 @@ impl Upload {
         let shard = instances.first().map_or(self.record.id.shard(), |instance| instance.shard());
         let epoch = self.ports.clocks.ensure(shard, 1).await?;
         let (done, written) = oneshot::channel();
-        let append = Append { shard, epoch, entries };
-        self.ports.store.append(
-            append,
-            Box::new(move |result| {
-                // An upload whose client left has nobody waiting.
-                done.send(result).ok();
-            }),
-        );
+        let port = Arc::clone(&self.ports.instances);
+        let told = move |result: Result<(), StoreError>| {
+            // Told even when the client left meanwhile: the rows are there.
+            if result.is_ok() {
+                instances.into_iter().for_each(|instance| port.part_grew(instance, batch));
+            }
+            done.send(result).ok();
+        };
+        self.ports.store.append(Append { shard, epoch, entries }, Box::new(told));
         written.await.map_err(|_| StoreError::Closed)??;
         self.state.seen = seen;
         *self.shared.progress.lock() = sorted.progress;
         let room = SHOWN_REFUSALS.saturating_sub(self.first_refusals.len());
         self.first_refusals.extend(sorted.refused.into_iter().take(room));
-        Ok(instances)
+        Ok(())
     }
 
     async fn chunk(

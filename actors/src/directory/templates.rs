@@ -8,7 +8,7 @@ use zajil_storage::{Condition, RowKey, RowWrite, Table, Written};
 
 use super::records::{Page, PageRequest, Template};
 use super::rows::{SCAN_ROWS, encode, load, number, owned, unique};
-use super::{Directory, DirectoryError, check_length};
+use super::{Directory, DirectoryError, check_length, count};
 
 /// Templates that are kept in memory: a few megabytes.
 pub(super) const REMEMBERED: usize = 5_000;
@@ -99,6 +99,6 @@ impl Directory {
     }
 
     async fn template_count(&self, account: AccountId) -> Result<u64, DirectoryError> {
-        self.count(Table::Templates, account, SCAN_ROWS).await
+        Ok(count(self.store(), Table::Templates, account, SCAN_ROWS).await?)
     }
 }

@@ -274,7 +274,7 @@ impl InstanceState {
                 .readers
                 .get(&queue)
                 .and_then(|reader| reader.part)
-                .and_then(|part| part.expires_at(message.chunk().created_at, ttl_seconds))
+                .and_then(|part| part.expires_at(ttl_seconds))
                 .unwrap_or(NEVER),
         }
     }

@@ -104,9 +104,8 @@ impl InstanceState {
             answer(reply, Ok(Status::Processing));
             return;
         }
-        if let Some(ready) = self.window.remove(id) {
-            self.inbox.finished(id);
-        }
+        drop(self.window.remove(id));
+        self.inbox.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
         let outcome = Outcome { id, at: self.me.now(), event: Event::Cancelled };

@@ -61,6 +61,8 @@ pub(super) struct BucketState {
     stored: Option<Vec<u8>>,
     /// Requests that wait for the row; bounded by the gate.
     waiting: VecDeque<Take>,
+    /// It was asked to stop while it was busy with its row.
+    leaving: bool,
 }
 
 /// The bucket of one key.
@@ -85,6 +87,7 @@ impl Actor for BucketActor {
             row: Row::Reading,
             stored: None,
             waiting: VecDeque::new(),
+            leaving: false,
         })
     }
 
@@ -105,7 +108,11 @@ impl Actor for BucketActor {
             BucketMsg::Written(reservation, written) => {
                 self.written(&myself, state, reservation, written);
             }
-            BucketMsg::Passivate => self.part(&myself, state),
+            BucketMsg::Passivate => state.leaving = true,
+        }
+        if state.leaving && state.row == Row::Resting && state.waiting.is_empty() {
+            state.leaving = false;
+            self.part(&myself, state);
         }
         Ok(())
     }
@@ -210,9 +217,6 @@ impl BucketActor {
 
     /// Writes what was really used, so that the rest of the reservation is not lost.
     fn part(&self, myself: &ActorRef<BucketMsg>, state: &mut BucketState) {
-        if state.row != Row::Resting || !state.waiting.is_empty() {
-            return;
-        }
         let saved = state.stored.as_deref().and_then(|bytes| decode("bucket", bytes).ok());
         let now = self.ports.clock.now();
         let Some(saved) = saved.filter(|saved: &Reservation| now < saved.reset()) else {

@@ -106,8 +106,8 @@ pub(crate) async fn send_bulk(
     let (messages, lines) = split(judged);
     let bytes = post.body.len();
     let consignment = Consignment { instance, lane: bulk.lane, messages, bulk: true, bytes };
-    draft::accept(&api, ticket, consignment, StatusCode::OK, |reserved, messages| {
-        answer(reserved, messages, &lines, warnings)
+    draft::accept(&api, ticket, consignment, StatusCode::OK, |reserved| {
+        answer(reserved, &lines, warnings)
     })
     .await
 }
@@ -285,7 +285,7 @@ fn absorb(report: &mut Report, judged: &mut [Judged], refuse: bool) {
 /// What became of one message, until it has its id.
 #[derive(Debug)]
 enum Line {
-    Queued,
+    Queued { recipient: Phone, send_at: Option<Timestamp> },
     Refused { recipient: Option<String>, errors: Faults },
 }
 
@@ -295,8 +295,9 @@ fn split(judged: Vec<Judged>) -> (Vec<Message>, Vec<Line>) {
     for one in judged {
         match one.message {
             Some(message) => {
+                let (recipient, send_at) = (message.recipient, message.send_at);
+                lines.push(Line::Queued { recipient, send_at });
                 messages.push(message);
-                lines.push(Line::Queued);
             }
             None => lines.push(Line::Refused {
                 recipient: one.written.or_else(|| one.recipient.map(|phone| phone.to_string())),
@@ -346,13 +347,8 @@ impl Serialize for Recipient<'_> {
     }
 }
 
-fn answer(
-    reserved: &Reserved,
-    messages: &[Message],
-    lines: &[Line],
-    warnings: Vec<String>,
-) -> Vec<u8> {
-    let mut queued = reserved.ids().zip(messages);
+fn answer(reserved: &Reserved, lines: &[Line], warnings: Vec<String>) -> Vec<u8> {
+    let mut ids = reserved.ids();
     let results = lines.iter().enumerate().map(|(index, line)| match line {
         Line::Refused { recipient, errors } => Outcome {
             index,
@@ -362,26 +358,26 @@ fn answer(
             status: None,
             errors: Some(errors),
         },
-        Line::Queued => {
-            let (id, message) = queued.next().expect("a message for each queued line");
-            Outcome {
-                index,
-                recipient: Recipient::Phone(message.recipient),
-                success: true,
-                message_id: Some(id.get()),
-                status: Some(draft::first_status(message.send_at, reserved.created_at)),
-                errors: None,
-            }
-        }
+        Line::Queued { recipient, send_at } => Outcome {
+            index,
+            recipient: Recipient::Phone(*recipient),
+            success: true,
+            message_id: ids.next().map(|id| id.get()),
+            status: Some(draft::first_status(*send_at, reserved.created_at)),
+            errors: None,
+        },
     });
+    let results: Vec<_> = results.collect();
+    let message_ids: Vec<u64> = reserved.ids().map(|id| id.get()).collect();
+    let queued = message_ids.len();
     let body = BulkAnswer {
         total: lines.len(),
-        queued_count: messages.len(),
-        message_ids: reserved.ids().map(|id| id.get()).collect(),
-        success_count: messages.len(),
-        failure_count: lines.len() - messages.len(),
+        queued_count: queued,
+        message_ids,
+        success_count: queued,
+        failure_count: lines.len() - queued,
         batch_id: reserved.batch.map(|batch| batch.get()),
-        results: results.collect(),
+        results,
     };
     written(Some("Bulk messages queued for sending"), &body, warnings)
 }

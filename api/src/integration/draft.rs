@@ -233,32 +233,33 @@ pub(crate) struct Consignment {
     pub(crate) bytes: usize,
 }
 
-/// Accepts messages: once this answers `status`, they are on stable storage. The answer is made
-/// from the ids beforehand, so that a repeated `Idempotency-Key` finds it even after a crash.
+/// Accepts messages: once this answers `status`, they are on stable storage. With an
+/// `Idempotency-Key` the answer is written down before, so that a repetition finds it even after a
+/// crash.
 pub(crate) async fn accept(
     api: &ApiState,
-    mut ticket: Option<Ticket>,
+    ticket: Option<Ticket>,
     consignment: Consignment,
     status: StatusCode,
-    answer: impl FnOnce(&Reserved, &[Message]) -> Vec<u8>,
+    answer: impl FnOnce(&Reserved) -> Vec<u8>,
 ) -> Answer {
     let Consignment { instance, lane, messages, bulk, bytes } = consignment;
     let count = u32::try_from(messages.len()).map_err(|_| ApiError::Internal)?;
-    let reserved = api.engine.reserve(&instance, count, bulk).await?;
-    let body = answer(&reserved, &messages);
-    if let Some(ticket) = &mut ticket {
-        ticket.promise(reserved.first, status.as_u16(), &body).await?;
-    }
     let request = RequestId(rand::random());
     let submission = Submission { instance, lane, messages, request, bytes };
-    match (api.engine.accept(reserved, submission).await, ticket) {
-        (Ok(_), Some(ticket)) => kept(ticket, status, &body).await,
-        (Ok(_), None) => {}
-        (Err(error), ticket) => {
-            // What may have been accepted keeps its key: the log will tell.
-            if let (Some(ticket), false) = (ticket, error == AcceptError::OutcomeUnknown) {
-                given_back(ticket).await;
-            }
+    let Some(mut ticket) = ticket else {
+        let accepted = api.engine.send(submission, bulk).await?;
+        return Ok(envelope::raw_json(status, answer(&accepted)));
+    };
+    let reserved = api.engine.reserve(&submission.instance, count, bulk).await?;
+    let body = answer(&reserved);
+    ticket.promise(reserved.first, status.as_u16(), &body).await?;
+    match api.engine.accept(reserved, submission).await {
+        Ok(_) => kept(ticket, status, &body).await,
+        // It may have been accepted, so it keeps its key: the log will tell.
+        Err(AcceptError::OutcomeUnknown) => return Err(ApiError::OutcomeUnknown),
+        Err(error) => {
+            given_back(ticket).await;
             return Err(error.into());
         }
     }

@@ -7,8 +7,10 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
+use zajil_actors::instance::Shown;
 use zajil_actors::send::{Barrier, InstanceView};
 use zajil_model::instance::{Instance, Session};
+use zajil_model::phone::Phone;
 
 use super::record;
 use super::suppressions::status;
@@ -90,17 +92,17 @@ const fn reason(session: &Session) -> Option<&'static str> {
     }
 }
 
-fn phone(instance: &Instance, view: &InstanceView) -> Option<String> {
-    view.phone.or(instance.phone).map(|phone| phone.to_string())
+fn phone(instance: &Instance, known: Option<Phone>) -> Option<String> {
+    known.or(instance.phone).map(|phone| phone.to_string())
 }
 
 impl ListedInstance {
-    fn new(instance: &Instance, view: &InstanceView) -> Self {
+    fn new(instance: &Instance, shown: &Shown) -> Self {
         Self {
             id: instance.id.get(),
             instance_name: instance.name.clone(),
-            connection_status: view.session.label(),
-            phone_number: phone(instance, view),
+            connection_status: shown.session.label(),
+            phone_number: phone(instance, shown.phone),
             created_at: Stamp(instance.created_at),
         }
     }
@@ -127,7 +129,7 @@ impl WholeInstance {
             instance_name: instance.name.clone(),
             connection_status: view.session.label(),
             reason: reason(&view.session),
-            phone_number: phone(instance, view),
+            phone_number: phone(instance, view.phone),
             transport: instance.transport.label(),
             transport_settings: TransportSettings {
                 address: instance.settings.address.clone(),
@@ -187,11 +189,10 @@ pub(crate) async fn list_instances(
     may: May<ManageInstances>,
 ) -> Answer {
     let instances = record::instances_of(&api, &may).await?;
-    let mut listed = Vec::with_capacity(instances.len());
-    for instance in &instances {
-        let view = api.engine.observe(instance).await;
-        listed.push(ListedInstance::new(instance, &view));
-    }
+    let listed: Vec<ListedInstance> = instances
+        .iter()
+        .map(|instance| ListedInstance::new(instance, &api.engine.shown(instance)))
+        .collect();
     envelope::data(listed).answer()
 }
 
@@ -222,14 +223,14 @@ pub(crate) async fn get_instance_status(
     Path(named): Path<String>,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
-    let view = api.engine.observe(&instance).await;
+    let shown = api.engine.shown(&instance);
     envelope::data(InstanceStatus {
         id: instance.id.get(),
         instance_name: instance.name.clone(),
-        connection_status: view.session.label(),
-        phone_number: phone(&instance, &view),
-        since: Stamp(view.since),
-        reason: reason(&view.session),
+        connection_status: shown.session.label(),
+        phone_number: phone(&instance, shown.phone),
+        since: Stamp(shown.since),
+        reason: reason(&shown.session),
     })
     .answer()
 }

@@ -51,6 +51,11 @@ impl Names {
         Self(instances.iter().map(|one| (one.id, one.name.clone())).collect())
     }
 
+    /// These names.
+    pub(crate) fn from_iter(named: impl Iterator<Item = (InstanceId, String)>) -> Self {
+        Self(named.collect())
+    }
+
     /// An instance with its name; one that was deleted has none.
     pub(crate) fn name(&self, id: InstanceId) -> InstanceName {
         InstanceName { id: id.get(), name: self.0.get(&id).cloned().unwrap_or_default() }

@@ -5,8 +5,10 @@ use http::StatusCode;
 use serde::Serialize;
 use zajil_actors::send::Reserved;
 use zajil_model::message::{
-    Lane, List, ListRow, Message, MessageKey, Payload, Poll, Reaction, Section, limits,
+    Lane, List, ListRow, MessageKey, Payload, Poll, Reaction, Section, limits,
 };
+use zajil_model::phone::Phone;
+use zajil_model::time::Timestamp;
 
 use super::draft::{self, Consignment, Target, Timing, Words};
 use crate::auth::{Caller, May, SendMessage};
@@ -69,7 +71,7 @@ pub(crate) async fn send_message(
         written(Some("Message queued for sending"), &Queued {
             message_id: sent.id,
             status: sent.status,
-            recipient: sent.message.recipient.to_string(),
+            recipient: sent.recipient.to_string(),
             message_type: "text",
             instance: schema::InstanceName { id: sent.instance.0, name: sent.instance.1 },
             queued_at: Stamp(sent.reserved.created_at),
@@ -105,20 +107,18 @@ pub(crate) async fn send_poll(
         let poll = poll(form);
         read_rest(form, Body::Other(Payload::Poll(Box::new(poll))), now)
     })?;
+    let (draft, _) = &read;
+    let poll = match &draft.body {
+        Body::Other(Payload::Poll(poll)) => Some(schema::PollShown {
+            question: poll.question.clone(),
+            options: poll.options.clone(),
+            selectable_count: poll.selectable_count,
+        }),
+        _ => None,
+    };
     send(&api, &may, &post, read, |sent| {
-        let poll = match &sent.message.payload {
-            Payload::Poll(poll) => Some(schema::PollShown {
-                question: poll.question.clone(),
-                options: poll.options.clone(),
-                selectable_count: poll.selectable_count,
-            }),
-            Payload::Text(_) | Payload::List(_) | Payload::Reaction(_) => None,
-        };
-        written(
-            Some("Poll message queued successfully"),
-            &Other { poll, ..Other::with_recipient(&sent) },
-            sent.warnings,
-        )
+        let body = Other { poll, ..Other::with_recipient(&sent) };
+        written(Some("Poll message queued successfully"), &body, sent.warnings)
     })
     .await
 }
@@ -174,11 +174,13 @@ pub(crate) async fn send_reaction(
         form.refuse_not_yet();
         draft
     })?;
+    let (draft, _) = &read;
+    let reaction = match &draft.body {
+        Body::Other(payload) => Some(payload.headline().to_owned()),
+        Body::Text(_) => None,
+    };
     send(&api, &may, &post, read, |sent| {
-        let body = Other {
-            reaction: Some(sent.message.payload.headline()),
-            ..Other::new(sent.id, sent.status)
-        };
+        let body = Other { reaction, ..Other::new(sent.id, sent.status) };
         written(Some("Reaction queued successfully"), &body, sent.warnings)
     })
     .await
@@ -194,7 +196,7 @@ struct Other<'s> {
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<schema::PollShown>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reaction: Option<&'s str>,
+    reaction: Option<String>,
 }
 
 impl<'s> Other<'s> {
@@ -203,7 +205,7 @@ impl<'s> Other<'s> {
     }
 
     fn with_recipient(sent: &Sent<'_>) -> Self {
-        let recipient = Some(sent.message.recipient.to_string());
+        let recipient = Some(sent.recipient.to_string());
         Self { recipient, ..Self::new(sent.id, sent.status) }
     }
 }
@@ -213,13 +215,13 @@ struct Sent<'s> {
     id: u64,
     status: &'static str,
     reserved: &'s Reserved,
-    message: &'s Message,
+    recipient: Phone,
     instance: (u64, String),
     warnings: Vec<String>,
 }
 
 /// Reads what every message but a reaction has.
-fn read_rest(form: &mut Form<'_, '_>, body: Body, now: zajil_model::time::Timestamp) -> Draft {
+fn read_rest(form: &mut Form<'_, '_>, body: Body, now: Timestamp) -> Draft {
     let draft = Draft {
         instance: form.required("instance", field::instance),
         target: draft::target(form),
@@ -317,6 +319,7 @@ async fn send(
         return Err(ApiError::RecipientSuppressed);
     }
     let name = (instance.id.get(), instance.name.clone());
+    let send_at = draft.timing.send_at;
     let message = draft::message(recipient, payload, draft.timing, draft.client_ref);
     let consignment = Consignment {
         instance,
@@ -325,12 +328,12 @@ async fn send(
         bulk: false,
         bytes: post.body.len(),
     };
-    draft::accept(api, ticket, consignment, StatusCode::CREATED, |reserved, messages| {
+    draft::accept(api, ticket, consignment, StatusCode::CREATED, |reserved| {
         answer(Sent {
             id: reserved.first.get(),
-            status: draft::first_status(messages[0].send_at, reserved.created_at),
+            status: draft::first_status(send_at, reserved.created_at),
             reserved,
-            message: &messages[0],
+            recipient,
             instance: name,
             warnings,
         })

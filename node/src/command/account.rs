@@ -35,7 +35,13 @@ pub enum Action {
 pub async fn run(settings: &Settings, args: AccountArgs) -> Result<()> {
     let client = connect(settings, &args.target)?;
     let Action::Create { name } = args.action;
-    let answer = client.operations("/accounts", json!({ "name": name })).await?;
-    show::record(&answer["data"], &[("account", "/id"), ("name", "/name")], args.target.json);
+    let answer = client
+        .operations("/accounts", json!({ "name": name }))
+        .await?;
+    show::record(
+        &answer["data"],
+        &[("account", "/id"), ("name", "/name")],
+        args.target.json,
+    );
     Ok(())
 }

@@ -25,7 +25,9 @@ pub async fn run(settings: &Settings, args: BackupArgs) -> Result<()> {
     let client = connect(settings, &args.target)?;
     // The node resolves the path, and its working directory need not be this one.
     let file = std::path::absolute(&args.file).context("cannot tell where the file would be")?;
-    client.operations("/backup", json!({ "file": file })).await?;
+    client
+        .operations("/backup", json!({ "file": file }))
+        .await?;
     println!("backed up to {}", file.display());
     Ok(())
 }

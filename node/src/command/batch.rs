@@ -21,23 +21,24 @@ const LINE: [Column; 5] = [
     ("id", "/id"),
     ("name", "/name"),
     ("state", "/state"),
-    ("rows", "/rows_received"),
+    ("sealed", "/sealed"),
     ("created", "/created_at"),
 ];
 
-const RECORD: [Column; 12] = [
+const RECORD: [Column; 13] = [
     ("id", "/id"),
     ("name", "/name"),
     ("state", "/state"),
     ("sealed", "/sealed"),
     ("rows", "/rows_received"),
     ("taken", "/taken"),
-    ("duplicates", "/duplicates"),
+    ("duplicates", "/duplicate_rows"),
     ("suppressed", "/suppressed"),
     ("refused", "/refused"),
-    ("messages", "/counts"),
-    ("a second", "/rate"),
+    ("messages", "/by_status"),
+    ("a second", "/rate_now"),
     ("done by", "/eta"),
+    ("not confirmed", "/missing"),
 ];
 
 /// Send campaigns from files.
@@ -74,7 +75,7 @@ pub enum Action {
         /// Its id.
         id: u64,
     },
-    /// Send again.
+    /// Send again after a pause.
     Resume {
         /// Its id.
         id: u64,
@@ -110,7 +111,9 @@ pub async fn run(settings: &Settings, args: BatchArgs) -> Result<()> {
             if follow {
                 follow::follow(&client, id).await?;
             }
-            let answer = client.sending(Method::GET, &format!("/batches/{id}"), None).await?;
+            let answer = client
+                .sending(Method::GET, &format!("/batches/{id}"), None)
+                .await?;
             show::record(&answer["data"], &RECORD, json);
         }
         Action::Pause { id } => steer(&client, id, "pause", json).await?,
@@ -125,7 +128,9 @@ pub async fn run(settings: &Settings, args: BatchArgs) -> Result<()> {
 }
 
 async fn steer(client: &Client, id: u64, verb: &str, json: bool) -> Result<()> {
-    let answer = client.sending(Method::POST, &format!("/batches/{id}/{verb}"), None).await?;
+    let answer = client
+        .sending(Method::POST, &format!("/batches/{id}/{verb}"), None)
+        .await?;
     show::record(&answer["data"], &RECORD, json);
     Ok(())
 }

@@ -17,6 +17,11 @@ pub struct CompletionsArgs {
 
 /// Prints them to standard output.
 pub fn run(args: &CompletionsArgs) -> Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "zajil", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut Cli::command(),
+        "zajil",
+        &mut std::io::stdout(),
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ const LINE: [Column; 5] = [
     ("created", "/created_at"),
 ];
 
-const RECORD: [Column; 9] = [
+const RECORD: [Column; 13] = [
     ("id", "/id"),
     ("name", "/instance_name"),
     ("session", "/connection_status"),
@@ -28,8 +28,12 @@ const RECORD: [Column; 9] = [
     ("transport", "/transport"),
     ("pacing", "/pacing"),
     ("waiting", "/depth"),
+    ("in flight", "/in_flight"),
+    ("a second", "/rate_now"),
     ("paused", "/paused"),
+    ("held", "/held"),
     ("created", "/created_at"),
+    ("not confirmed", "/missing"),
 ];
 
 /// Make and steer instances.
@@ -68,7 +72,7 @@ pub enum Action {
         /// Its id or name.
         instance: String,
     },
-    /// Send again.
+    /// Send again after a pause.
     Resume {
         /// Its id or name.
         instance: String,
@@ -130,7 +134,11 @@ fn rate(text: &str) -> Result<Rate, String> {
         _ => return Err(wrong()),
     };
     let count: f64 = count.trim().parse().map_err(|_| wrong())?;
-    if count.is_finite() && count > 0.0 { Ok(Rate { count, per }) } else { Err(wrong()) }
+    if count.is_finite() && count > 0.0 {
+        Ok(Rate { count, per })
+    } else {
+        Err(wrong())
+    }
 }
 
 /// Does it.
@@ -156,7 +164,11 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
             let path = format!("/instances/{}/pacing", id_of(&client, &instance).await?);
             let body = json!({ "rate": rate.to_json() });
             let answer = client.dashboard(Method::PUT, &path, Some(body)).await?;
-            show::record(&answer["data"], &[("rate", "/rate"), ("burst", "/burst")], json);
+            show::record(
+                &answer["data"],
+                &[("rate", "/rate"), ("burst", "/burst")],
+                json,
+            );
         }
         Action::Pause { instance } => steer(&client, &instance, "pause", json).await?,
         Action::Resume { instance } => steer(&client, &instance, "resume", json).await?,
@@ -211,8 +223,20 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_count_in_a_time() {
-        assert_eq!(rate("10/s"), Ok(Rate { count: 10.0, per: "second" }));
-        assert_eq!(rate("0.5 / min"), Ok(Rate { count: 0.5, per: "minute" }));
+        assert_eq!(
+            rate("10/s"),
+            Ok(Rate {
+                count: 10.0,
+                per: "second"
+            })
+        );
+        assert_eq!(
+            rate("0.5 / min"),
+            Ok(Rate {
+                count: 0.5,
+                per: "minute"
+            })
+        );
         for wrong in ["10", "/s", "0/s", "-1/s", "ten/s", "10/fortnight", "inf/s"] {
             assert!(rate(wrong).is_err(), "{wrong}");
         }

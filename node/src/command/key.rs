@@ -11,8 +11,13 @@ use crate::client::Target;
 use crate::config::units;
 use crate::show::{self, Column};
 
-const PERMISSIONS: [&str; 5] =
-    ["send_message", "read_messages", "manage_instances", "manage_contacts", "manage_templates"];
+const PERMISSIONS: [&str; 5] = [
+    "send_message",
+    "read_messages",
+    "manage_instances",
+    "manage_contacts",
+    "manage_templates",
+];
 
 const SECRET: [Column; 3] = [("key id", "/id"), ("name", "/name"), ("key", "/key")];
 
@@ -87,7 +92,14 @@ pub async fn run(settings: &Settings, args: KeyArgs) -> Result<()> {
     let client = connect(settings, &args.target)?;
     let json = args.target.json;
     match args.action {
-        Action::Create { name, permissions, limit, expires_at, allowed_ips, allowed_instances } => {
+        Action::Create {
+            name,
+            permissions,
+            limit,
+            expires_at,
+            allowed_ips,
+            allowed_instances,
+        } => {
             let all = || PERMISSIONS.map(str::to_owned).to_vec();
             let body = json!({
                 "name": name,
@@ -97,7 +109,9 @@ pub async fn run(settings: &Settings, args: KeyArgs) -> Result<()> {
                 "allowed_ips": (!allowed_ips.is_empty()).then_some(allowed_ips),
                 "allowed_instances": (!allowed_instances.is_empty()).then_some(allowed_instances),
             });
-            let answer = client.dashboard(Method::POST, "/api-keys", Some(body)).await?;
+            let answer = client
+                .dashboard(Method::POST, "/api-keys", Some(body))
+                .await?;
             show::record(&answer["data"], &SECRET, json);
         }
         Action::List => {

@@ -103,7 +103,14 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
     let client = connect(settings, &args.target)?.with_key(args.key);
     let json = args.target.json;
     match args.action {
-        Action::Send { instance, recipient, content, high, send_at, client_ref } => {
+        Action::Send {
+            instance,
+            recipient,
+            content,
+            high,
+            send_at,
+            client_ref,
+        } => {
             let body = json!({
                 "instance": instance,
                 "recipient": recipient,
@@ -112,7 +119,9 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
                 "send_at": send_at,
                 "client_ref": client_ref,
             });
-            let answer = client.sending(Method::POST, "/messages/send", Some(body)).await?;
+            let answer = client
+                .sending(Method::POST, "/messages/send", Some(body))
+                .await?;
             show::record(&answer["data"], &SENT, json);
         }
         Action::Status { id } => {
@@ -120,15 +129,20 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
             let answer = client.sending(Method::GET, &path, None).await?;
             show::record(&answer["data"], &STATUS, json);
         }
-        Action::List { instance, status, limit } => {
+        Action::List {
+            instance,
+            status,
+            limit,
+        } => {
             let mut query = format!("per_page={limit}");
             for (name, value) in [("instance", instance), ("status", status)] {
                 if let Some(value) = value {
                     query.push_str(&format!("&{name}={}", encoded(&value)));
                 }
             }
-            let answer =
-                client.sending(Method::GET, &format!("/messages?{query}"), None).await?;
+            let answer = client
+                .sending(Method::GET, &format!("/messages?{query}"), None)
+                .await?;
             show::table(&answer["data"]["data"], &LINE, json);
         }
         Action::Cancel { id } => {
@@ -143,7 +157,13 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
 /// A text as it may stand in a query.
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let one = |byte: u8| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
     text.bytes().map(one).collect()
 }
 

@@ -30,7 +30,11 @@ pub fn run(settings: &Settings, args: &ServeArgs) -> Result<ExitCode> {
     let mut layers = settings.layers(std::env::vars());
     let flags = [
         ("api.listen", "--listen", &args.listen),
-        ("operations.listen", "--operations-listen", &args.operations_listen),
+        (
+            "operations.listen",
+            "--operations-listen",
+            &args.operations_listen,
+        ),
     ];
     for (key, flag, value) in flags {
         if let Some(value) = value {
@@ -47,11 +51,17 @@ pub fn run(settings: &Settings, args: &ServeArgs) -> Result<ExitCode> {
 async fn serve(config: Config, process: Process) -> Result<ExitCode> {
     let mut signals = Signals::take()?;
     let data_dir = config.data_dir.clone();
-    let mut node = signals.unless_again(Node::start_in(config, process)).await?;
+    let mut node = signals
+        .unless_again(Node::start_in(config, process))
+        .await?;
     if let Some(welcome) = node.take_welcome() {
         welcome.tell(&data_dir)?;
     }
-    println!("Zajil listens: API http://{}, operations http://{}", node.api(), node.operations());
+    println!(
+        "Zajil listens: API http://{}, operations http://{}",
+        node.api(),
+        node.operations()
+    );
     signals.next().await;
     tracing::info!("asked to stop; a second signal ends the process at once");
     signals.unless_again(node.stop()).await?;

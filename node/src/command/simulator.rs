@@ -43,11 +43,22 @@ pub fn run(settings: &Settings, args: SimulatorArgs) -> Result<ExitCode> {
         Some(file) => {
             let told = || format!("cannot read the script {}", file.display());
             let text = std::fs::read_to_string(file).with_context(told)?;
-            Script::parse(&text).with_context(|| format!("the script {} is not right", file.display()))?
+            Script::parse(&text)
+                .with_context(|| format!("the script {} is not right", file.display()))?
         }
     };
-    let SimulatorArgs { listen, ledger, seed, .. } = args;
-    let config = ServerConfig { listen, ledger, script, seed };
+    let SimulatorArgs {
+        listen,
+        ledger,
+        seed,
+        ..
+    } = args;
+    let config = ServerConfig {
+        listen,
+        ledger,
+        script,
+        seed,
+    };
     workers()?.block_on(serve(config))?;
     Ok(ExitCode::SUCCESS)
 }

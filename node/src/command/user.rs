@@ -43,8 +43,16 @@ pub enum Action {
 /// Does it.
 pub async fn run(settings: &Settings, args: UserArgs) -> Result<()> {
     let client = connect(settings, &args.target)?;
-    let Action::Create { email, name, password_stdin } = args.action;
-    let given = if password_stdin { read_password()? } else { ask_password()? };
+    let Action::Create {
+        email,
+        name,
+        password_stdin,
+    } = args.action;
+    let given = if password_stdin {
+        read_password()?
+    } else {
+        ask_password()?
+    };
     let made_up = given.is_empty().then(secret::password);
     let name = name.or_else(|| email.split('@').next().map(str::to_owned));
     let body = json!({
@@ -57,7 +65,11 @@ pub async fn run(settings: &Settings, args: UserArgs) -> Result<()> {
     if let Some(password) = made_up {
         answer["data"]["password"] = password.into();
     }
-    let columns = [("user", "/id"), ("email", "/email"), ("password", "/password")];
+    let columns = [
+        ("user", "/id"),
+        ("email", "/email"),
+        ("password", "/password"),
+    ];
     show::record(&answer["data"], &columns, args.target.json);
     Ok(())
 }
@@ -81,7 +93,11 @@ fn ask_password() -> Result<String> {
         terminal.read_secure_line()
     };
     let password = ask("Password (empty: make one up): ")?;
-    let again = if password.is_empty() { String::new() } else { ask("Once more: ")? };
+    let again = if password.is_empty() {
+        String::new()
+    } else {
+        ask("Once more: ")?
+    };
     ensure!(password == again, "the two passwords differ");
     Ok(password)
 }

@@ -77,7 +77,9 @@ pub enum Fault {
 }
 
 fn hint(nearest: &Option<&'static str>) -> String {
-    nearest.map(|key| format!("; did you mean {key}?")).unwrap_or_default()
+    nearest
+        .map(|key| format!("; did you mean {key}?"))
+        .unwrap_or_default()
 }
 
 /// A value with where it comes from.
@@ -99,31 +101,46 @@ pub struct Layers {
 impl Layers {
     /// The defaults alone.
     pub fn defaults() -> Self {
-        let given = |it: &Setting| Given { text: it.default.to_owned(), from: Source::Default };
+        let given = |it: &Setting| Given {
+            text: it.default.to_owned(),
+            from: Source::Default,
+        };
         let values = SETTINGS.iter().map(|it| (it.key, given(it))).collect();
-        Self { values, faults: Vec::new() }
+        Self {
+            values,
+            faults: Vec::new(),
+        }
     }
 
     /// Lays one value over what is there.
     pub fn set(&mut self, key: &str, text: String, from: Source) {
         let Some(setting) = schema::find(key) else {
             let nearest = schema::nearest(key);
-            return self.faults.push(Fault::Unknown { key: key.to_owned(), nearest, from });
+            return self.faults.push(Fault::Unknown {
+                key: key.to_owned(),
+                nearest,
+                from,
+            });
         };
         if setting.kind.admits(&text) {
             self.values.insert(setting.key, Given { text, from });
         } else {
-            self.faults.push(wrong(setting, text, from));
+            self.faults.push(wrong(setting, &text, from));
         }
     }
 
     /// Lays a TOML file over what is there.
     pub fn file(&mut self, path: &Path) {
-        let fault = |reason: String| Fault::File { path: path.to_owned(), reason };
+        let fault = |reason: String| Fault::File {
+            path: path.to_owned(),
+            reason,
+        };
         match std::fs::read_to_string(path) {
             Err(error) => self.faults.push(fault(error.to_string())),
             Ok(text) => match text.parse::<toml::Table>() {
-                Err(error) => self.faults.push(fault(error.to_string().trim_end().to_owned())),
+                Err(error) => self
+                    .faults
+                    .push(fault(error.to_string().trim_end().to_owned())),
                 Ok(table) => self.table("", table, &Source::File(path.to_owned())),
             },
         }
@@ -144,8 +161,13 @@ impl Layers {
     /// also `ZAJIL__SECTION__KEY_FILE`, the file that holds it. Others are left alone.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
-            let Some(rest) = name.strip_prefix(ENV_PREFIX) else { continue };
-            let secret_key = rest.strip_suffix(FILE_SUFFIX).map(key_of).filter(|key| is_secret(key));
+            let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
+            let secret_key = rest
+                .strip_suffix(FILE_SUFFIX)
+                .map(key_of)
+                .filter(|key| is_secret(key));
             let from = Source::Environment(name.clone());
             match secret_key {
                 None => self.set(&key_of(rest), value, from),
@@ -153,7 +175,10 @@ impl Layers {
                     Ok(text) => self.set(&key, text.trim().to_owned(), from),
                     Err(error) => {
                         let path = PathBuf::from(value);
-                        self.faults.push(Fault::File { path, reason: error.to_string() });
+                        self.faults.push(Fault::File {
+                            path,
+                            reason: error.to_string(),
+                        });
                     }
                 },
             }
@@ -164,9 +189,17 @@ impl Layers {
     pub fn refuse(&mut self, key: &'static str, wanted: String) {
         let setting = schema::find(key).expect("the key is in the schema");
         let given = self.values[key].clone();
-        let fault = wrong(setting, given.text, given.from);
-        if let Fault::Value { key, value, from, .. } = fault {
-            self.faults.push(Fault::Value { key, value, wanted, from });
+        let fault = wrong(setting, &given.text, given.from);
+        if let Fault::Value {
+            key, value, from, ..
+        } = fault
+        {
+            self.faults.push(Fault::Value {
+                key,
+                value,
+                wanted,
+                from,
+            });
         }
     }
 
@@ -210,13 +243,17 @@ fn is_secret(key: &str) -> bool {
 }
 
 fn masked(setting: &Setting, text: &str) -> String {
-    if setting.secret && !text.is_empty() { MASK.to_owned() } else { text.to_owned() }
+    if setting.secret && !text.is_empty() {
+        MASK.to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
-fn wrong(setting: &Setting, text: String, from: Source) -> Fault {
+fn wrong(setting: &Setting, text: &str, from: Source) -> Fault {
     Fault::Value {
         key: setting.key.to_owned(),
-        value: masked(setting, &text),
+        value: masked(setting, text),
         wanted: setting.kind.wanted(),
         from,
     }
@@ -228,7 +265,11 @@ mod tests {
 
     fn layers_of(toml: &str) -> Layers {
         let mut layers = Layers::defaults();
-        layers.table("", toml.parse().unwrap(), &Source::File("zajil.toml".into()));
+        layers.table(
+            "",
+            toml.parse().unwrap(),
+            &Source::File("zajil.toml".into()),
+        );
         layers
     }
 
@@ -236,7 +277,11 @@ mod tests {
     fn each_layer_overrides_the_one_below() {
         let mut layers = layers_of("[log]\nlevel = \"debug\"\nformat = \"json\"");
         layers.environment([("ZAJIL__LOG__LEVEL".to_owned(), "warn".to_owned())]);
-        layers.set("node.data_dir", "elsewhere".to_owned(), Source::Flag("--data-dir"));
+        layers.set(
+            "node.data_dir",
+            "elsewhere".to_owned(),
+            Source::Flag("--data-dir"),
+        );
 
         assert_eq!(layers.text("log.level"), "warn");
         assert_eq!(layers.text("log.format"), "json");
@@ -249,7 +294,11 @@ mod tests {
     fn every_fault_is_told_at_once_with_its_source_and_what_would_be_right() {
         let mut layers = layers_of("[storage]\nretention = \"7d\"\nretenton = \"90d\"");
         layers.environment([("ZAJIL__LOG__FORMAT".to_owned(), "xml".to_owned())]);
-        layers.set("node.drain_timeout", "soon".to_owned(), Source::Flag("--set"));
+        layers.set(
+            "node.drain_timeout",
+            "soon".to_owned(),
+            Source::Flag("--set"),
+        );
 
         let told: Vec<String> = layers.faults().iter().map(ToString::to_string).collect();
 

@@ -45,9 +45,9 @@ impl Kind {
             Self::Size(least, most) => {
                 units::parse_size(text).is_some_and(|size| (least..=most).contains(&size))
             }
-            Self::Count(least, most) => {
-                text.parse().is_ok_and(|count: u64| (least..=most).contains(&count))
-            }
+            Self::Count(least, most) => text
+                .parse()
+                .is_ok_and(|count: u64| (least..=most).contains(&count)),
             Self::Choice(words) => words.contains(&text),
             Self::Filter => tracing_subscriber::EnvFilter::try_new(text).is_ok(),
             Self::Networks => networks(text).is_some(),
@@ -91,7 +91,9 @@ pub fn networks(text: &str) -> Option<Vec<AddressRange>> {
 
 /// Reads `host:port`, looking the name up where it is no IP address.
 pub fn address(text: &str) -> Option<SocketAddr> {
-    text.parse().ok().or_else(|| text.to_socket_addrs().ok()?.next())
+    text.parse()
+        .ok()
+        .or_else(|| text.to_socket_addrs().ok()?.next())
 }
 
 /// One setting.
@@ -115,11 +117,23 @@ const fn setting(
     default: &'static str,
     about: &'static str,
 ) -> Setting {
-    Setting { key, kind, default, secret: false, about }
+    Setting {
+        key,
+        kind,
+        default,
+        secret: false,
+        about,
+    }
 }
 
 const fn secret(key: &'static str, about: &'static str) -> Setting {
-    Setting { key, kind: Kind::Text, default: "", secret: true, about }
+    Setting {
+        key,
+        kind: Kind::Text,
+        default: "",
+        secret: true,
+        about,
+    }
 }
 
 const fn seconds(n: u64) -> Duration {
@@ -227,10 +241,20 @@ pub const SETTINGS: &[Setting] = &[
 
 /// The table of all settings, as Markdown.
 pub fn table() -> String {
-    let mut table = "| setting | default | what it may be | what it is for |\n|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| setting | default | what it may be | what it is for |\n|---|---|---|---|\n".to_owned();
     for it in SETTINGS {
-        let default = if it.default.is_empty() { "none".to_owned() } else { format!("`{}`", it.default) };
-        let row = format!("| `{}` | {default} | {} | {} |\n", it.key, it.kind.wanted(), it.about);
+        let default = if it.default.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", it.default)
+        };
+        let row = format!(
+            "| `{}` | {default} | {} | {} |\n",
+            it.key,
+            it.kind.wanted(),
+            it.about
+        );
         table.push_str(&row);
     }
     table
@@ -245,9 +269,17 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 pub fn nearest(key: &str) -> Option<&'static str> {
     let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
     let far = |setting: &&Setting| {
-        if last(setting.key) == last(key) { 0 } else { distance(setting.key, key) }
+        if last(setting.key) == last(key) {
+            0
+        } else {
+            distance(setting.key, key)
+        }
     };
-    SETTINGS.iter().min_by_key(far).filter(|it| far(it) <= MOST_TYPOS).map(|it| it.key)
+    SETTINGS
+        .iter()
+        .min_by_key(far)
+        .filter(|it| far(it) <= MOST_TYPOS)
+        .map(|it| it.key)
 }
 
 /// A suggestion further away than this many edits would confuse more than it helps.

@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-const TIME_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const TIME_UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
-const SIZE_UNITS: [(&str, u64); 4] =
-    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: [(&str, u64); 4] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
 
 /// Reads a length of time: a whole number and `ms`, `s`, `m`, `h` or `d`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -49,8 +58,19 @@ mod tests {
     #[test]
     fn a_time_is_a_whole_number_with_a_unit() {
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_duration("90 d"), Some(Duration::from_secs(90 * 86_400)));
-        for wrong in ["5", "s", "", "5 parsecs", "1.5s", "-1s", "99999999999999999999s"] {
+        assert_eq!(
+            parse_duration("90 d"),
+            Some(Duration::from_secs(90 * 86_400))
+        );
+        for wrong in [
+            "5",
+            "s",
+            "",
+            "5 parsecs",
+            "1.5s",
+            "-1s",
+            "99999999999999999999s",
+        ] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
     }

@@ -101,10 +101,12 @@ impl Keyspaces {
 
     /// A consistent view of everything, with the spaces it holds.
     pub(super) fn snapshot(&self) -> (Snapshot, Vec<(Space, Keyspace)>) {
+        // Taken first: a period that begins afterwards has nothing in it.
+        let snapshot = self.db.snapshot();
         let mut spaces = vec![(Space::Main, self.main.clone())];
         let periods = self.periods.read();
         spaces.extend(periods.iter().map(|(number, k)| (Space::Period(*number), k.clone())));
-        (self.db.snapshot(), spaces)
+        (snapshot, spaces)
     }
 
     /// Visits every key and value of one space of a view.

@@ -10,7 +10,6 @@ use super::item::{Answer, Call};
 use super::log::{Committer, PushError};
 use super::stage::Durable;
 use crate::codec::{Record, encode_alone};
-use crate::projection::FLUSH_BYTES;
 use crate::{StoreError, metrics};
 
 /// How often the projection is flushed when little happens: what a start replays is then a
@@ -50,9 +49,10 @@ pub(super) fn project(
             sweeping = sweep(shared, committer);
         }
         let unflushed = shared.projection.unflushed_bytes();
-        if unflushed > FLUSH_BEHIND * FLUSH_BYTES {
+        let due = shared.projection.budgets().flush_bytes;
+        if unflushed > FLUSH_BEHIND * due {
             flush(shared);
-        } else if unflushed > FLUSH_BYTES {
+        } else if unflushed > due {
             shared.flusher.wake();
         }
     }

@@ -136,11 +136,6 @@ impl Block {
         Some((place, self.slots[place].index_of(id)?))
     }
 
-    /// The last id in it.
-    pub(crate) fn last(&self) -> MessageId {
-        self.slots.last().map_or(self.key.first, Slot::last)
-    }
-
     /// Puts a chunk where its id says.
     pub(crate) fn insert(&mut self, slot: Slot) {
         self.messages += slot.count;

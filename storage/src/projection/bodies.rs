@@ -10,10 +10,6 @@ use zajil_model::message::{Chunk, Payload};
 
 use crate::StoreError;
 
-/// What the cache of chunks may hold, in bytes: freshly accepted work is drained from it
-/// without a read.
-pub(crate) const BODY_CACHE_BYTES: usize = 64 << 20;
-
 /// Reads chunks back from where they are kept for good.
 pub(crate) trait ChunkSource: Send + Sync + fmt::Debug + 'static {
     /// The chunk of the record at `lsn`, whose payload is `len` bytes long.

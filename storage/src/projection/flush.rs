@@ -12,7 +12,7 @@ use super::block::Block;
 use super::bodies::ChunkSource;
 use super::disk::Projected;
 use super::head::{Cell, Head};
-use super::hot::{Feeds, HOT_BYTES, State};
+use super::hot::{Feeds, State};
 use super::key::{self, QueueKey};
 use super::overlay::Changes;
 use super::shard::ShardEntry;
@@ -158,7 +158,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         state.overlay.thaw();
         state.frozen_feed = Arc::default();
         state.flushing = false;
-        state.evict(HOT_BYTES);
+        state.evict(&self.budgets);
         drop(state);
         drop(flush);
         self.flushed

@@ -10,18 +10,13 @@ use zajil_model::message::Queue;
 use zajil_model::time::Day;
 
 use super::block::{Block, Slot};
+use super::Budgets;
 use super::cancel::Mark;
 use super::feed::Placed;
 use super::head::{Cell, Head};
 use super::key::{self, BlockKey, QueueKey};
 use super::overlay::Overlay;
 use super::shard::ShardEntry;
-
-/// What hot blocks may take, in bytes: about 400,000 messages that something happened to.
-pub(crate) const HOT_BYTES: usize = 64 << 20;
-
-/// Heads and counts of idle queues that stay in memory.
-const IDLE_KEPT: usize = 16_384;
 
 /// A block in memory.
 #[derive(Debug)]
@@ -166,7 +161,8 @@ impl State {
     }
 
     /// Forgets what is written and was not needed for longest, down to the budgets.
-    pub(crate) fn evict(&mut self, budget: usize) {
+    pub(crate) fn evict(&mut self, budgets: &Budgets) {
+        let budget = budgets.hot_bytes;
         if self.flushing {
             return;
         }
@@ -187,11 +183,11 @@ impl State {
                 self.cool(key);
             }
         }
-        if self.heads.len() > IDLE_KEPT {
+        if self.heads.len() > budgets.idle_heads {
             self.heads
                 .retain(|_, head| head.dirty || head.unsettled() > 0);
         }
-        if self.cells.len() > IDLE_KEPT {
+        if self.cells.len() > budgets.idle_heads {
             self.cells.retain(|_, cell| cell.dirty);
         }
     }

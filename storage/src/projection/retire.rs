@@ -17,14 +17,12 @@ const FEED_ROWS: usize = 65_536;
 
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// The period below which everything may go: none that reaches beyond `horizon`, and none
-    /// with something unsettled. And how many periods that are.
-    pub(crate) fn retirable(&self, horizon: Timestamp) -> (u32, u32) {
+    /// with something unsettled.
+    pub(crate) fn retirable(&self, horizon: Timestamp) -> u32 {
         let state = self.state.read();
         let ended = key::period_at(horizon);
-        let below = state
-            .oldest_live_period()
-            .map_or(ended, |live| live.min(ended));
-        (below, state.periods.range(..below).count() as u32)
+        let live = state.oldest_live_period();
+        live.map_or(ended, |live| live.min(ended))
     }
 
     /// Takes changes older than `horizon` out of the feed.

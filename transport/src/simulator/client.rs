@@ -29,8 +29,9 @@ mod link;
 /// second it is more than half a second, in 4 MB.
 const QUEUE_FRAMES: usize = 65_536;
 
-/// Unanswered frames of one instance; none are taken above. Far more than a window of the engine.
-const UNANSWERED_LIMIT: usize = 4_096;
+/// Unanswered frames of one instance that are remembered for sure: far more than a window of the
+/// engine. Older ones were never answered, and the engine gave up waiting for them long ago.
+const UNANSWERED_KEPT: usize = 4_096;
 
 /// The simulator processes that instances were opened at, by address.
 #[derive(Debug)]
@@ -45,13 +46,20 @@ impl Remotes {
     /// None yet.
     pub(super) fn new(clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
         let meters = Meters::new("simulator");
-        Self { clock, tasks, meters, by_address: Mutex::default() }
+        Self {
+            clock,
+            tasks,
+            meters,
+            by_address: Mutex::default(),
+        }
     }
 
     /// Whether the simulator there shows a repeated id once, as far as it is known.
     pub(super) fn is_idempotent(&self, address: &str) -> bool {
         let remotes = self.by_address.lock();
-        remotes.get(address).is_none_or(|remote| remote.state.lock().idempotent)
+        remotes
+            .get(address)
+            .is_none_or(|remote| remote.state.lock().idempotent)
     }
 
     /// Opens an instance at an address; it comes online when the connection is there.
@@ -65,7 +73,10 @@ impl Remotes {
         let outlet = Arc::new(Outlet::new(sink, self.tasks.clone(), self.meters.clone()));
         let remote = {
             let mut remotes = self.by_address.lock();
-            remotes.entry(address.to_owned()).or_insert_with(|| self.remote(address)).clone()
+            remotes
+                .entry(address.to_owned())
+                .or_insert_with(|| self.remote(address))
+                .clone()
         };
         let line = remote.open(instance, phone, outlet);
         RemoteTransport { remote, line }
@@ -123,22 +134,51 @@ struct Line {
     takes: bool,
     draining: bool,
     told_offline: bool,
-    unanswered: FxHashSet<WaId>,
+    unanswered: Unanswered,
+}
+
+/// The frames that wait for an answer: the last [`UNANSWERED_KEPT`], at most twice as many.
+#[derive(Debug, Default)]
+struct Unanswered {
+    young: FxHashSet<WaId>,
+    old: FxHashSet<WaId>,
+}
+
+impl Unanswered {
+    fn insert(&mut self, id: WaId) {
+        if self.young.len() >= UNANSWERED_KEPT {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(id);
+    }
+
+    fn remove(&mut self, id: WaId) {
+        self.young.remove(&id);
+        self.old.remove(&id);
+    }
+
+    /// All of them, in the order of their ids.
+    fn take(&mut self) -> Vec<WaId> {
+        let mut ids: Vec<_> = mem::take(&mut self.young).into_iter().collect();
+        ids.extend(mem::take(&mut self.old));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
 }
 
 impl Line {
     /// What is unanswered stays so.
     fn ambiguous(&mut self, at: zajil_model::time::Timestamp) -> Vec<TransportEvent> {
-        let mut ids: Vec<_> = mem::take(&mut self.unanswered).into_iter().collect();
-        ids.sort_unstable();
-        ids.into_iter().map(|wa_id| TransportEvent::Ambiguous { wa_id, at }).collect()
+        let ambiguous = |wa_id| TransportEvent::Ambiguous { wa_id, at };
+        self.unanswered.take().into_iter().map(ambiguous).collect()
     }
 
     /// Follows what the simulator told.
     fn follow(&mut self, event: &WireEvent) {
         match event {
             WireEvent::Acked(id) | WireEvent::Refused { id, .. } | WireEvent::Ambiguous(id) => {
-                self.unanswered.remove(id);
+                self.unanswered.remove(*id);
             }
             WireEvent::Online { .. } => (self.takes, self.told_offline) = (true, false),
             WireEvent::Offline { .. }
@@ -155,7 +195,7 @@ impl Remote {
         let mut state = self.state.lock();
         state.last_line = state.last_line.wrapping_add(1);
         let line = state.last_line;
-        let unanswered = FxHashSet::default();
+        let unanswered = Unanswered::default();
         let opened = Line {
             instance,
             phone,
@@ -167,7 +207,11 @@ impl Remote {
         };
         state.lines.insert(line, opened);
         if state.connected {
-            state.queue.push(FromEngine::Open { line, instance, phone });
+            state.queue.push(FromEngine::Open {
+                line,
+                instance,
+                phone,
+            });
             self.news.notify_one();
         }
         if !state.linked {
@@ -182,13 +226,16 @@ impl Remote {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let room = QUEUE_FRAMES.saturating_sub(state.queued_frames);
-        let Some(open) = state.lines.get_mut(&line) else { return 0 };
+        let Some(open) = state.lines.get_mut(&line) else {
+            return 0;
+        };
         if !open.takes || open.draining || open.outlet.is_full() {
             return 0;
         }
-        let room = room.min(UNANSWERED_LIMIT.saturating_sub(open.unanswered.len()));
         let taken = &frames[..frames.len().min(room)];
-        open.unanswered.extend(taken.iter().map(|frame| frame.wa_id));
+        for frame in taken {
+            open.unanswered.insert(frame.wa_id);
+        }
         for part in taken.chunks(FRAMES_A_MESSAGE) {
             let frames = part.iter().copied().map(WireFrame::from).collect();
             state.queue.push(FromEngine::Submit { line, frames });
@@ -202,8 +249,11 @@ impl Remote {
     fn close(&self, line: u32) {
         let outlet = {
             let mut state = self.state.lock();
-            let Some(mut closed) = state.lines.remove(&line) else { return };
-            closed.outlet.add(closed.ambiguous(self.clock.now()));
+            let Some(mut closed) = state.lines.remove(&line) else {
+                return;
+            };
+            let events = closed.ambiguous(self.clock.now());
+            closed.outlet.add(events);
             if state.connected {
                 state.queue.push(FromEngine::Close { line });
             }
@@ -220,9 +270,12 @@ impl Remote {
             let mut state = self.state.lock();
             let now = self.clock.now();
             for (line, events) in told {
-                let Some(line) = state.lines.get_mut(&line) else { continue };
+                let Some(line) = state.lines.get_mut(&line) else {
+                    continue;
+                };
                 events.iter().for_each(|event| line.follow(event));
-                line.outlet.add(events.into_iter().map(|event| event.heard(now)).collect());
+                line.outlet
+                    .add(events.into_iter().map(|event| event.heard(now)).collect());
                 outlets.push(line.outlet.clone());
             }
         }
@@ -300,5 +353,24 @@ impl Transport for RemoteTransport {
 impl Drop for RemoteTransport {
     fn drop(&mut self) {
         self.remote.close(self.line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_are_never_answered_are_forgotten_and_young_ones_kept() {
+        let id = |number: u64| format!("3EB0{number:018X}").parse::<WaId>().unwrap();
+        let mut unanswered = Unanswered::default();
+
+        (0..20_000).for_each(|number| unanswered.insert(id(number)));
+        unanswered.remove(id(19_999));
+
+        let ids = unanswered.take();
+        assert!(ids.len() <= 2 * UNANSWERED_KEPT);
+        assert!((16_000..19_999).all(|number| ids.contains(&id(number))));
+        assert!(!ids.contains(&id(19_999)));
     }
 }

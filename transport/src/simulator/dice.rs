@@ -71,8 +71,15 @@ impl Dice {
 
     /// A time between the bounds, in microseconds.
     pub(crate) fn micros(self, topic: Topic, latency: Latency) -> u64 {
-        let (min, max) = (u64::from(latency.min_ms) * 1_000, u64::from(latency.max_ms) * 1_000);
-        if max <= min { min } else { min + self.roll(topic as u64) % (max - min + 1) }
+        let (min, max) = (
+            u64::from(latency.min_ms) * 1_000,
+            u64::from(latency.max_ms) * 1_000,
+        );
+        if max <= min {
+            min
+        } else {
+            min + self.roll(topic as u64) % (max - min + 1)
+        }
     }
 }
 
@@ -135,7 +142,9 @@ mod tests {
 
     #[test]
     fn chances_come_as_often_as_they_say() {
-        let hits = (0..10_000).filter(|id| dice(9, *id, 1).happens(Topic::Read, 0.3)).count();
+        let hits = (0..10_000)
+            .filter(|id| dice(9, *id, 1).happens(Topic::Read, 0.3))
+            .count();
 
         assert!((2_800..3_200).contains(&hits), "{hits}");
         assert!((0..1_000).all(|id| dice(9, id, 1).happens(Topic::Read, 1.0)));
@@ -144,7 +153,10 @@ mod tests {
 
     #[test]
     fn times_keep_to_their_bounds() {
-        let bounds = Latency { min_ms: 2, max_ms: 5 };
+        let bounds = Latency {
+            min_ms: 2,
+            max_ms: 5,
+        };
 
         for id in 0..1_000 {
             let micros = dice(3, id, 1).micros(Topic::AckLatency, bounds);

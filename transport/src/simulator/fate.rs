@@ -42,11 +42,20 @@ pub(crate) enum Fact {
     /// The answer to an attempt: the server has it.
     Acked { wa_id: WaId, attempt: u8 },
     /// The answer to an attempt: refused.
-    Refused { wa_id: WaId, attempt: u8, refusal: Refusal, code: u16 },
+    Refused {
+        wa_id: WaId,
+        attempt: u8,
+        refusal: Refusal,
+        code: u16,
+    },
     /// An ack that answers nothing: repeated, or for an id that nobody sent.
     AckedAgain(WaId),
     /// A failure after the ack.
-    Nacked { wa_id: WaId, refusal: Refusal, code: u16 },
+    Nacked {
+        wa_id: WaId,
+        refusal: Refusal,
+        code: u16,
+    },
     /// It reached the phone.
     Received(WaId),
     /// It was opened.
@@ -84,7 +93,12 @@ pub(crate) fn decide(
     // A server that has an id already acks it again, whatever it thinks of the message.
     if !known && let Some(rule) = refusal(script, dice, frame, number) {
         let refusal = rule.refusal();
-        let fact = Fact::Refused { wa_id, attempt: frame.attempt, refusal, code: rule.code };
+        let fact = Fact::Refused {
+            wa_id,
+            attempt: frame.attempt,
+            refusal,
+            code: rule.code,
+        };
         steps.push((answer_after, fact));
         return Fate { reaches: false };
     }
@@ -99,12 +113,21 @@ pub(crate) fn decide(
     }
     let acked_after = match script.late_acks {
         Some(late) if dice.happens(Topic::LateAck, late.probability) => {
-            let bounds = Latency { min_ms: late.min_ms, max_ms: late.max_ms };
+            let bounds = Latency {
+                min_ms: late.min_ms,
+                max_ms: late.max_ms,
+            };
             dice.micros(Topic::LateAckLatency, bounds)
         }
         Some(_) | None => answer_after,
     };
-    steps.push((acked_after, Fact::Acked { wa_id, attempt: frame.attempt }));
+    steps.push((
+        acked_after,
+        Fact::Acked {
+            wa_id,
+            attempt: frame.attempt,
+        },
+    ));
     more_acks(script, dice, wa_id, acked_after, steps);
     if !known {
         failed_after_ack(script, dice, wa_id, acked_after, steps);
@@ -120,15 +143,19 @@ fn refusal<'a>(
     frame: &Frame,
     number: u64,
 ) -> Option<&'a RefusalRule> {
-    script.refusals.iter().enumerate().find_map(|(place, rule)| {
-        let matches = rule.every.is_none_or(|every| number.is_multiple_of(every))
-            && rule.first_attempts.is_none_or(|last| frame.attempt <= last)
-            && ends_like_one(frame.recipient, &rule.recipients)
-            && rule
-                .probability
-                .is_none_or(|share| dice.happens_nth(Topic::Refusals, place, share));
-        matches.then_some(rule)
-    })
+    script
+        .refusals
+        .iter()
+        .enumerate()
+        .find_map(|(place, rule)| {
+            let matches = rule.every.is_none_or(|every| number.is_multiple_of(every))
+                && rule.first_attempts.is_none_or(|last| frame.attempt <= last)
+                && ends_like_one(frame.recipient, &rule.recipients)
+                && rule
+                    .probability
+                    .is_none_or(|share| dice.happens_nth(Topic::Refusals, place, share));
+            matches.then_some(rule)
+        })
 }
 
 fn ends_like_one(recipient: Phone, suffixes: &[String]) -> bool {
@@ -160,16 +187,28 @@ fn failed_after_ack(script: &Script, dice: Dice, wa_id: WaId, acked: u64, steps:
     if let Some(nack) = script.nacks_after_sent
         && dice.happens(Topic::Nack, nack.probability)
     {
-        let bounds = Latency { min_ms: nack.min_ms, max_ms: nack.max_ms };
+        let bounds = Latency {
+            min_ms: nack.min_ms,
+            max_ms: nack.max_ms,
+        };
         let after = acked + dice.micros(Topic::NackLatency, bounds);
         let refusal = nack.class.refusal(0);
-        steps.push((after, Fact::Nacked { wa_id, refusal, code: nack.code }));
+        steps.push((
+            after,
+            Fact::Nacked {
+                wa_id,
+                refusal,
+                code: nack.code,
+            },
+        ));
     }
 }
 
 /// The receipts of a message that reaches its recipient.
 pub(crate) fn receipts(script: &Script, dice: Dice, wa_id: WaId, acked: u64, steps: &mut Steps) {
-    let Some(receipts) = &script.receipts else { return };
+    let Some(receipts) = &script.receipts else {
+        return;
+    };
     let mut tell = |fact: Fact, receipt: &Receipt, topics: [Topic; 3], from: u64| {
         let [whether, when, again] = topics;
         if !dice.happens(whether, receipt.probability) {
@@ -186,7 +225,11 @@ pub(crate) fn receipts(script: &Script, dice: Dice, wa_id: WaId, acked: u64, ste
         Order::InOrder => acked,
         Order::Any => 0,
     };
-    let topics = [Topic::Received, Topic::ReceivedLatency, Topic::ReceivedAgain];
+    let topics = [
+        Topic::Received,
+        Topic::ReceivedLatency,
+        Topic::ReceivedAgain,
+    ];
     let received = tell(Fact::Received(wa_id), &receipts.received, topics, from);
     let read_from = match (receipts.order, received) {
         (Order::Any, _) => Some(0),

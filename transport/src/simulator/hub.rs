@@ -53,10 +53,21 @@ impl Hub {
         ledger: Option<Ledger>,
     ) -> Arc<Self> {
         let world = World::new(seed, shown);
-        let state = State { world, outlets: FxHashMap::default(), ledger, driver: None };
+        let state = State {
+            world,
+            outlets: FxHashMap::default(),
+            ledger,
+            driver: None,
+        };
         let meters = Meters::new("simulator");
         let wake = Arc::new(Notify::new());
-        Arc::new(Self { clock, tasks, meters, wake, state: Mutex::new(state) })
+        Arc::new(Self {
+            clock,
+            tasks,
+            meters,
+            wake,
+            state: Mutex::new(state),
+        })
     }
 
     /// Opens an instance.
@@ -72,7 +83,10 @@ impl Hub {
             let mut state = self.state.lock();
             let opened = state.world.open(instance, phone, script, self.now());
             let entry = (opened.key.generation, outlet.clone());
-            let before = state.outlets.insert(instance, entry).map(|(_, before)| before);
+            let before = state
+                .outlets
+                .insert(instance, entry)
+                .map(|(_, before)| before);
             if let Some(before) = &before {
                 before.add(opened.before);
             }
@@ -84,16 +98,25 @@ impl Hub {
             before.flush();
         }
         outlet.flush();
-        Opening { hub: self.clone(), key, outlet }
+        Opening {
+            hub: self.clone(),
+            key,
+            outlet,
+        }
     }
 
     fn now(&self) -> Moment {
-        Moment { mono: self.clock.mono(), wall: self.clock.now() }
+        Moment {
+            mono: self.clock.mono(),
+            wall: self.clock.now(),
+        }
     }
 
     /// Starts the driver, or wakes it when something is due before it would wake.
     fn see_to_driver(self: &Arc<Self>, state: &mut State) {
-        let Some(next) = state.world.next_due() else { return };
+        let Some(next) = state.world.next_due() else {
+            return;
+        };
         match state.driver {
             Some(until) if until <= next => {}
             Some(_) => {
@@ -102,7 +125,8 @@ impl Hub {
             }
             None => {
                 state.driver = Some(next);
-                self.tasks.spawn(drive(Arc::downgrade(self), self.wake.clone()));
+                self.tasks
+                    .spawn(drive(Arc::downgrade(self), self.wake.clone()));
             }
         }
     }
@@ -138,7 +162,9 @@ impl Drop for Hub {
 /// Lets things happen in time, while anything is to happen and anybody is there to be told.
 async fn drive(hub: Weak<Hub>, wake: Arc<Notify>) {
     loop {
-        let Some(wait) = hub.upgrade().and_then(|hub| hub.turn()) else { return };
+        let Some(wait) = hub.upgrade().and_then(|hub| hub.turn()) else {
+            return;
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = wake.notified() => {}

@@ -80,7 +80,10 @@ impl Ledger {
     /// Appends to the ledger at `path`, which is made when it is not there.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file, buffer: Vec::new() })
+        Ok(Self {
+            file,
+            buffer: Vec::new(),
+        })
     }
 
     /// Writes frames, with whether each is shown, to the operating system: it survives the end of

@@ -129,12 +129,22 @@ impl Line {
         let at = now.wall;
         let current = era == self.era;
         match fact {
-            Fact::Acked { wa_id, attempt } => {
-                self.answer(current, wa_id, attempt).then_some(TransportEvent::Acked { wa_id, at })
-            }
-            Fact::Refused { wa_id, attempt, refusal, code } => self
+            Fact::Acked { wa_id, attempt } => self
                 .answer(current, wa_id, attempt)
-                .then_some(TransportEvent::Refused { wa_id, refusal, code, at }),
+                .then_some(TransportEvent::Acked { wa_id, at }),
+            Fact::Refused {
+                wa_id,
+                attempt,
+                refusal,
+                code,
+            } => self
+                .answer(current, wa_id, attempt)
+                .then_some(TransportEvent::Refused {
+                    wa_id,
+                    refusal,
+                    code,
+                    at,
+                }),
             Fact::AckedAgain(wa_id) => {
                 (current && self.listens()).then_some(TransportEvent::Acked { wa_id, at })
             }
@@ -144,9 +154,16 @@ impl Line {
                 }
                 None
             }
-            Fact::Nacked { wa_id, refusal, code } => {
-                Some(TransportEvent::Refused { wa_id, refusal, code, at })
-            }
+            Fact::Nacked {
+                wa_id,
+                refusal,
+                code,
+            } => Some(TransportEvent::Refused {
+                wa_id,
+                refusal,
+                code,
+                at,
+            }),
             Fact::Received(wa_id) => Some(TransportEvent::Received { wa_id, at }),
             Fact::Read(wa_id) => Some(TransportEvent::Read { wa_id, at }),
             Fact::Online | Fact::Disconnect(_) | Fact::Restrict(_) | Fact::End(_) => None,
@@ -169,7 +186,10 @@ impl Line {
         self.era += 1;
         let mut ids: Vec<_> = mem::take(&mut self.unanswered).into_iter().collect();
         ids.sort_unstable();
-        let ambiguous = |(wa_id, _)| TransportEvent::Ambiguous { wa_id, at: now.wall };
+        let ambiguous = |(wa_id, _)| TransportEvent::Ambiguous {
+            wa_id,
+            at: now.wall,
+        };
         events.extend(ids.into_iter().map(ambiguous));
     }
 
@@ -177,7 +197,9 @@ impl Line {
     pub(crate) fn restricted(&mut self, for_ms: u32, now: Moment) -> TransportEvent {
         let wait = std::time::Duration::from_millis(for_ms.into());
         self.restricted_until = Some(now.mono + wait);
-        TransportEvent::Session(SessionEvent::Restricted { until: now.wall + wait })
+        TransportEvent::Session(SessionEvent::Restricted {
+            until: now.wall + wait,
+        })
     }
 
     fn listens(&self) -> bool {

@@ -32,7 +32,12 @@ struct Queue {
 impl Outlet {
     /// A way out to `sink`.
     pub(crate) fn new(sink: EventSink, tasks: TaskTracker, meters: Meters) -> Self {
-        Self { sink, tasks, meters, queue: Mutex::default() }
+        Self {
+            sink,
+            tasks,
+            meters,
+            queue: Mutex::default(),
+        }
     }
 
     /// Puts events behind those that wait. They go with the next [`flush`](Self::flush): adding is

@@ -49,7 +49,10 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             connect: Latency::ZERO,
-            latency: Latency { min_ms: 2, max_ms: 8 },
+            latency: Latency {
+                min_ms: 2,
+                max_ms: 8,
+            },
             receipts: Some(Receipts::default()),
             idempotent: true,
             refusals: Vec::new(),
@@ -78,7 +81,10 @@ pub struct Latency {
 
 impl Latency {
     /// No time at all.
-    pub const ZERO: Self = Self { min_ms: 0, max_ms: 0 };
+    pub const ZERO: Self = Self {
+        min_ms: 0,
+        max_ms: 0,
+    };
 }
 
 /// Delivery and reading.
@@ -98,8 +104,16 @@ pub struct Receipts {
 impl Default for Receipts {
     fn default() -> Self {
         Self {
-            received: Receipt { probability: 1.0, min_ms: 50, max_ms: 300 },
-            read: Receipt { probability: 1.0, min_ms: 500, max_ms: 1_500 },
+            received: Receipt {
+                probability: 1.0,
+                min_ms: 50,
+                max_ms: 300,
+            },
+            read: Receipt {
+                probability: 1.0,
+                min_ms: 500,
+                max_ms: 1_500,
+            },
             order: Order::InOrder,
             repeated: 0.0,
         }
@@ -121,7 +135,10 @@ pub struct Receipt {
 impl Receipt {
     /// How late it comes.
     pub const fn latency(&self) -> Latency {
-        Latency { min_ms: self.min_ms, max_ms: self.max_ms }
+        Latency {
+            min_ms: self.min_ms,
+            max_ms: self.max_ms,
+        }
     }
 }
 
@@ -361,9 +378,17 @@ impl Script {
 
     /// Whether every frame is acked at once and nothing else ever happens.
     pub fn is_at_once(&self) -> bool {
-        let at_once =
-            Self { latency: Latency::ZERO, receipts: None, idempotent: true, ..Self::default() };
-        let like_this = Self { connect: Latency::ZERO, idempotent: true, ..self.clone() };
+        let at_once = Self {
+            latency: Latency::ZERO,
+            receipts: None,
+            idempotent: true,
+            ..Self::default()
+        };
+        let like_this = Self {
+            connect: Latency::ZERO,
+            idempotent: true,
+            ..self.clone()
+        };
         like_this == at_once
     }
 }
@@ -390,7 +415,9 @@ mod tests {
     #[test]
     fn an_unknown_field_is_named() {
         assert!(refused(r#"{"latensy": 3}"#).contains("`latensy`"));
-        assert!(refused(r#"{"throttle": {"per_second": 3, "per_minute": 2}}"#).contains("`per_minute`"));
+        assert!(
+            refused(r#"{"throttle": {"per_second": 3, "per_minute": 2}}"#).contains("`per_minute`")
+        );
     }
 
     #[test]
@@ -398,7 +425,10 @@ mod tests {
         let refused_probability = refused(
             r#"{"refusals": [{"class": "temporary", "every": 2}, {"class": "temporary", "probability": 1.5}]}"#,
         );
-        assert_eq!(refused_probability, "refusals[1].probability must be between 0 and 1");
+        assert_eq!(
+            refused_probability,
+            "refusals[1].probability must be between 0 and 1"
+        );
         assert_eq!(
             refused(r#"{"latency": {"min_ms": 9, "max_ms": 3}}"#),
             "latency.max_ms must not be below latency.min_ms"
@@ -424,7 +454,11 @@ mod tests {
     #[test]
     fn a_script_survives_being_written_and_read() {
         let script = Script {
-            throttle: Some(Throttle { per_second: 10, wait_ms: 5, code: 429 }),
+            throttle: Some(Throttle {
+                per_second: 10,
+                wait_ms: 5,
+                code: 429,
+            }),
             ..Script::default()
         };
 

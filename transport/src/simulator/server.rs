@@ -75,15 +75,29 @@ impl Server {
     /// # Errors
     /// [`ServerError`] when either cannot be done.
     pub async fn bind(config: ServerConfig, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
-        let ServerConfig { listen: address, ledger: path, script, seed } = config;
-        let ledger = Ledger::open(&path)
-            .map_err(|source| ServerError::Ledger { path: path.clone(), source })?;
+        let ServerConfig {
+            listen: address,
+            ledger: path,
+            script,
+            seed,
+        } = config;
+        let ledger = Ledger::open(&path).map_err(|source| ServerError::Ledger {
+            path: path.clone(),
+            source,
+        })?;
         let listen = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let tasks = TaskTracker::new();
         let hub = Hub::new(clock, tasks.clone(), seed, SHOWN_BY_SERVER, Some(ledger));
-        Ok(Self { listener, address, path, hub, script: Arc::new(script), tasks })
+        Ok(Self {
+            listener,
+            address,
+            path,
+            hub,
+            script: Arc::new(script),
+            tasks,
+        })
     }
 
     /// Where it listens.

@@ -26,7 +26,11 @@ pub(crate) struct Shown {
 impl Shown {
     /// Remembers `limit` ids.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { young: FxHashSet::default(), old: FxHashSet::default(), limit }
+        Self {
+            young: FxHashSet::default(),
+            old: FxHashSet::default(),
+            limit,
+        }
     }
 
     /// Whether an id was shown.

@@ -70,7 +70,11 @@ mod tests {
 
     fn happening(era: u32) -> Happening {
         let instance = InstanceId::new(1).unwrap();
-        Happening { instance, era, fact: Fact::Online }
+        Happening {
+            instance,
+            era,
+            fact: Fact::Online,
+        }
     }
 
     fn ms(millis: u64) -> Mono {
@@ -86,7 +90,7 @@ mod tests {
 
         let eras = |due: Vec<Happening>| due.iter().map(|one| one.era).collect::<Vec<_>>();
         assert_eq!(timeline.next_due(), Some(ms(10)));
-        assert_eq!(eras(timeline.due(Mono::from_nanos(9_999_999))), []);
+        assert_eq!(eras(timeline.due(Mono::from_nanos(9_999_999))), [0_u32; 0]);
         assert_eq!(eras(timeline.due(ms(10))), [1]);
         assert_eq!(eras(timeline.due(ms(100))), [2, 3]);
         assert_eq!((timeline.len(), timeline.next_due()), (0, None));

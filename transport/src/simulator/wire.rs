@@ -38,7 +38,11 @@ pub(crate) enum FromEngine {
     /// The first message.
     Hello { version: u16 },
     /// An instance is opened; `line` names it on this connection.
-    Open { line: u32, instance: InstanceId, phone: Phone },
+    Open {
+        line: u32,
+        instance: InstanceId,
+        phone: Phone,
+    },
     /// Frames of an instance, in order.
     Submit { line: u32, frames: Vec<WireFrame> },
     /// An instance is closed.
@@ -68,15 +72,35 @@ pub(crate) struct WireFrame {
 
 impl From<Frame> for WireFrame {
     fn from(frame: Frame) -> Self {
-        let Frame { wa_id, recipient, attempt, handed_over_at } = frame;
-        Self { id: wa_id, to: recipient, attempt, handed_over_at }
+        let Frame {
+            wa_id,
+            recipient,
+            attempt,
+            handed_over_at,
+        } = frame;
+        Self {
+            id: wa_id,
+            to: recipient,
+            attempt,
+            handed_over_at,
+        }
     }
 }
 
 impl From<WireFrame> for Frame {
     fn from(frame: WireFrame) -> Self {
-        let WireFrame { id, to, attempt, handed_over_at } = frame;
-        Self { wa_id: id, recipient: to, attempt, handed_over_at }
+        let WireFrame {
+            id,
+            to,
+            attempt,
+            handed_over_at,
+        } = frame;
+        Self {
+            wa_id: id,
+            recipient: to,
+            attempt,
+            handed_over_at,
+        }
     }
 }
 
@@ -85,25 +109,42 @@ impl From<WireFrame> for Frame {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WireEvent {
     Acked(WaId),
-    Refused { id: WaId, refusal: Refusal, code: u16 },
+    Refused {
+        id: WaId,
+        refusal: Refusal,
+        code: u16,
+    },
     Ambiguous(WaId),
     Received(WaId),
     Read(WaId),
-    Online { phone: Option<Phone> },
-    Offline { reason: String },
+    Online {
+        phone: Option<Phone>,
+    },
+    Offline {
+        reason: String,
+    },
     Replaced,
     LoggedOut,
     Banned,
-    Restricted { until: Timestamp },
+    Restricted {
+        until: Timestamp,
+    },
 }
 
 impl From<TransportEvent> for WireEvent {
     fn from(event: TransportEvent) -> Self {
         match event {
             TransportEvent::Acked { wa_id, .. } => Self::Acked(wa_id),
-            TransportEvent::Refused { wa_id, refusal, code, .. } => {
-                Self::Refused { id: wa_id, refusal, code }
-            }
+            TransportEvent::Refused {
+                wa_id,
+                refusal,
+                code,
+                ..
+            } => Self::Refused {
+                id: wa_id,
+                refusal,
+                code,
+            },
             TransportEvent::Ambiguous { wa_id, .. } => Self::Ambiguous(wa_id),
             TransportEvent::Received { wa_id, .. } => Self::Received(wa_id),
             TransportEvent::Read { wa_id, .. } => Self::Read(wa_id),
@@ -125,7 +166,12 @@ impl WireEvent {
         let session = match self {
             Self::Acked(wa_id) => return TransportEvent::Acked { wa_id, at },
             Self::Refused { id, refusal, code } => {
-                return TransportEvent::Refused { wa_id: id, refusal, code, at };
+                return TransportEvent::Refused {
+                    wa_id: id,
+                    refusal,
+                    code,
+                    at,
+                };
             }
             Self::Ambiguous(wa_id) => return TransportEvent::Ambiguous { wa_id, at },
             Self::Received(wa_id) => return TransportEvent::Received { wa_id, at },
@@ -172,8 +218,9 @@ pub(crate) async fn read<T: DeserializeOwned>(
         from.read_exact(&mut message).await?;
         Ok(message)
     };
-    let message =
-        tokio::time::timeout(MESSAGE_TIMEOUT, rest).await.map_err(|_| WireError::Stalled)??;
+    let message = tokio::time::timeout(MESSAGE_TIMEOUT, rest)
+        .await
+        .map_err(|_| WireError::Stalled)??;
     Ok(Some(rmp_serde::from_slice(&message)?))
 }
 

@@ -109,7 +109,10 @@ impl World {
         if is_new {
             self.schedule_triggers(instance, &script, now.mono);
         }
-        let line = self.lines.entry(instance).or_insert_with(|| Line::new(script.clone(), phone));
+        let line = self
+            .lines
+            .entry(instance)
+            .or_insert_with(|| Line::new(script.clone(), phone));
         let (mut before, mut events) = (Vec::new(), Vec::new());
         if line.is_attached() {
             line.broken(Phase::Offline, now, &mut before);
@@ -121,8 +124,8 @@ impl World {
         (line.script, line.phone) = (script, phone);
         line.generation += 1;
         line.era += 1;
-        let wait = Dice::of_instance(self.seed, instance)
-            .micros(Topic::AckLatency, line.script.connect);
+        let wait =
+            Dice::of_instance(self.seed, instance).micros(Topic::AckLatency, line.script.connect);
         if line.banned {
             line.phase = Phase::Ended(SessionEnd::Banned);
             events.push(TransportEvent::Session(SessionEvent::Banned));
@@ -130,11 +133,23 @@ impl World {
             line.online(now, &mut events);
         } else {
             line.phase = Phase::Offline;
-            let happening = Happening { instance, era: line.era, fact: Fact::Online };
-            self.timeline.push(now.mono + Duration::from_micros(wait), happening);
+            let happening = Happening {
+                instance,
+                era: line.era,
+                fact: Fact::Online,
+            };
+            self.timeline
+                .push(now.mono + Duration::from_micros(wait), happening);
         }
-        let key = LineKey { instance, generation: line.generation };
-        Opened { key, before, events }
+        let key = LineKey {
+            instance,
+            generation: line.generation,
+        };
+        Opened {
+            key,
+            before,
+            events,
+        }
     }
 
     /// Hands frames over, in order.
@@ -148,13 +163,18 @@ impl World {
         let mut taken = Taken::default();
         for frame in frames {
             let full = self.timeline.len() >= TIMELINE_LIMIT;
-            let Some(line) = attached(&mut self.lines, key) else { break };
+            let Some(line) = attached(&mut self.lines, key) else {
+                break;
+            };
             if line.phase != Phase::Online || full || line.unanswered() >= UNANSWERED_LIMIT {
                 if arrival == Arrival::Local {
                     break;
                 }
                 let wa_id = frame.wa_id;
-                taken.events.push(TransportEvent::Ambiguous { wa_id, at: now.wall });
+                taken.events.push(TransportEvent::Ambiguous {
+                    wa_id,
+                    at: now.wall,
+                });
                 taken.shown.push(false);
             } else {
                 let shown = self.take(key.instance, frame, now, &mut taken.events);
@@ -190,8 +210,13 @@ impl World {
         let mut places: FxHashMap<InstanceId, usize> = FxHashMap::default();
         for happening in self.timeline.due(now.mono) {
             let instance = happening.instance;
-            let Some(line) = self.lines.get_mut(&instance) else { continue };
-            let key = LineKey { instance, generation: line.generation };
+            let Some(line) = self.lines.get_mut(&instance) else {
+                continue;
+            };
+            let key = LineKey {
+                instance,
+                generation: line.generation,
+            };
             let place = *places.entry(instance).or_insert_with(|| {
                 told.push((key, Vec::new()));
                 told.len() - 1
@@ -204,7 +229,11 @@ impl World {
 
     /// When something happens next; `None` while nobody is connected to be told.
     pub(crate) fn next_due(&self) -> Option<Mono> {
-        if self.attached == 0 { None } else { self.timeline.next_due() }
+        if self.attached == 0 {
+            None
+        } else {
+            self.timeline.next_due()
+        }
     }
 
     /// Decides what becomes of a frame; answers whether it is shown.
@@ -215,7 +244,9 @@ impl World {
         now: Moment,
         events: &mut Vec<TransportEvent>,
     ) -> bool {
-        let Some(line) = self.lines.get_mut(&instance) else { return false };
+        let Some(line) = self.lines.get_mut(&instance) else {
+            return false;
+        };
         line.frames += 1;
         let (number, script) = (line.frames, line.script.clone());
         let id = fingerprint(instance, frame.wa_id);
@@ -224,7 +255,10 @@ impl World {
             if !known {
                 self.shown.insert(id);
             }
-            events.push(TransportEvent::Acked { wa_id: frame.wa_id, at: now.wall });
+            events.push(TransportEvent::Acked {
+                wa_id: frame.wa_id,
+                at: now.wall,
+            });
             return !known;
         }
         let dice = Dice::of_frame(self.seed, instance, frame.wa_id, frame.attempt);
@@ -263,11 +297,23 @@ impl World {
         now: Moment,
         steps: &mut Steps,
     ) -> bool {
-        let Some(line) = self.lines.get_mut(&instance) else { return false };
+        let Some(line) = self.lines.get_mut(&instance) else {
+            return false;
+        };
         let script = line.script.clone();
         let (wa_id, attempt) = (frame.wa_id, frame.attempt);
         let after = dice.micros(Topic::AckLatency, script.latency);
-        let refused = |refusal, code| (after, Fact::Refused { wa_id, attempt, refusal, code });
+        let refused = |refusal, code| {
+            (
+                after,
+                Fact::Refused {
+                    wa_id,
+                    attempt,
+                    refusal,
+                    code,
+                },
+            )
+        };
         if line.is_restricted(now.mono) {
             steps.push(refused(Refusal::HoldInstance, RESTRICTED_CODE));
             return false;
@@ -275,7 +321,12 @@ impl World {
         if let Some(ceiling) = script.throttle
             && line.is_above(ceiling, now.mono)
         {
-            steps.push(refused(Refusal::Throttled { wait_ms: ceiling.wait_ms }, ceiling.code));
+            steps.push(refused(
+                Refusal::Throttled {
+                    wait_ms: ceiling.wait_ms,
+                },
+                ceiling.code,
+            ));
             return false;
         }
         decide(&script, dice, frame, line.frames, known, steps).reaches
@@ -290,7 +341,9 @@ impl World {
         now: Moment,
         events: &mut Vec<TransportEvent>,
     ) {
-        let Some(line) = self.lines.get_mut(&instance) else { return };
+        let Some(line) = self.lines.get_mut(&instance) else {
+            return;
+        };
         let answered = steps
             .iter()
             .any(|(_, fact)| matches!(fact, Fact::Acked { .. } | Fact::Refused { .. }));
@@ -305,14 +358,25 @@ impl World {
                 events.extend(line.told(fact, era, now));
             } else {
                 let at = now.mono + Duration::from_micros(after);
-                self.timeline.push(at, Happening { instance, era, fact });
+                self.timeline.push(
+                    at,
+                    Happening {
+                        instance,
+                        era,
+                        fact,
+                    },
+                );
             }
         }
     }
 
     /// Lets something happen.
     fn happen(&mut self, happening: Happening, now: Moment, events: &mut Vec<TransportEvent>) {
-        let Happening { instance, era, fact } = happening;
+        let Happening {
+            instance,
+            era,
+            fact,
+        } = happening;
         match fact {
             Fact::Disconnect(_) | Fact::Restrict(_) | Fact::End(_) => {
                 self.pull(instance, fact, now, events);

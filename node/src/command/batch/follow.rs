@@ -77,14 +77,20 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<()> {
     let mut progress = Progress::new(Some(0), "messages settled");
     let mut silent = 0;
     loop {
-        match client.sending(Method::GET, &format!("/batches/{id}"), None).await {
+        match client
+            .sending(Method::GET, &format!("/batches/{id}"), None)
+            .await
+        {
             Ok(answer) => {
                 silent = 0;
                 let batch = &answer["data"];
-                let (settled, total) = counts(&batch["counts"]);
+                let (settled, total) = counts(&batch["by_status"]);
                 progress.of(total);
                 progress.at(settled, &note(batch));
-                if ["finished", "cancelled"].iter().any(|end| batch["state"] == *end) {
+                if ["finished", "cancelled"]
+                    .iter()
+                    .any(|end| batch["state"] == *end)
+                {
                     break;
                 }
             }
@@ -110,9 +116,16 @@ fn counts(by_status: &Value) -> (u64, u64) {
 }
 
 fn note(batch: &Value) -> String {
-    let (state, rate) = (show::word(batch, "/state"), batch["rate"].as_f64().unwrap_or(0.0));
+    let (state, rate) = (
+        show::word(batch, "/state"),
+        batch["rate_now"].as_f64().unwrap_or(0.0),
+    );
     let eta = show::word(batch, "/eta");
-    let until = if eta.is_empty() { String::new() } else { format!(", done by {eta}") };
+    let until = if eta.is_empty() {
+        String::new()
+    } else {
+        format!(", done by {eta}")
+    };
     format!("{state}, {rate:.1}/s{until}")
 }
 

@@ -30,7 +30,10 @@ pub(super) struct Rows {
 }
 
 enum Source {
-    Csv { header: ByteRecord, reader: csv::Reader<File> },
+    Csv {
+        header: ByteRecord,
+        reader: csv::Reader<File>,
+    },
     Lines(BufReader<File>),
 }
 
@@ -39,7 +42,9 @@ impl Rows {
     /// header row.
     pub(super) fn open(file: &Path) -> Result<Self> {
         let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let lines = file.extension().is_some_and(|it| it == "ndjson" || it == "jsonl");
+        let lines = file
+            .extension()
+            .is_some_and(|it| it == "ndjson" || it == "jsonl");
         let source = if lines {
             Source::Lines(BufReader::new(opened))
         } else {
@@ -47,9 +52,14 @@ impl Rows {
                 .flexible(true)
                 .delimiter(delimiter(file)?)
                 .from_reader(opened);
-            let header = reader.byte_headers().context("the first line is no CSV header")?.clone();
+            let header = reader
+                .byte_headers()
+                .context("the first line is no CSV header")?
+                .clone();
             ensure!(
-                header.iter().any(|name| [&b"recipient"[..], b"phone"].contains(&name)),
+                header
+                    .iter()
+                    .any(|name| [&b"recipient"[..], b"phone"].contains(&name)),
                 "the first line of {} names no column `recipient` or `phone`",
                 file.display()
             );
@@ -71,7 +81,10 @@ impl Rows {
         let mut nothing = Vec::new();
         while self.next < rows {
             nothing.clear();
-            ensure!(self.row(&mut nothing)?, "the file has fewer rows than the node received");
+            ensure!(
+                self.row(&mut nothing)?,
+                "the file has fewer rows than the node received"
+            );
         }
         Ok(())
     }
@@ -85,7 +98,11 @@ impl Rows {
         }
         while body.len() < BLOCK_BYTES && self.row(&mut body)? {}
         let rows = self.next - first;
-        Ok((rows > 0).then(|| Block { first, rows, body: body.into() }))
+        Ok((rows > 0).then(|| Block {
+            first,
+            rows,
+            body: body.into(),
+        }))
     }
 
     /// Appends the next row to `body`; answers whether there was one.
@@ -127,7 +144,11 @@ fn delimiter(file: &Path) -> Result<u8> {
     let mut header = Vec::new();
     BufReader::new(File::open(file)?).read_until(b'\n', &mut header)?;
     let count = |wanted: u8| header.iter().filter(|byte| **byte == wanted).count();
-    Ok(if count(b';') > count(b',') { b';' } else { b',' })
+    Ok(if count(b';') > count(b',') {
+        b';'
+    } else {
+        b','
+    })
 }
 
 #[cfg(test)]
@@ -176,12 +197,18 @@ mod tests {
 
     #[test]
     fn objects_go_as_they_are() {
-        let (_folder, path) = file("some.ndjson", "{\"recipient\":\"+1\"}\n{\"recipient\":\"+2\"}");
+        let (_folder, path) = file(
+            "some.ndjson",
+            "{\"recipient\":\"+1\"}\n{\"recipient\":\"+2\"}",
+        );
 
         let block = Rows::open(&path).unwrap().block().unwrap().unwrap();
 
         assert_eq!((block.first, block.rows), (0, 2));
-        assert_eq!(block.body, "{\"recipient\":\"+1\"}\n{\"recipient\":\"+2\"}\n");
+        assert_eq!(
+            block.body,
+            "{\"recipient\":\"+1\"}\n{\"recipient\":\"+2\"}\n"
+        );
     }
 
     #[test]

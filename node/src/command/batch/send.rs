@@ -91,7 +91,11 @@ pub(super) async fn send(client: &Client, args: SendArgs, json: bool) -> Result<
 }
 
 async fn create(client: &Client, args: SendArgs) -> Result<u64> {
-    let file_name = || args.file.file_stem().map(|it| it.to_string_lossy().into_owned());
+    let file_name = || {
+        args.file
+            .file_stem()
+            .map(|it| it.to_string_lossy().into_owned())
+    };
     let body = json!({
         "name": args.name.clone().or_else(file_name),
         "instances": args.instance,
@@ -101,21 +105,27 @@ async fn create(client: &Client, args: SendArgs) -> Result<u64> {
         "duplicates": if args.keep_duplicates { "keep" } else { "skip" },
     });
     let answer = client.sending(Method::POST, "/batches", Some(body)).await?;
-    answer["data"]["id"].as_u64().context("the node named no batch")
+    answer["data"]["id"]
+        .as_u64()
+        .context("the node named no batch")
 }
 
 async fn batch(client: &Client, id: u64) -> Result<Value, CallError> {
-    let mut answer = client.sending(Method::GET, &format!("/batches/{id}"), None).await?;
+    let mut answer = client
+        .sending(Method::GET, &format!("/batches/{id}"), None)
+        .await?;
     Ok(answer["data"].take())
 }
 
 async fn post(client: &Client, id: u64, verb: &str) -> Result<Value, CallError> {
-    client.sending(Method::POST, &format!("/batches/{id}/{verb}"), None).await
+    client
+        .sending(Method::POST, &format!("/batches/{id}/{verb}"), None)
+        .await
 }
 
 fn warn(answer: &Value) {
-    let data = answer["data"]["warnings"].as_array().into_iter().flatten();
-    for warning in data.filter_map(Value::as_str) {
+    let warnings = answer["warnings"].as_array().into_iter().flatten();
+    for warning in warnings.filter_map(Value::as_str) {
         eprintln!("warning: {warning}");
     }
 }
@@ -149,15 +159,26 @@ async fn upload_block(
         }
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    client.upload(&path, kind, block.body.clone()).await.map(drop)
+    client
+        .upload(&path, kind, block.body.clone())
+        .await
+        .map(drop)
 }
 
 /// How long to wait before another try; the error itself where another try cannot help.
 fn pause_after(error: CallError, wait: Duration) -> Result<Duration, CallError> {
     match error {
         CallError::Unreachable { .. } | CallError::Lost { .. } => Ok(wait),
-        CallError::Refused { status, ref code, retry_after, .. } => {
-            let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        CallError::Refused {
+            status,
+            ref code,
+            retry_after,
+            ..
+        } => {
+            let later = [
+                StatusCode::SERVICE_UNAVAILABLE,
+                StatusCode::TOO_MANY_REQUESTS,
+            ];
             // The node may still be reading the upload whose connection broke.
             let still_reading = code == "row_gap";
             if later.contains(&status) || still_reading {

@@ -79,7 +79,9 @@ type Greeted = (BufReader<OwnedReadHalf>, OwnedWriteHalf, bool);
 /// Connects and agrees on the version.
 async fn greet(address: &str) -> Result<Greeted, LinkError> {
     let greeting = async {
-        let stream = TcpStream::connect(address).await.map_err(LinkError::Connect)?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(LinkError::Connect)?;
         stream.set_nodelay(true).map_err(LinkError::Connect)?;
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
@@ -92,7 +94,9 @@ async fn greet(address: &str) -> Result<Greeted, LinkError> {
             FromSimulator::Events { .. } => Err(LinkError::TurnedAway("no greeting".to_owned())),
         }
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, greeting).await.map_err(|_| LinkError::Timeout)?
+    tokio::time::timeout(CONNECT_TIMEOUT, greeting)
+        .await
+        .map_err(|_| LinkError::Timeout)?
 }
 
 /// Carries both ways until the connection breaks, or no instance is open any more.

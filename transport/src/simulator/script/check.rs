@@ -1,8 +1,6 @@
 //! What a script must keep to beyond its shape; each complaint names its field.
 
-use super::{
-    Disconnect, Ending, Latency, Receipt, RefusalClass, RefusalRule, Restriction, Script,
-};
+use super::{Disconnect, Ending, Latency, Receipt, RefusalClass, RefusalRule, Restriction, Script};
 
 /// More rules of one kind than this are no script but a mistake, and each costs time per frame.
 const MAX_RULES: usize = 256;
@@ -29,7 +27,13 @@ fn answers(script: &Script) -> Result<(), String> {
     }
     if let Some(late) = script.late_acks {
         probability("late_acks.probability", late.probability)?;
-        latency("late_acks", Latency { min_ms: late.min_ms, max_ms: late.max_ms })?;
+        latency(
+            "late_acks",
+            Latency {
+                min_ms: late.min_ms,
+                max_ms: late.max_ms,
+            },
+        )?;
     }
     if let Some(missing) = script.missing_acks {
         probability("missing_acks.probability", missing.probability)?;
@@ -44,7 +48,13 @@ fn answers(script: &Script) -> Result<(), String> {
     }
     if let Some(nack) = script.nacks_after_sent {
         probability("nacks_after_sent.probability", nack.probability)?;
-        latency("nacks_after_sent", Latency { min_ms: nack.min_ms, max_ms: nack.max_ms })?;
+        latency(
+            "nacks_after_sent",
+            Latency {
+                min_ms: nack.min_ms,
+                max_ms: nack.max_ms,
+            },
+        )?;
     }
     Ok(())
 }
@@ -57,7 +67,10 @@ fn each<T>(
     if rules.len() > MAX_RULES {
         return Err(format!("{name} must have at most {MAX_RULES} entries"));
     }
-    rules.iter().enumerate().try_for_each(|(at, rule)| check(&format!("{name}[{at}]"), rule))
+    rules
+        .iter()
+        .enumerate()
+        .try_for_each(|(at, rule)| check(&format!("{name}[{at}]"), rule))
 }
 
 fn refusal(name: &str, rule: &RefusalRule) -> Result<(), String> {
@@ -71,7 +84,9 @@ fn refusal(name: &str, rule: &RefusalRule) -> Result<(), String> {
         ));
     }
     if rule.wait_ms > 0 && rule.class != RefusalClass::Throttled {
-        return Err(format!("{name}.wait_ms goes with the class throttled alone"));
+        return Err(format!(
+            "{name}.wait_ms goes with the class throttled alone"
+        ));
     }
     if let Some(share) = rule.probability {
         probability(&format!("{name}.probability"), share)?;
@@ -87,7 +102,9 @@ fn refusal(name: &str, rule: &RefusalRule) -> Result<(), String> {
 fn disconnect(name: &str, rule: &Disconnect) -> Result<(), String> {
     let given = [rule.after_frames, rule.every_frames, rule.at_ms];
     if given.iter().flatten().count() != 1 {
-        return Err(format!("{name} needs one of after_frames, every_frames and at_ms"));
+        return Err(format!(
+            "{name} needs one of after_frames, every_frames and at_ms"
+        ));
     }
     at_least_one(&format!("{name}.after_frames"), rule.after_frames)?;
     at_least_one(&format!("{name}.every_frames"), rule.every_frames)?;
@@ -129,5 +146,9 @@ fn probability(name: &str, share: f64) -> Result<(), String> {
 }
 
 fn at_least_one(name: &str, count: Option<u64>) -> Result<(), String> {
-    if count == Some(0) { Err(format!("{name} must be at least 1")) } else { Ok(()) }
+    if count == Some(0) {
+        Err(format!("{name} must be at least 1"))
+    } else {
+        Ok(())
+    }
 }

@@ -15,7 +15,7 @@ use crate::simulator::fate::Frame;
 use crate::simulator::hub::{Hub, Opening};
 use crate::simulator::wire::{
     self, EVENTS_A_MESSAGE, FRAMES_A_MESSAGE, FromEngine, FromSimulator, MESSAGE_LIMIT,
-    MESSAGE_TIMEOUT, VERSION, WireEvent, WireError,
+    MESSAGE_TIMEOUT, VERSION, WireError, WireEvent,
 };
 use crate::simulator::world::Arrival;
 use crate::{Delivered, EventSink};
@@ -42,10 +42,28 @@ pub(super) enum PeerError {
 
 /// What is to be told to an engine. Each line's sink bounds its batches, and each batch keeps
 /// its permit until it was written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Out {
-    batches: Mutex<Vec<(u32, Delivered)>>,
+    /// `None` when the connection ended: what still comes is dropped, and its permit with it.
+    batches: Mutex<Option<Vec<(u32, Delivered)>>>,
     news: Notify,
+}
+
+impl Out {
+    fn push(&self, line: u32, delivered: Delivered) {
+        if let Some(batches) = &mut *self.batches.lock() {
+            batches.push((line, delivered));
+            self.news.notify_one();
+        }
+    }
+
+    fn take(&self) -> Vec<(u32, Delivered)> {
+        self.batches
+            .lock()
+            .as_mut()
+            .map(mem::take)
+            .unwrap_or_default()
+    }
 }
 
 /// Serves one connection until it ends.
@@ -68,12 +86,30 @@ pub(super) async fn serve(
         }
         Some(_) => return Err(PeerError::Protocol("the first message is no greeting")),
     }
-    let welcome = FromSimulator::Welcome { version: VERSION, idempotent: script.idempotent };
+    let welcome = FromSimulator::Welcome {
+        version: VERSION,
+        idempotent: script.idempotent,
+    };
     say(&mut writer, &welcome).await?;
-    let out = Arc::new(Out::default());
-    tokio::select! {
+    let out = Arc::new(Out {
+        batches: Mutex::new(Some(Vec::new())),
+        news: Notify::new(),
+    });
+    let closing = Closing(out.clone());
+    let ended = tokio::select! {
         ended = listen(reader, hub, script, out.clone()) => ended,
         ended = tell(writer, &out) => ended,
+    };
+    drop(closing);
+    ended
+}
+
+/// Drops what is to be told when the connection ends, however it ends.
+struct Closing(Arc<Out>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.batches.lock().take();
     }
 }
 
@@ -94,28 +130,32 @@ async fn listen(
     while let Some(message) = wire::read(&mut reader).await? {
         match message {
             FromEngine::Hello { .. } => return Err(PeerError::Protocol("a second greeting")),
-            FromEngine::Open { line, instance, phone } => {
+            FromEngine::Open {
+                line,
+                instance,
+                phone,
+            } => {
                 if lines.len() >= MAX_LINES {
                     return Err(PeerError::Protocol("too many instances"));
                 }
                 let out = out.clone();
-                let sink = EventSink::new(move |delivered| {
-                    out.batches.lock().push((line, delivered));
-                    out.news.notify_one();
-                });
+                let sink = EventSink::new(move |delivered| out.push(line, delivered));
                 lines.insert(line, hub.open(instance, phone, script.clone(), sink));
             }
             FromEngine::Submit { line, frames } => {
                 if frames.len() > FRAMES_A_MESSAGE {
                     return Err(PeerError::Protocol("too many frames in a message"));
                 }
-                let opening =
-                    lines.get(&line).ok_or(PeerError::Protocol("a line that is not open"))?;
+                let opening = lines
+                    .get(&line)
+                    .ok_or(PeerError::Protocol("a line that is not open"))?;
                 if opening.is_behind() {
                     return Err(PeerError::Slow);
                 }
                 let frames: Vec<_> = frames.into_iter().map(Frame::from).collect();
-                opening.submit(&frames, Arrival::Remote).map_err(PeerError::Ledger)?;
+                opening
+                    .submit(&frames, Arrival::Remote)
+                    .map_err(PeerError::Ledger)?;
             }
             FromEngine::Close { line } => drop(lines.remove(&line)),
         }
@@ -127,7 +167,7 @@ async fn listen(
 async fn tell(mut writer: OwnedWriteHalf, out: &Out) -> Result<(), PeerError> {
     let mut bytes = Vec::new();
     loop {
-        let batches = mem::take(&mut *out.batches.lock());
+        let batches = out.take();
         if batches.is_empty() {
             out.news.notified().await;
             continue;
@@ -140,7 +180,12 @@ async fn tell(mut writer: OwnedWriteHalf, out: &Out) -> Result<(), PeerError> {
                 count += part.len();
                 lines.push((line, part));
                 if count >= EVENTS_A_MESSAGE {
-                    wire::encode(&FromSimulator::Events { lines: mem::take(&mut lines) }, &mut bytes);
+                    wire::encode(
+                        &FromSimulator::Events {
+                            lines: mem::take(&mut lines),
+                        },
+                        &mut bytes,
+                    );
                     count = 0;
                 }
             }

@@ -40,14 +40,24 @@ impl Trigger {
 /// restriction.
 pub(super) fn by_frame(script: &Script, number: u64) -> Option<Trigger> {
     let here = |after: Option<u64>| after == Some(number);
-    let ending = script.endings.iter().position(|rule| here(rule.after_frames));
+    let ending = script
+        .endings
+        .iter()
+        .position(|rule| here(rule.after_frames));
     let disconnect = || {
         script.disconnects.iter().position(|rule| {
             here(rule.after_frames)
-                || rule.every_frames.is_some_and(|every| number.is_multiple_of(every))
+                || rule
+                    .every_frames
+                    .is_some_and(|every| number.is_multiple_of(every))
         })
     };
-    let restriction = || script.restrictions.iter().position(|rule| here(rule.after_frames));
+    let restriction = || {
+        script
+            .restrictions
+            .iter()
+            .position(|rule| here(rule.after_frames))
+    };
     let fact = ending
         .map(Fact::End)
         .or_else(|| disconnect().map(Fact::Disconnect))
@@ -68,7 +78,14 @@ impl World {
         for (at_ms, fact) in facts {
             if let Some(at_ms) = at_ms {
                 let at = now + Duration::from_millis(at_ms);
-                self.timeline.push(at, Happening { instance, era: 0, fact });
+                self.timeline.push(
+                    at,
+                    Happening {
+                        instance,
+                        era: 0,
+                        fact,
+                    },
+                );
             }
         }
     }
@@ -81,27 +98,40 @@ impl World {
         now: Moment,
         events: &mut Vec<TransportEvent>,
     ) {
-        let Some(line) = self.lines.get_mut(&instance) else { return };
+        let Some(line) = self.lines.get_mut(&instance) else {
+            return;
+        };
         let script = line.script.clone();
         match fact {
             Fact::Disconnect(place) if matches!(line.phase, Phase::Online | Phase::Draining) => {
                 // The script of a later opening may have fewer rules.
-                let Some(rule) = script.disconnects.get(place) else { return };
+                let Some(rule) = script.disconnects.get(place) else {
+                    return;
+                };
                 line.broken(Phase::Offline, now, events);
                 let reason = "the simulated connection dropped".to_owned();
                 events.push(TransportEvent::Session(SessionEvent::Offline { reason }));
-                let back = Happening { instance, era: line.era, fact: Fact::Online };
-                self.timeline.push(now.mono + Duration::from_millis(rule.for_ms.into()), back);
+                let back = Happening {
+                    instance,
+                    era: line.era,
+                    fact: Fact::Online,
+                };
+                self.timeline
+                    .push(now.mono + Duration::from_millis(rule.for_ms.into()), back);
             }
             Fact::Restrict(place) => {
-                let Some(rule) = script.restrictions.get(place) else { return };
+                let Some(rule) = script.restrictions.get(place) else {
+                    return;
+                };
                 let event = line.restricted(rule.for_ms, now);
                 if line.is_attached() {
                     events.push(event);
                 }
             }
             Fact::End(place) => {
-                let Some(rule) = script.endings.get(place) else { return };
+                let Some(rule) = script.endings.get(place) else {
+                    return;
+                };
                 line.banned |= rule.session == SessionEnd::Banned;
                 if line.is_attached() {
                     line.broken(Phase::Ended(rule.session), now, events);

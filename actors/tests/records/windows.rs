@@ -1,0 +1,133 @@
+//! Windows of API keys: never more than the limit, whatever happens to the node.
+
+use std::sync::Arc;
+
+use zajil_actors::directory::{ApiKey, NewKey};
+use zajil_actors::key_bucket::{KeyBuckets, Quota};
+use zajil_model::time::Clock;
+
+use crate::support::{Node, new_key, seconds};
+
+async fn buckets(node: &Node) -> KeyBuckets {
+    KeyBuckets::start(Arc::clone(&node.store), node.as_clock(), node.tracker.clone())
+        .await
+        .unwrap()
+}
+
+async fn key(node: &Node, rate_limit: u64) -> Arc<ApiKey> {
+    let account = node.account("acme").await;
+    let new = NewKey { rate_limit, ..new_key("shop") };
+    node.directory.create_key(account.id, new).await.unwrap().0
+}
+
+/// How many of `n` requests pass.
+async fn passing(buckets: &KeyBuckets, key: &ApiKey, n: usize) -> usize {
+    let mut passed = 0;
+    for _ in 0..n {
+        passed += usize::from(buckets.take(key).await.unwrap().allowed);
+    }
+    passed
+}
+
+#[tokio::test]
+async fn a_window_lets_its_limit_through_and_says_exactly_what_is_left() {
+    let node = Node::new();
+    let key = key(&node, 120).await;
+    let buckets = buckets(&node).await;
+    let begin = node.clock.now();
+
+    for left in (0..120).rev() {
+        let quota = buckets.take(&key).await.unwrap();
+        assert_eq!((quota.allowed, quota.limit, quota.remaining), (true, 120, left));
+    }
+    let refused = buckets.take(&key).await.unwrap();
+
+    let reset = begin + seconds(3_600);
+    assert_eq!(refused, Quota { allowed: false, limit: 120, remaining: 0, reset });
+    assert_eq!(buckets.take(&key).await.unwrap(), refused, "answered from memory");
+    node.clock.pass(seconds(3_600));
+    assert!(buckets.take(&key).await.unwrap().allowed);
+}
+
+#[tokio::test]
+async fn requests_at_once_are_each_counted_once() {
+    let node = Node::new();
+    let key = key(&node, 300).await;
+    let buckets = buckets(&node).await;
+
+    let asked: Vec<_> = (0..500)
+        .map(|_| {
+            let (buckets, key) = (buckets.clone(), Arc::clone(&key));
+            node.tracker.spawn(async move { buckets.take(&key).await.unwrap() })
+        })
+        .collect();
+    let mut left = Vec::new();
+    for answer in asked {
+        let quota = answer.await.unwrap();
+        left.extend(quota.allowed.then_some(quota.remaining));
+    }
+
+    left.sort_unstable();
+    assert_eq!(left, (0..300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_crash_never_lets_more_than_the_limit_through() {
+    let node = Node::new();
+    let key = key(&node, 1_000).await;
+    let mut passed = 0;
+
+    for _ in 0..8 {
+        let node = node.restarted();
+        passed += passing(&buckets(&node).await, &key, 200).await;
+    }
+
+    assert!(passed <= 1_000, "{passed} passed");
+    assert!(passed >= 600, "a crash costs at most a reservation or two: {passed}");
+}
+
+#[tokio::test]
+async fn a_node_that_stops_in_order_loses_nothing_of_the_window() {
+    let node = Node::new();
+    let key = key(&node, 100).await;
+    let mut passed = 0;
+
+    for _ in 0..30 {
+        let buckets = buckets(&node).await;
+        passed += passing(&buckets, &key, 4).await;
+        buckets.stop().await;
+    }
+
+    assert_eq!(passed, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_rests_between_requests_loses_nothing_of_the_window() {
+    let node = Node::new();
+    let key = key(&node, 20).await;
+    let buckets = buckets(&node).await;
+    let mut passed = 0;
+
+    for _ in 0..22 {
+        passed += passing(&buckets, &key, 1).await;
+        // Long enough to be put to rest.
+        node.clock.pass(seconds(121));
+        tokio::time::sleep(seconds(16)).await;
+        assert!(format!("{buckets:?}").contains("buckets: 0"), "{buckets:?}");
+    }
+
+    assert_eq!(passed, 20);
+}
+
+#[tokio::test]
+async fn a_new_limit_is_in_force_at_once() {
+    let node = Node::new();
+    let key = key(&node, 10).await;
+    let buckets = buckets(&node).await;
+    assert_eq!(passing(&buckets, &key, 15).await, 10);
+
+    let raised = ApiKey { rate_limit: 25, ..ApiKey::clone(&key) };
+
+    assert_eq!(passing(&buckets, &raised, 30).await, 15);
+    assert!(!buckets.take(&key).await.unwrap().allowed);
+}

@@ -1,0 +1,241 @@
+//! The load: a process of its own, so that its CPU is told apart from the server's.
+//!
+//! *Closed* load sends the next request of a connection when its last one was answered: what the
+//! server can do. *Open* load sends at a fixed rate whatever the server does: how long it takes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::measure::{self, micros};
+use crate::worker::{Task, Worker};
+
+mod closed;
+mod open;
+mod requests;
+
+pub(crate) use requests::Requests;
+
+/// What is sent, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// The API key.
+    pub(crate) key: String,
+    /// Connections, all kept open.
+    pub(crate) connections: usize,
+    /// Messages of each request.
+    pub(crate) messages: usize,
+    /// Instances that take turns.
+    pub(crate) instances: usize,
+    /// How fast.
+    pub(crate) pace: Pace,
+    /// How long.
+    pub(crate) until: Until,
+    /// Seconds before anything is counted.
+    pub(crate) warm_up: f64,
+}
+
+/// How fast requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Pace {
+    /// As fast as they are answered.
+    Closed,
+    /// So many a second.
+    Open(f64),
+}
+
+/// How long requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Until {
+    /// For some seconds.
+    Seconds(f64),
+    /// Until so many requests were accepted.
+    Accepted(u64),
+}
+
+/// What became of the load.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Driven {
+    /// How long it was counted.
+    pub(crate) seconds: f64,
+    /// Messages that were accepted.
+    pub(crate) messages: u64,
+    /// Requests that were not, by status.
+    pub(crate) refused: BTreeMap<u16, u64>,
+    /// Requests whose connection broke.
+    pub(crate) broken: u64,
+    /// Microseconds until the answer, of accepted requests: the middle.
+    pub(crate) p50_us: u64,
+    /// The 99th percentile.
+    pub(crate) p99_us: u64,
+    /// The longest.
+    pub(crate) max_us: u64,
+    /// The same by whole second.
+    pub(crate) by_second: Vec<Second>,
+    /// CPU of the driver, in microseconds.
+    pub(crate) cpu_us: u64,
+}
+
+/// One second of the load.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Second {
+    /// Messages that were accepted in it.
+    pub(crate) messages: u64,
+    /// The 99th percentile of their answers, in microseconds.
+    pub(crate) p99_us: u64,
+    /// The longest.
+    pub(crate) max_us: u64,
+}
+
+impl Driven {
+    /// Accepted messages a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.messages as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Microseconds of the driver's CPU a message.
+    pub(crate) fn cpu_each(&self) -> f64 {
+        self.cpu_us as f64 / self.messages.max(1) as f64
+    }
+
+    /// Fails when anything but acceptance was answered: such a run measures something else.
+    pub(crate) fn all_accepted(self) -> Result<Self> {
+        if self.refused.is_empty() && self.broken == 0 && self.messages > 0 {
+            return Ok(self);
+        }
+        bail!("requests were refused {:?}, {} connections broke", self.refused, self.broken)
+    }
+}
+
+/// A load that runs.
+#[derive(Debug)]
+pub(crate) struct Driving(Worker);
+
+impl Driving {
+    /// Starts the load; answers when its warm-up is over.
+    pub(crate) async fn start(plan: Plan) -> Result<Self> {
+        let mut worker = Worker::start(&Task::Drive(plan)).await?;
+        let line = worker.line().await?;
+        if line != BEGUN {
+            bail!("the driver said {line}");
+        }
+        Ok(Self(worker))
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Result<Driven> {
+        let line = self.0.line().await?;
+        serde_json::from_str(&line).with_context(|| format!("the driver said {line}"))
+    }
+}
+
+/// What the driver says when the warm-up is over.
+const BEGUN: &str = "begun";
+
+/// What a driver counts.
+#[derive(Debug)]
+struct Counts {
+    began: Instant,
+    seconds: Vec<(u64, Histogram<u64>)>,
+    refused: BTreeMap<u16, u64>,
+    broken: u64,
+    requests: u64,
+}
+
+/// What a request came to.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Answered(u16),
+    Broke,
+}
+
+impl Counts {
+    fn new(began: Instant) -> Self {
+        Self { began, seconds: Vec::new(), refused: BTreeMap::new(), broken: 0, requests: 0 }
+    }
+
+    fn note(&mut self, outcome: Outcome, took: Duration, at: Instant) {
+        match outcome {
+            Outcome::Broke => self.broken += 1,
+            Outcome::Answered(200 | 201) => {
+                let Some(since) = at.checked_duration_since(self.began) else { return };
+                let second = since.as_secs() as usize;
+                while self.seconds.len() <= second {
+                    self.seconds.push((0, micros()));
+                }
+                let (count, times) = &mut self.seconds[second];
+                *count += 1;
+                times.saturating_record(took.as_micros() as u64);
+                self.requests += 1;
+            }
+            Outcome::Answered(status) => *self.refused.entry(status).or_default() += 1,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (n, (count, times)) in other.seconds.iter().enumerate() {
+            while self.seconds.len() <= n {
+                self.seconds.push((0, micros()));
+            }
+            self.seconds[n].0 += count;
+            self.seconds[n].1.add(times).expect("both have the same bounds");
+        }
+        for (status, count) in &other.refused {
+            *self.refused.entry(*status).or_default() += count;
+        }
+        self.broken += other.broken;
+        self.requests += other.requests;
+    }
+
+    fn driven(&self, plan: &Plan, ended: Instant, cpu: Duration) -> Driven {
+        let each = plan.messages as u64;
+        let seconds = (ended - self.began).as_secs_f64();
+        let mut all = micros();
+        for (_, times) in &self.seconds {
+            all.add(times).expect("both have the same bounds");
+        }
+        // A second that was cut short says nothing about the rate.
+        let whole = self.seconds.iter().take(seconds as usize);
+        let by_second = whole.map(|(count, times)| Second {
+            messages: count * each,
+            p99_us: times.value_at_quantile(0.99),
+            max_us: times.max(),
+        });
+        Driven {
+            seconds,
+            messages: self.requests * each,
+            refused: self.refused.clone(),
+            broken: self.broken,
+            p50_us: all.value_at_quantile(0.5),
+            p99_us: all.value_at_quantile(0.99),
+            max_us: all.max(),
+            by_second: by_second.collect(),
+            cpu_us: cpu.as_micros() as u64,
+        }
+    }
+}
+
+/// Carries a plan out: this is the driver's process. Says when it begins to count.
+pub(crate) async fn drive(plan: Plan) -> Result<Driven> {
+    let requests = Requests::prepare(&plan);
+    let zero = measure::now();
+    let began = zero + Duration::from_secs_f64(plan.warm_up);
+    let telling = std::thread::spawn(move || {
+        std::thread::sleep(began - measure::now().min(began));
+        println!("{BEGUN}");
+        measure::cpu()
+    });
+    let counts = match plan.pace {
+        Pace::Closed => closed::run(&plan, requests, began).await,
+        Pace::Open(rate) => open::run(&plan, &requests, rate, zero, began),
+    };
+    let ended = measure::now();
+    let before = telling.join().expect("telling does not panic")?;
+    Ok(counts.driven(&plan, ended, measure::cpu()?.saturating_sub(before)))
+}

@@ -1,0 +1,133 @@
+//! What is read of the system: time, CPU and memory of a process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+
+/// The kernel counts the CPU of a process in hundredths of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The time: benchmarks measure the real one.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// CPU that this process used since it began, user and system, threads that ended included.
+pub(crate) fn cpu() -> Result<Duration> {
+    let line = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    ticks_of(&line).context("/proc/self/stat is not what it should be")
+}
+
+/// CPU of each kind of thread of this process, by name without its number.
+pub(crate) fn cpu_by_thread() -> BTreeMap<String, Duration> {
+    let mut by_name = BTreeMap::new();
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return by_name };
+    for task in tasks.flatten() {
+        // A thread may end between the two.
+        let Ok(line) = fs::read_to_string(task.path().join("stat")) else { continue };
+        let Some(name) = line.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) else {
+            continue;
+        };
+        let name = name.0.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        *by_name.entry(name.to_owned()).or_default() += ticks_of(&line).unwrap_or_default();
+    }
+    by_name
+}
+
+fn ticks_of(line: &str) -> Option<Duration> {
+    let (_, rest) = line.rsplit_once(')')?;
+    // Counted from the state, which follows the name: user time is the 12th field, system the 13th.
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
+    Some(TICK * (user + system))
+}
+
+/// Memory of this process in bytes: its proportional set, of which shared pages count in part.
+pub(crate) fn memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/smaps_rollup")
+        .context("cannot read /proc/self/smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss line")?;
+    let kib = line.trim().trim_end_matches("kB").trim();
+    Ok(kib.parse::<u64>().context("Pss is no number")? << 10)
+}
+
+/// What a stretch of work took.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    began: Instant,
+    cpu: Duration,
+    threads: BTreeMap<String, Duration>,
+}
+
+impl Stretch {
+    /// Begins now.
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Self { began: now(), cpu: cpu()?, threads: cpu_by_thread() })
+    }
+
+    /// How long it took until now.
+    pub(crate) fn took(&self) -> Duration {
+        now() - self.began
+    }
+
+    /// CPU that this process used for it until now.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        Ok(cpu()?.saturating_sub(self.cpu))
+    }
+
+    /// Microseconds of CPU that each of `messages` took, by kind of thread.
+    pub(crate) fn by_thread(&self, messages: u64) -> BTreeMap<String, f64> {
+        let each = |spent: Duration| {
+            let exact = spent.as_secs_f64() * 1e6 / messages.max(1) as f64;
+            (exact * 1_000.0).round() / 1_000.0
+        };
+        let spent = cpu_by_thread().into_iter().map(|(name, total)| {
+            let before = self.threads.get(&name).copied().unwrap_or_default();
+            (name, each(total.saturating_sub(before)))
+        });
+        spent.filter(|(_, spent)| *spent > 0.0).collect()
+    }
+}
+
+/// Microseconds of CPU a message.
+pub(crate) fn each(cpu: Duration, messages: u64) -> f64 {
+    cpu.as_secs_f64() * 1e6 / messages.max(1) as f64
+}
+
+/// A histogram of microseconds up to ten minutes, exact to three digits.
+pub(crate) fn micros() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are right")
+}
+
+/// The middle of some values; 0 of none.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_of_a_line_is_user_and_system_time() {
+        let line = "12 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0";
+
+        assert_eq!(ticks_of(line), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_process_that_works_uses_cpu() {
+        let stretch = Stretch::begin().unwrap();
+        while stretch.cpu().unwrap() < 2 * TICK {}
+
+        assert!(stretch.took() >= TICK);
+        assert!(memory().unwrap() > 100_000);
+    }
+}

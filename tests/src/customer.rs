@@ -1,0 +1,384 @@
+//! Somebody who sends: what they ask, what they were promised, and what they do not know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use zajil_model::lifecycle::Status;
+use zajil_model::message::Lane;
+
+use crate::clock::wall_micros;
+use crate::cluster::Whereabouts;
+use crate::http::{Answer, Failure, Http, Sending};
+use crate::ledger::{Accepted, Book, Final, Indeterminate};
+use crate::wait::{millis, until};
+
+/// Between two tries of somebody who repeats a request until it is answered.
+const TRY_AGAIN_AFTER: Duration = millis(50);
+
+/// Messages of a page when all are read.
+const PAGE: usize = 200;
+
+/// A message that is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Who gets it, in E.164.
+    pub to: String,
+    /// The customer's own name of it, and what it says.
+    pub name: String,
+    /// Whether it overtakes.
+    pub urgent: bool,
+}
+
+impl Letter {
+    /// A letter to a number.
+    pub fn to(recipient: &str, name: impl Into<String>) -> Self {
+        Self {
+            to: recipient.to_owned(),
+            name: name.into(),
+            urgent: false,
+        }
+    }
+
+    /// One that overtakes.
+    #[must_use]
+    pub fn urgent(self) -> Self {
+        Self {
+            urgent: true,
+            ..self
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        if self.urgent {
+            Lane::High
+        } else {
+            Lane::Normal
+        }
+    }
+
+    /// The body of a request that sends it.
+    pub fn body(&self, instance: u64) -> Value {
+        let priority = if self.urgent { "high" } else { "normal" };
+        json!({
+            "instance": instance, "recipient": self.to, "content": self.name,
+            "client_ref": self.name, "priority": priority,
+        })
+    }
+}
+
+/// A customer with an API key; clones are the same one, with one book.
+#[derive(Clone, Debug)]
+pub struct Customer {
+    at: Whereabouts,
+    key: String,
+    http: Http,
+    book: Arc<Mutex<Book>>,
+    requests: Arc<AtomicU64>,
+}
+
+impl Customer {
+    /// A customer of the node that is `at`.
+    pub fn new(at: Whereabouts, key: &str) -> Self {
+        Self {
+            at,
+            key: key.to_owned(),
+            http: Http::new(),
+            book: Arc::default(),
+            requests: Arc::default(),
+        }
+    }
+
+    /// The secret of the key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What they know so far.
+    pub fn book(&self) -> Book {
+        self.book.lock().clone()
+    }
+
+    /// Asks the Integration API.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        sending: Sending,
+    ) -> Result<Answer, Failure> {
+        let Some(address) = self.at.api() else {
+            return Err(Failure::NeverLeft("the node does not run".to_owned()));
+        };
+        let url = format!("http://{address}/integration/v1{path}");
+        self.http
+            .call(method, &url, sending.with("x-api-key", &self.key))
+            .await
+    }
+
+    /// Reads something from a running node.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        let answered = self.ask(Method::GET, path, Sending::nothing()).await;
+        answered.unwrap_or_else(|failure| panic!("GET {path}: {failure}"))
+    }
+
+    /// Posts a document to a running node.
+    ///
+    /// # Panics
+    /// It does not answer.
+    pub async fn post(&self, path: &str, document: &Value) -> Answer {
+        let answered = self.ask(Method::POST, path, Sending::json(document)).await;
+        answered.unwrap_or_else(|failure| panic!("POST {path}: {failure}"))
+    }
+
+    /// Sends one message and writes down what came of it.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn send(&self, instance: u64, letter: &Letter) -> Result<Answer, Failure> {
+        let sending = Sending::json(&letter.body(instance));
+        let since = wall_micros();
+        self.submit(instance, sending, std::slice::from_ref(letter), since)
+            .await
+    }
+
+    /// Sends one message as often as it takes to get an answer, under one `Idempotency-Key`.
+    pub async fn send_surely(&self, instance: u64, letter: &Letter) -> Answer {
+        let (body, since) = (letter.body(instance), wall_micros());
+        loop {
+            let sending = Sending::json(&body).with("idempotency-key", &letter.name);
+            match self
+                .submit(instance, sending, std::slice::from_ref(letter), since)
+                .await
+            {
+                Ok(answer) if !matches!(answer.status, 409 | 429 | 503) => return answer,
+                Ok(_) | Err(_) => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+            }
+        }
+    }
+
+    /// Writes down that it is not known whether a letter was accepted.
+    pub fn give_up(&self, letter: &Letter) {
+        doubt(&mut self.book.lock(), std::slice::from_ref(letter));
+    }
+
+    /// Sends 2 to 100 messages in one request and writes down what came of it.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn send_bulk(&self, instance: u64, letters: &[Letter]) -> Result<Answer, Failure> {
+        let messages: Vec<_> = letters
+            .iter()
+            .map(|one| json!({ "recipient": one.to, "content": one.name, "client_ref": one.name }))
+            .collect();
+        let sending = Sending::json(&json!({ "instance": instance, "messages": messages }));
+        self.submit(instance, sending, letters, wall_micros()).await
+    }
+
+    /// Asks for the sending of letters, the first time at `since`, and writes down what came of it.
+    async fn submit(
+        &self,
+        instance: u64,
+        sending: Sending,
+        letters: &[Letter],
+        since: i64,
+    ) -> Result<Answer, Failure> {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        let path = if letters.len() == 1 {
+            "/messages/send"
+        } else {
+            "/messages/send-bulk"
+        };
+        let answered = self.ask(Method::POST, path, sending).await;
+        let asked = (since, wall_micros());
+        let mut book = self.book.lock();
+        match &answered {
+            Ok(answer) if answer.is_good() => {
+                for (place, (letter, id)) in letters.iter().zip(ids(answer)).enumerate() {
+                    book.accepted.push(Accepted {
+                        id,
+                        client_ref: letter.name.clone(),
+                        recipient: letter.to.clone(),
+                        instance,
+                        lane: letter.lane(),
+                        request: (request, place),
+                        asked,
+                    });
+                }
+            }
+            Ok(answer) if answer.error_code() == "outcome_unknown" => doubt(&mut book, letters),
+            Ok(answer) => book.refused.push(answer.status),
+            Err(Failure::NeverLeft(_)) => {}
+            Err(Failure::Lost(_)) => doubt(&mut book, letters),
+        }
+        answered
+    }
+
+    /// The status of a message, as the API tells it.
+    ///
+    /// # Panics
+    /// The node does not answer, or does not know the message.
+    pub async fn status(&self, id: u64) -> Status {
+        let answer = self
+            .get(&format!("/messages/{id}/status"))
+            .await
+            .expect_status(200);
+        read_status(&answer.data())
+    }
+
+    /// Waits until a message has a status.
+    ///
+    /// # Panics
+    /// It does not get it within `patience`.
+    pub async fn await_status(&self, id: u64, wanted: Status, patience: Duration) {
+        crate::eventually(patience, wanted, async || self.status(id).await).await;
+    }
+
+    /// How many messages of the account have a status, by the exact count of the list.
+    ///
+    /// # Panics
+    /// The node does not answer.
+    pub async fn count(&self, status: Status) -> u64 {
+        let path = format!("/messages?per_page=1&status={}", status.label());
+        let answer = self.get(&path).await.expect_status(200);
+        answer.data()["total"].as_u64().expect("a page has a total")
+    }
+
+    /// How many messages of the account are not settled.
+    pub async fn unsettled(&self) -> u64 {
+        let mut sum = 0;
+        for status in [Status::Scheduled, Status::Pending, Status::Processing] {
+            sum += self.count(status).await;
+        }
+        sum
+    }
+
+    /// Waits until every message is settled.
+    ///
+    /// # Panics
+    /// Some are not within `patience`.
+    pub async fn await_settled(&self, patience: Duration) {
+        let mut left = 0;
+        let settled = until("every message is settled", patience, async || {
+            left = self.unsettled().await;
+            (left == 0).then_some(())
+        });
+        settled.await;
+    }
+
+    /// Every message of the account, newest first: the documents of the list.
+    ///
+    /// # Panics
+    /// The node does not answer.
+    pub async fn list(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/messages?per_page={PAGE}{cursor}");
+            let mut page = self.get(&path).await.expect_status(200).data();
+            let Value::Array(messages) = page["data"].take() else {
+                panic!("a page has data")
+            };
+            all.extend(messages);
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// What the API says of every message of the account.
+    ///
+    /// # Panics
+    /// The node does not answer.
+    pub async fn finals(&self) -> Vec<Final> {
+        let mut finals = Vec::new();
+        for listed in self.list().await {
+            let id = listed["id"].as_u64().expect("a message has an id");
+            let told = self
+                .get(&format!("/messages/{id}/status"))
+                .await
+                .expect_status(200)
+                .data();
+            finals.push(Final {
+                id,
+                client_ref: text(&listed["client_ref"]),
+                recipient: text(&listed["recipient_number"]),
+                status: read_status(&told),
+                wa_id: told["message_key"]["id"].as_str().map(str::to_owned),
+            });
+        }
+        finals
+    }
+
+    /// Every status change of the account so far, from the feed: message and status, in its order.
+    ///
+    /// # Panics
+    /// The node does not answer.
+    pub async fn changes(&self) -> Vec<(u64, Status)> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let path = format!("/messages/changes?limit=1000{after}");
+            let page = self.get(&path).await.expect_status(200).data();
+            let changes = page["changes"].as_array().expect("the feed has changes");
+            let read = |change: &Value| {
+                (
+                    change["message_id"]
+                        .as_u64()
+                        .expect("a change names its message"),
+                    read_status(change),
+                )
+            };
+            all.extend(changes.iter().map(read));
+            if changes.is_empty() {
+                return all;
+            }
+            after = format!(
+                "&after={}",
+                page["next_cursor"].as_str().expect("it goes on")
+            );
+        }
+    }
+}
+
+fn doubt(book: &mut Book, letters: &[Letter]) {
+    let doubtful = letters.iter().map(|one| Indeterminate {
+        client_ref: one.name.clone(),
+    });
+    book.indeterminate.extend(doubtful);
+}
+
+/// The ids that an accepting answer gave, in the order of the letters.
+///
+/// # Panics
+/// It gave none.
+pub fn ids(answer: &Answer) -> Vec<u64> {
+    let data = answer.data();
+    if let Some(id) = data["message_id"].as_u64() {
+        return vec![id];
+    }
+    let ids = data["message_ids"]
+        .as_array()
+        .expect("a good answer has ids");
+    ids.iter()
+        .map(|id| id.as_u64().expect("an id is a number"))
+        .collect()
+}
+
+fn read_status(document: &Value) -> Status {
+    let word = document["status"].as_str().unwrap_or_default();
+    Status::parse(word).unwrap_or_else(|| panic!("{document} has no status"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,41 @@
+//! In which form the scenarios run: short (seconds) or long, and by which seed.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+/// Whether the long form is asked for: `ZAJIL_TEST_LONG=1`.
+pub fn is_long() -> bool {
+    setting("ZAJIL_TEST_LONG").is_some_and(|value| value != "0")
+}
+
+/// One of two, by the form.
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if is_long() { long } else { short }
+}
+
+/// Dice by the seed in `ZAJIL_TEST_SEED`, or by a new one; prints it, so that a failure says how to
+/// roll the same again.
+///
+/// # Panics
+/// The variable is set and is no number.
+pub fn dice(scenario: &str) -> StdRng {
+    let seed = match setting("ZAJIL_TEST_SEED") {
+        Some(text) => text.parse().expect("ZAJIL_TEST_SEED is a number"),
+        None => rand::random(),
+    };
+    println!("{scenario}: ZAJIL_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Says why a scenario, or a part of it, does not run here.
+pub fn skipped(what: &str, why: &str) {
+    println!("SKIPPED: {what}: {why}");
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the form of a test run is no setting of a node"
+)]
+fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,158 @@
+//! The program under test as processes: started, killed, asked to stop, and never left behind.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::{Child, Command};
+
+/// How much of a log is shown when a scenario fails, in lines.
+const SHOWN_OF_LOG: usize = 60;
+
+/// The program: built by cargo beside the scenarios, from the same source.
+///
+/// # Panics
+/// It is not there: the scenario was not started by cargo.
+pub fn path() -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its program");
+    let built = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("cargo puts tests into deps/");
+    let program = built.join("zajil-under-test");
+    assert!(
+        program.exists(),
+        "{} is missing; run scenarios by cargo",
+        program.display()
+    );
+    program
+}
+
+/// The program with arguments, in a folder, apart from the settings of whoever runs the tests.
+pub fn command(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(path());
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let ours = |name: &str| name.starts_with("ZAJIL_");
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command of the program to its end.
+///
+/// # Errors
+/// It cannot be started, or failed; the error holds what it said.
+pub async fn run(arguments: &[&str], folder: &Path) -> Result<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(arguments, folder).output().await?;
+    let told = String::from_utf8_lossy(&stderr);
+    ensure!(
+        status.success(),
+        "zajil {} ended with {status}: {told}",
+        arguments.join(" ")
+    );
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// A process that lasts; it ends with this value. What it prints is kept in a file.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    pid: u32,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts it; its output is added to the file `log`.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log)?;
+        command.stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().context("cannot start the program")?;
+        let pid = child.id().context("it ended at once")?;
+        Ok(Self {
+            child,
+            pid,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Its process id.
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it at once, as `kill -9` does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn kill(&mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
+
+    /// Asks it to stop, as a service manager does.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub async fn ask_to_stop(&self) -> Result<()> {
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.pid.to_string()])
+            .status()
+            .await?;
+        ensure!(sent.success(), "kill ended with {sent}");
+        Ok(())
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Everything that it printed.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its resident memory in bytes; `None` when it ended.
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1_024)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_OF_LOG)..];
+            println!(
+                "--- the end of {}:\n{}\n---",
+                self.log.display(),
+                shown.join("\n")
+            );
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! In which form the scenarios run: short (seconds) or long, and by which seed.
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 /// Whether the long form is asked for: `ZAJIL_TEST_LONG=1`.
 pub fn is_long() -> bool {
@@ -21,7 +21,7 @@ pub fn short_or_long<T>(short: T, long: T) -> T {
 pub fn dice(scenario: &str) -> StdRng {
     let seed = match setting("ZAJIL_TEST_SEED") {
         Some(text) => text.parse().expect("ZAJIL_TEST_SEED is a number"),
-        None => rand::random(),
+        None => StdRng::from_os_rng().random(),
     };
     println!("{scenario}: ZAJIL_TEST_SEED={seed}");
     StdRng::seed_from_u64(seed)

@@ -10,10 +10,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// It did not within `patience`: the message names `what`.
-pub async fn until<T, F>(what: &str, patience: Duration, mut look: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let looking = async {
         loop {
             if let Some(found) = look().await {
@@ -32,11 +33,11 @@ where
 ///
 /// # Panics
 /// It did not within `patience`; the message holds what it answered last.
-pub async fn eventually<T, F>(patience: Duration, wanted: T, mut look: impl FnMut() -> F)
-where
-    T: PartialEq + Debug,
-    F: Future<Output = T>,
-{
+pub async fn eventually<T: PartialEq + Debug>(
+    patience: Duration,
+    wanted: T,
+    mut look: impl AsyncFnMut() -> T,
+) {
     let mut last = None;
     let looking = async {
         loop {

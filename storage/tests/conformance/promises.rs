@@ -1,0 +1,1 @@
+//! The promises one by one, on every kind of store.

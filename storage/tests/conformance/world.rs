@@ -1,0 +1,216 @@
+//! A store under test, and the words in which tests speak to it.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use zajil_model::id::{
+    AccountId, BatchId, Epoch, InstanceId, MessageId, RequestId, Shard, ShardClock, Tick,
+};
+use zajil_model::lifecycle::{Event, Outcome};
+use zajil_model::message::{Chunk, Message, OnAmbiguous, Payload, Queue};
+use zajil_model::phone::Phone;
+use zajil_model::time::{Clock, Mono, Timestamp};
+use zajil_storage::{
+    Append, Budgets, Cursor, EmbeddedConfig, EmbeddedStore, Entry, MemoryStore, StatusChange,
+    Store, StoreError,
+};
+
+/// Monday, 2026-11-23 00:00 UTC.
+pub const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
+
+/// How many steps of sweeping a test waits for.
+const PATIENCE: usize = 10_000;
+
+/// Small budgets, so that few messages do what a large backlog would.
+pub const SMALL: Budgets =
+    Budgets { flush_bytes: 3_000, hot_bytes: 8_000, body_bytes: 4_000, idle_heads: 2 };
+
+/// A clock that stands still.
+#[derive(Debug)]
+pub struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        START
+    }
+
+    fn mono(&self) -> Mono {
+        Mono::from_nanos(0)
+    }
+}
+
+/// The kinds of store.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Memory(Budgets),
+    Embedded(Budgets),
+}
+
+/// How a store is closed before it is opened again.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending {
+    Closed,
+    Dropped,
+}
+
+/// A store, with the ids that its shards give.
+pub struct World {
+    pub store: Arc<dyn Store>,
+    pub kind: Kind,
+    pub dir: TempDir,
+    pub now: Timestamp,
+    pub last: Tick,
+}
+
+pub fn account() -> AccountId {
+    AccountId::new(4_711).unwrap()
+}
+
+pub fn instance(number: u64) -> InstanceId {
+    InstanceId::new(1_000 + number).unwrap()
+}
+
+pub fn part(number: u64) -> Queue {
+    Queue::Part(BatchId::new(90_000 + number).unwrap())
+}
+
+pub fn phone(number: u64) -> Phone {
+    Phone::from_digits(&format!("49151{number:07}")).unwrap()
+}
+
+pub fn message(number: u64) -> Message {
+    Message {
+        recipient: phone(number % 7),
+        payload: Payload::Text(format!("hello, number {number}").into()),
+        send_at: None,
+        ttl_seconds: 86_400,
+        client_ref: (number % 3 == 0).then(|| format!("ref-{}", number % 5).into()),
+        on_ambiguous: OnAmbiguous::Unknown,
+    }
+}
+
+impl World {
+    pub fn new(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(kind, &dir);
+        Self { store, kind, dir, now: START, last: Tick(0) }
+    }
+
+    /// Time goes by.
+    pub fn later(&mut self, by: Duration) {
+        self.now = self.now + by;
+    }
+
+    /// Closes or drops an embedded store and opens it again.
+    pub async fn reopen(&mut self, ending: Ending) {
+        if matches!(self.kind, Kind::Memory(_)) {
+            return;
+        }
+        if matches!(ending, Ending::Closed) {
+            self.store.close().await.unwrap();
+        }
+        self.store = Arc::new(MemoryStore::new());
+        self.store = open(self.kind, &self.dir);
+    }
+
+    /// A chunk of an instance, with the next ids of its shard.
+    pub fn chunk(&mut self, of: u64, queue: Queue, messages: Vec<Message>) -> Arc<Chunk> {
+        self.chunk_of(of, queue, messages, false)
+    }
+
+    /// The same, of a bulk request, if it is one.
+    pub fn chunk_of(
+        &mut self,
+        of: u64,
+        queue: Queue,
+        messages: Vec<Message>,
+        bulk: bool,
+    ) -> Arc<Chunk> {
+        let shard = instance(of).shard();
+        let count = messages.len() as u64 + 1;
+        let mut clock = ShardClock::new(self.last, Tick(u64::MAX >> 11));
+        let tick = clock.take(count, self.now).unwrap();
+        self.last = clock.last();
+        let first = MessageId::give(Tick(tick.0 + 1), shard);
+        Arc::new(Chunk {
+            account: account(),
+            instance: instance(of),
+            queue,
+            first,
+            created_at: self.now,
+            bulk: bulk.then(|| BatchId::give(tick, shard)),
+            request: RequestId(u128::from(tick.0)),
+            messages,
+        })
+    }
+
+    /// The epoch of a shard.
+    pub async fn epoch(&self, shard: Shard) -> Epoch {
+        self.store.open_shard(shard).await.unwrap().epoch
+    }
+
+    /// Appends and waits until it is durable and seen.
+    pub async fn append(&self, of: u64, entries: Vec<Entry>) -> Result<(), StoreError> {
+        let shard = instance(of).shard();
+        let epoch = self.epoch(shard).await;
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        self.store.append(Append { shard, epoch, entries }, done);
+        receiver.recv().unwrap()
+    }
+
+    /// Accepts a chunk.
+    pub async fn accept(&self, of: u64, chunk: &Arc<Chunk>) {
+        self.append(of, vec![Entry::Accept(Arc::clone(chunk))]).await.unwrap();
+    }
+
+    /// Tells what became known of messages of an instance.
+    pub async fn tell(&self, of: u64, events: Vec<(MessageId, Event)>) {
+        let at = self.now;
+        let outcomes = events.into_iter().map(|(id, event)| Outcome { id, at, event });
+        self.append(of, vec![Entry::Outcomes(outcomes.collect())]).await.unwrap();
+    }
+
+    /// Every change of the account, waiting for as many as are expected: mass cancels are told
+    /// a stretch at a time.
+    pub async fn changes(&self, expected: usize, page: usize) -> Vec<StatusChange> {
+        for _ in 0..PATIENCE {
+            let found = self.all_changes(page).await;
+            if found.len() >= expected {
+                return found;
+            }
+            // A write comes behind what is on its way.
+            self.store.write(Vec::new()).await.unwrap();
+        }
+        self.all_changes(page).await
+    }
+
+    async fn all_changes(&self, page: usize) -> Vec<StatusChange> {
+        let mut found = Vec::new();
+        let mut cursor: Option<Cursor> = None;
+        loop {
+            let part = self.store.changes(account(), cursor, page).await.unwrap();
+            if part.changes.is_empty() {
+                return found;
+            }
+            found.extend(part.changes);
+            cursor = part.next;
+        }
+    }
+}
+
+fn open(kind: Kind, dir: &TempDir) -> Arc<dyn Store> {
+    match kind {
+        Kind::Memory(budgets) => Arc::new(MemoryStore::with_budgets(budgets)),
+        Kind::Embedded(budgets) => Arc::new(open_embedded(dir.path(), budgets)),
+    }
+}
+
+/// Opens an embedded store with small segments.
+pub fn open_embedded(dir: &std::path::Path, budgets: Budgets) -> EmbeddedStore {
+    let fatal = Arc::new(|reason: &str| panic!("the store failed: {reason}"));
+    let config = EmbeddedConfig::new(dir, Arc::new(Still), fatal);
+    EmbeddedStore::open(EmbeddedConfig { segment_bytes: 1 << 20, budgets, ..config }).unwrap()
+}

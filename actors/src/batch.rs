@@ -7,31 +7,28 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, oneshot};
-use tokio_util::task::TaskTracker;
-use zajil_model::batch::{Command, WrongState};
-use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
-use zajil_model::instance::Instance;
+use zajil_model::batch::Command;
+use zajil_model::id::{AccountId, BatchId, MessageId};
 use zajil_model::lifecycle::Status;
-use zajil_model::time::{Clock, Mono, Timestamp};
+use zajil_model::time::Mono;
 use zajil_storage::query::ListPage;
-use zajil_storage::{ListFilter, ListRequest, StatusCounts, Store, StoreError};
+use zajil_storage::{ListFilter, ListRequest, Store};
 
-use crate::directory::{Directory, Page, PageRequest};
-use crate::ids::{Ids, ShardClocks};
-use crate::send::Barrier;
+use crate::directory::{Page, PageRequest};
 use parent::ParentMsg;
 use rate::RateMeter;
 use supervisor::{Opened, Supervisor, SupervisorMsg};
 use upload::UploadState;
 
 mod create;
+mod job;
 mod keep;
 mod parent;
 pub mod port;
@@ -41,12 +38,14 @@ mod rows;
 mod supervisor;
 mod tell;
 mod upload;
+mod words;
 
 pub use keep::part_state;
 pub use port::{InstancePort, PartPhase, PartState};
 pub use record::{BatchRecord, BatchText, Duplicates, Progress, RefusedRow};
 pub use rows::{NewRow, RowErrors};
 pub use upload::{BLOCK_ROWS, Upload, UploadProgress};
+pub use words::{BatchError, BatchPorts, BatchView, Changed, NewBatch};
 
 /// Uploads at once on a node: each holds a block of rows, and writes as fast as the disk takes it.
 const UPLOADS: usize = 16;
@@ -56,105 +55,6 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How often a caller looks for a batch: the actor that it found may be stopping just now.
 const FIND_ROUNDS: usize = 3;
-
-/// Why a batch did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
-    /// There is no such batch in this account.
-    #[error("there is no such batch")]
-    NotFound,
-    /// A field has a value that cannot be.
-    #[error("{field}: {message}")]
-    Field {
-        /// Which field, by the name that clients use.
-        field: &'static str,
-        /// What is wrong with it, as a sentence for people.
-        message: String,
-    },
-    /// The upload does not go on where the last one ended, or another one is running.
-    #[error("the next row is {expected}")]
-    RowGap {
-        /// The row to go on with.
-        expected: u64,
-    },
-    /// The batch is not in a state in which that can be done.
-    #[error(transparent)]
-    WrongState(#[from] WrongState),
-    /// The batch takes no more rows: it is sealed, finished or cancelled.
-    #[error("the batch takes no more rows")]
-    TakesNoRows,
-    /// Too much is asked of this batch at once, or the node is stopping.
-    #[error("{0}")]
-    Unavailable(&'static str),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A batch that is to be made.
-#[derive(Clone, Debug)]
-pub struct NewBatch {
-    /// What people call it: 1 to 255 characters.
-    pub name: String,
-    /// Which numbers send it: 1 to 100, each once.
-    pub instances: Vec<Arc<Instance>>,
-    /// What rows say that bring no content of their own.
-    pub text: BatchText,
-    /// Seconds that a row may take from the start: 60 to 604,800; `None` is 7 days.
-    pub ttl_seconds: Option<u32>,
-    /// When it starts by itself: at most 30 days ahead.
-    pub start_at: Option<Timestamp>,
-    /// When it should be done; only warned about.
-    pub deadline: Option<Timestamp>,
-    /// What is done with a recipient that comes twice.
-    pub duplicates: Duplicates,
-}
-
-/// How a batch is.
-#[derive(Clone, Debug)]
-pub struct BatchView {
-    /// What is stored of it.
-    pub record: Arc<BatchRecord>,
-    /// How far its upload is.
-    pub progress: Progress,
-    /// Its messages by status.
-    pub counts: StatusCounts,
-    /// The same by instance, for those that have any.
-    pub by_instance: Vec<(InstanceId, StatusCounts)>,
-    /// Messages a second that were settled lately.
-    pub rate: f64,
-    /// When it is done at the pace of its instances; `None` when it does not run or could not
-    /// start, or when an instance stands still.
-    pub eta: Option<Timestamp>,
-}
-
-/// The answer to a change of state.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    /// How the batch is now.
-    pub view: BatchView,
-    /// Whether every instance confirmed.
-    pub barrier: Barrier,
-}
-
-/// What batches are given.
-#[derive(Clone, Debug)]
-pub struct BatchPorts {
-    /// Where state is kept.
-    pub store: Arc<dyn Store>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-    /// Gives the ids of messages.
-    pub clocks: Arc<ShardClocks>,
-    /// Gives the ids of batches.
-    pub ids: Ids,
-    /// Knows instances and opt-outs.
-    pub directory: Directory,
-    /// The instances that send the rows.
-    pub instances: Arc<dyn InstancePort>,
-    /// Holds what runs in the background.
-    pub tracker: TaskTracker,
-}
 
 /// The batches of this node; clones are the same ones.
 #[derive(Clone)]
@@ -190,6 +90,8 @@ struct Shared {
     block: tokio::sync::Mutex<()>,
     /// When somebody last asked for it.
     used_at: AtomicU64,
+    /// The actor stopped: nobody would tell an upload of a change of state any more.
+    closed: AtomicBool,
 }
 
 impl Shared {
@@ -201,7 +103,14 @@ impl Shared {
             upload: Arc::default(),
             block: tokio::sync::Mutex::default(),
             used_at: AtomicU64::new(now.as_nanos()),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// Ends uploads; the block that is being added is waited for.
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.block.lock().await);
     }
 
     fn used_at(&self) -> Mono {
@@ -216,7 +125,9 @@ impl Shared {
 impl fmt::Debug for Batches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = self.0.open.read().len();
-        f.debug_struct("Batches").field("open", &open).finish_non_exhaustive()
+        f.debug_struct("Batches")
+            .field("open", &open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -232,7 +143,12 @@ impl Batches {
         let (supervisor, _) =
             spawned.map_err(|_| BatchError::Unavailable("batches cannot be started"))?;
         let uploads = Arc::new(Semaphore::new(UPLOADS));
-        let batches = Self(Arc::new(Inner { ports, open, uploads, supervisor }));
+        let batches = Self(Arc::new(Inner {
+            ports,
+            open,
+            uploads,
+            supervisor,
+        }));
         let inner = &batches.0;
         supervisor::walk(&inner.ports, &inner.open, &inner.supervisor).await?;
         Ok(batches)
@@ -241,7 +157,12 @@ impl Batches {
     /// Takes no more commands and stops every batch in good order.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
-        if self.0.supervisor.send_message(SupervisorMsg::Stop(done)).is_ok() {
+        if self
+            .0
+            .supervisor
+            .send_message(SupervisorMsg::Stop(done))
+            .is_ok()
+        {
             // An error means that it stopped already.
             stopped.await.ok();
         }
@@ -269,17 +190,24 @@ impl Batches {
         for _ in 0..FIND_ROUNDS {
             let open = self.find(account, id).await?;
             let (reply, answer) = oneshot::channel();
-            if open.actor.send_message(ParentMsg::Command(command, reply)).is_err() {
-                self.gone(id, &open).await?;
+            if open
+                .actor
+                .send_message(ParentMsg::Command(command, reply))
+                .is_err()
+            {
+                self.gone(&open).await?;
                 continue;
             }
             match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
                 Ok(Ok(answer)) => {
                     let barrier = answer?;
-                    return Ok(Changed { view: self.look_at(&open.shared).await?, barrier });
+                    return Ok(Changed {
+                        view: self.look_at(&open.shared).await?,
+                        barrier,
+                    });
                 }
                 // It stopped with the command in its mailbox. To repeat a command is no error.
-                Ok(Err(_)) => self.gone(id, &open).await?,
+                Ok(Err(_)) => self.gone(&open).await?,
                 Err(_) => break,
             }
         }
@@ -300,7 +228,13 @@ impl Batches {
         let permit = Arc::clone(&self.0.uploads).try_acquire_owned();
         let permit = permit.map_err(|_| BatchError::Unavailable("too many uploads at once"))?;
         let open = self.find(account, id).await?;
-        Upload::begin(self.0.ports.clone(), Arc::clone(&open.shared), permit, from_row).await
+        Upload::begin(
+            self.0.ports.clone(),
+            Arc::clone(&open.shared),
+            permit,
+            from_row,
+        )
+        .await
     }
 
     /// Messages of a batch, newest first, from below `before`.
@@ -316,20 +250,33 @@ impl Batches {
         limit: usize,
     ) -> Result<ListPage, BatchError> {
         let record = self.record(account, id).await?;
-        let instances = record.senders.iter().map(|sender| sender.instance).collect();
-        let filter = ListFilter { instances, status, batch: Some(id), ..ListFilter::default() };
-        Ok(self.store().list(ListRequest { filter, before, skip: 0, limit }).await?)
+        let instances = record
+            .senders
+            .iter()
+            .map(|sender| sender.instance)
+            .collect();
+        let filter = ListFilter {
+            instances,
+            status,
+            batch: Some(id),
+            ..ListFilter::default()
+        };
+        Ok(self
+            .store()
+            .list(ListRequest {
+                filter,
+                before,
+                skip: 0,
+                limit,
+            })
+            .await?)
     }
 
     /// What is stored of a batch.
     ///
     /// # Errors
     /// `NotFound` when the account has no such batch.
-    pub async fn record(
-        &self,
-        account: AccountId,
-        id: BatchId,
-    ) -> Result<BatchRecord, BatchError> {
+    pub async fn record(&self, account: AccountId, id: BatchId) -> Result<BatchRecord, BatchError> {
         let stored = keep::load_record(self.store(), account, id).await?;
         stored.map(|(record, _)| record).ok_or(BatchError::NotFound)
     }
@@ -379,9 +326,10 @@ impl Batches {
         self.ask(|reply| SupervisorMsg::Open(opened, reply)).await?
     }
 
-    async fn gone(&self, id: BatchId, open: &OpenBatch) -> Result<(), BatchError> {
+    /// Waits until a parent that is stopping has stopped.
+    async fn gone(&self, open: &OpenBatch) -> Result<(), BatchError> {
         let actor = open.actor.get_id();
-        self.ask(|reply| SupervisorMsg::Gone(id, actor, reply)).await
+        self.ask(|reply| SupervisorMsg::Gone(actor, reply)).await
     }
 
     async fn ask<T>(
@@ -390,7 +338,10 @@ impl Batches {
     ) -> Result<T, BatchError> {
         const STOPPING: BatchError = BatchError::Unavailable("the node is stopping");
         let (reply, answer) = oneshot::channel();
-        self.0.supervisor.send_message(message(reply)).map_err(|_| STOPPING)?;
+        self.0
+            .supervisor
+            .send_message(message(reply))
+            .map_err(|_| STOPPING)?;
         answer.await.map_err(|_| STOPPING)
     }
 
@@ -401,11 +352,22 @@ impl Batches {
         let rate = {
             let mut meter = shared.rate.lock();
             meter.note(now, rate::settled(&totals.all));
-            if record.life.state.is_ended() { 0.0 } else { meter.rate(now) }
+            if record.life.state.is_ended() {
+                0.0
+            } else {
+                meter.rate(now)
+            }
         };
         let eta = rate::eta(&self.0.ports, &record, &totals).await?;
         let progress = *shared.progress.lock();
         let (counts, by_instance) = (totals.all, totals.by_instance);
-        Ok(BatchView { record, progress, counts, by_instance, rate, eta })
+        Ok(BatchView {
+            record,
+            progress,
+            counts,
+            by_instance,
+            rate,
+            eta,
+        })
     }
 }

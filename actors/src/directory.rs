@@ -126,7 +126,9 @@ struct Inner {
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("store", &self.inner.store).finish_non_exhaustive()
+        f.debug_struct("Directory")
+            .field("store", &self.inner.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,7 +153,9 @@ impl Directory {
             templates: Cache::new(templates::REMEMBERED),
             audited: AtomicU64::new(0),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     fn store(&self) -> &dyn Store {
@@ -185,7 +189,9 @@ pub(crate) async fn count(
     let mut count = 0;
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let rows = store.rows(table, &partition, after.as_deref(), chunk, false).await?;
+        let rows = store
+            .rows(table, &partition, after.as_deref(), chunk, false)
+            .await?;
         count += rows.len() as u64;
         match rows.into_iter().next_back() {
             Some(last) => after = Some(last.key.sort),
@@ -208,7 +214,9 @@ pub(crate) async fn newest<T: DeserializeOwned>(
     let mut after: Option<Vec<u8>> = None;
     while items.len() < page.limit {
         let wanted = skip.saturating_add(page.limit - items.len()).min(SCAN_ROWS);
-        let rows = store.rows(table, &partition, after.as_deref(), wanted, true).await?;
+        let rows = store
+            .rows(table, &partition, after.as_deref(), wanted, true)
+            .await?;
         for row in rows.iter().skip(skip) {
             items.push(decode(what, &row.value)?);
         }
@@ -225,7 +233,10 @@ impl DirectoryError {
     /// A name that somebody else has.
     fn taken(field: &'static str) -> Self {
         let words = field.replace('_', " ");
-        Self::Field { field, message: format!("The {words} has already been taken.") }
+        Self::Field {
+            field,
+            message: format!("The {words} has already been taken."),
+        }
     }
 }
 

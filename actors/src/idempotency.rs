@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_model::id::{AccountId, MessageId};
 use zajil_model::time::{Clock, Day, Timestamp};
-use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, Written};
+use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table};
 
-use crate::directory::rows::{decode, encode, number};
+use crate::directory::rows::{decode, number};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -50,6 +50,10 @@ const SWEEP_DAYS: i32 = 30;
 
 /// Rows that are deleted by one write.
 const SWEEP_ROWS: usize = 200;
+
+mod ticket;
+
+pub use ticket::Ticket;
 
 /// Which request: what a key is unique within.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +148,9 @@ struct Promise {
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flights = self.0.flights.lock().len();
-        f.debug_struct("Idempotency").field("in_flight", &flights).finish_non_exhaustive()
+        f.debug_struct("Idempotency")
+            .field("in_flight", &flights)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,11 +174,7 @@ impl Idempotency {
     ///
     /// # Errors
     /// `Overloaded` when too many are in flight, or what the store answers.
-    pub async fn begin(
-        &self,
-        scope: Scope<'_>,
-        body: &[u8],
-    ) -> Result<Begin, IdempotencyError> {
+    pub async fn begin(&self, scope: Scope<'_>, body: &[u8]) -> Result<Begin, IdempotencyError> {
         self.sweep_when_due();
         let (key, body) = (key_hash(scope), Sha256::digest(body).into());
         let held = match tokio::time::timeout(TWIN_WAITS, self.hold(key, body)).await {
@@ -196,8 +198,18 @@ impl Idempotency {
                     None if flights.len() >= IN_FLIGHT => return Err(IdempotencyError::Overloaded),
                     None => {
                         let ended = CancellationToken::new();
-                        flights.insert(key, Flight { body, ended: ended.clone() });
-                        return Ok(Hold::Held(Held { inner: Arc::clone(&self.0), key, ended }));
+                        flights.insert(
+                            key,
+                            Flight {
+                                body,
+                                ended: ended.clone(),
+                            },
+                        );
+                        return Ok(Hold::Held(Held {
+                            inner: Arc::clone(&self.0),
+                            key,
+                            ended,
+                        }));
                     }
                 }
             };
@@ -214,8 +226,20 @@ impl Idempotency {
     /// What the row says of a request whose key is held.
     async fn judge(&self, held: Held, body: [u8; 32]) -> Result<Begin, IdempotencyError> {
         let now = self.0.clock.now();
-        let stored = self.0.store.row(&answer_row(&held.key)).await?.map(|row| row.value);
-        let fresh = |replaces| Begin::Fresh(Ticket { held, body, replaces, promised: false });
+        let stored = self
+            .0
+            .store
+            .row(&answer_row(&held.key))
+            .await?
+            .map(|row| row.value);
+        let fresh = |replaces| {
+            Begin::Fresh(Ticket {
+                held,
+                body,
+                replaces,
+                promised: false,
+            })
+        };
         let Some(stored) = stored else {
             return Ok(fresh(None));
         };
@@ -236,7 +260,10 @@ impl Idempotency {
                 return Ok(fresh(Some(stored)));
             }
         }
-        Ok(Begin::Replay { status: answer.status, body: answer.body.into_bytes() })
+        Ok(Begin::Replay {
+            status: answer.status,
+            body: answer.body.into_bytes(),
+        })
     }
 
     fn sweep_when_due(&self) {
@@ -244,7 +271,11 @@ impl Idempotency {
         let due = self.0.sweep_at.load(order);
         let next = (now + SWEEP_EVERY).as_micros();
         if now.as_micros() < due
-            || self.0.sweep_at.compare_exchange(due, next, order, order).is_err()
+            || self
+                .0
+                .sweep_at
+                .compare_exchange(due, next, order, order)
+                .is_err()
         {
             return;
         }
@@ -263,8 +294,9 @@ impl Idempotency {
             let partition = day_partition(day);
             loop {
                 let store = &self.0.store;
-                let rows =
-                    store.rows(Table::Idempotency, &partition, None, SWEEP_ROWS, false).await?;
+                let rows = store
+                    .rows(Table::Idempotency, &partition, None, SWEEP_ROWS, false)
+                    .await?;
                 if rows.is_empty() || self.0.tracker.is_closed() {
                     break;
                 }
@@ -308,94 +340,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.inner.flights.lock().remove(&self.key);
         self.ended.cancel();
-    }
-}
-
-/// The right to carry out a request of that key. Dropped without a word (the request failed, or
-/// its client left), the next one with the key may try.
-pub struct Ticket {
-    held: Held,
-    body: [u8; 32],
-    /// What the row holds: an answer that is void, or the promise of this ticket.
-    replaces: Option<Vec<u8>>,
-    promised: bool,
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("promised", &self.promised).finish_non_exhaustive()
-    }
-}
-
-impl Ticket {
-    /// Writes down, *before* messages are appended, how the request will be answered if they are:
-    /// `first` is the id of the first of them. Once this answers, the append decides.
-    ///
-    /// # Errors
-    /// `Lost` when another node was faster, or what the store answers: the append must not be made.
-    pub async fn promise(
-        &mut self,
-        first: MessageId,
-        status: u16,
-        body: &[u8],
-    ) -> Result<(), IdempotencyError> {
-        let promise = Promise { first, run: self.held.inner.run };
-        self.write(Some(promise), status, body).await?;
-        self.promised = true;
-        Ok(())
-    }
-
-    /// The request was done and answered so. After a [`promise`](Self::promise) this writes nothing
-    /// more.
-    ///
-    /// # Errors
-    /// What the store answers; the request was done all the same.
-    pub async fn finish(mut self, status: u16, body: &[u8]) -> Result<(), IdempotencyError> {
-        if self.promised {
-            return Ok(());
-        }
-        self.write(None, status, body).await
-    }
-
-    /// Nothing was done (any answer but a 2xx): the key may be used again. To be called as well
-    /// when a promised append was refused.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub async fn abandon(self) -> Result<(), IdempotencyError> {
-        if let (true, Some(promise)) = (self.promised, self.replaces) {
-            let delete = RowWrite::delete(answer_row(&self.held.key));
-            let delete = delete.when(Condition::Is(promise));
-            self.held.inner.store.write(vec![delete]).await?;
-        }
-        Ok(())
-    }
-
-    async fn write(
-        &mut self,
-        promise: Option<Promise>,
-        status: u16,
-        body: &[u8],
-    ) -> Result<(), IdempotencyError> {
-        let inner = &self.held.inner;
-        let body = std::str::from_utf8(body)
-            .map_err(|_| StoreError::Invalid("a body that is kept must be text"))?;
-        let at = inner.clock.now();
-        let body = body.to_owned();
-        let answer = encode(&Answer { body_hash: self.body, at, promise, status, body });
-        let before = self.replaces.take().map_or(Condition::Absent, Condition::Is);
-        let entry = RowKey::new(Table::Idempotency, day_partition(at.day()), self.held.key);
-        let writes = vec![
-            RowWrite::put(answer_row(&self.held.key), answer.clone()).when(before),
-            RowWrite::put(entry, Vec::new()),
-        ];
-        match inner.store.write(writes).await? {
-            Written::Applied => {
-                self.replaces = Some(answer);
-                Ok(())
-            }
-            Written::Conflict { .. } => Err(IdempotencyError::Lost),
-        }
     }
 }
 

@@ -55,8 +55,14 @@ struct Open {
 
 impl fmt::Debug for ShardClocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let open = self.slots.iter().filter(|slot| slot.open.lock().is_some()).count();
-        f.debug_struct("ShardClocks").field("open", &open).finish_non_exhaustive()
+        let open = self
+            .slots
+            .iter()
+            .filter(|slot| slot.open.lock().is_some())
+            .count();
+        f.debug_struct("ShardClocks")
+            .field("open", &open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +70,12 @@ impl ShardClocks {
     /// Clocks over a store; background raises run on `tracker`.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
         let slots = (0..SHARDS).map(|_| Slot::default()).collect();
-        Arc::new(Self { store, clock, tracker, slots })
+        Arc::new(Self {
+            store,
+            clock,
+            tracker,
+            slots,
+        })
     }
 
     /// The first of `n` ticks in a row, without waiting; `None` when [`ensure`](Self::ensure)
@@ -112,11 +123,7 @@ impl ShardClocks {
     ///
     /// # Errors
     /// What the store answers; `Overloaded` when others took everything again and again.
-    pub async fn give(
-        self: &Arc<Self>,
-        shard: Shard,
-        n: u64,
-    ) -> Result<(Tick, Epoch), StoreError> {
+    pub async fn give(self: &Arc<Self>, shard: Shard, n: u64) -> Result<(Tick, Epoch), StoreError> {
         for _ in 0..ENSURE_ROUNDS {
             let epoch = self.ensure(shard, n).await?;
             if let Some(first) = self.take(shard, n, self.clock.now()) {
@@ -144,18 +151,28 @@ impl ShardClocks {
         if slot.open.lock().is_none() {
             let opened = self.store.open_shard(shard).await?;
             let clock = ShardClock::new(opened.last, opened.ceiling);
-            *slot.open.lock() = Some(Open { epoch: opened.epoch, clock, raising: false });
+            *slot.open.lock() = Some(Open {
+                epoch: opened.epoch,
+                clock,
+                raising: false,
+            });
         }
         let (epoch, last, ceiling) = {
             let open = slot.open.lock();
-            let open = open.as_ref().expect("it was opened above and is never closed");
+            let open = open
+                .as_ref()
+                .expect("it was opened above and is never closed");
             (open.epoch, open.clock.last(), open.clock.ceiling())
         };
         let from = last.time().max(self.clock.now());
         let bucket_end = Tick((Tick::at(from).0 / TICKS_PER_BUCKET + 1) * TICKS_PER_BUCKET);
         let needed = Tick(Tick::at(from).0 + n + 1);
         // A run of ids that does not fit into this bucket begins with the next one.
-        let needed = if needed > bucket_end { Tick(bucket_end.0 + n) } else { needed };
+        let needed = if needed > bucket_end {
+            Tick(bucket_end.0 + n)
+        } else {
+            needed
+        };
         let wanted = Tick::at(needed.time() + CEILING_AHEAD);
         if ceiling < wanted {
             let ceiling = self.store.raise_ceiling(shard, epoch, wanted).await?;

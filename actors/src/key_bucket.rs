@@ -84,7 +84,9 @@ struct Take {
 impl fmt::Debug for KeyBuckets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let buckets = self.0.buckets.read().len();
-        f.debug_struct("KeyBuckets").field("buckets", &buckets).finish_non_exhaustive()
+        f.debug_struct("KeyBuckets")
+            .field("buckets", &buckets)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,16 +101,29 @@ impl KeyBuckets {
         tracker: TaskTracker,
     ) -> Result<Self, ractor::SpawnErr> {
         let buckets = Buckets::default();
-        let ports = bucket::Ports { store, clock: Arc::clone(&clock), tracker };
+        let ports = bucket::Ports {
+            store,
+            clock: Arc::clone(&clock),
+            tracker,
+        };
         let supervisor = Supervisor::new(ports, Arc::clone(&buckets));
         let (supervisor, _) = Actor::spawn(None, supervisor, ()).await?;
-        Ok(Self(Arc::new(Inner { clock, buckets, supervisor })))
+        Ok(Self(Arc::new(Inner {
+            clock,
+            buckets,
+            supervisor,
+        })))
     }
 
     /// Stops all buckets, each after it wrote what it really used.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
-        if self.0.supervisor.send_message(SupervisorMsg::Stop(done)).is_ok() {
+        if self
+            .0
+            .supervisor
+            .send_message(SupervisorMsg::Stop(done))
+            .is_ok()
+        {
             // An error means that it stopped already.
             stopped.await.ok();
         }
@@ -127,7 +142,11 @@ impl KeyBuckets {
             let permit = Arc::clone(&bucket.gate).try_acquire_owned();
             let permit = permit.map_err(|_| Unavailable::Overloaded)?;
             let (reply, answer) = oneshot::channel();
-            let take = Take { limit: key.rate_limit, reply, _permit: permit };
+            let take = Take {
+                limit: key.rate_limit,
+                reply,
+                _permit: permit,
+            };
             bucket.touch(self.0.clock.mono());
             if bucket.actor.send_message(BucketMsg::Take(take)).is_err() {
                 self.gone(key.id, &bucket).await?;
@@ -159,7 +178,8 @@ impl KeyBuckets {
     /// Tells the supervisor that a bucket does not answer any more.
     async fn gone(&self, key: KeyId, bucket: &Bucket) -> Result<(), Unavailable> {
         let actor = bucket.actor.get_id();
-        self.ask(|reply| SupervisorMsg::Gone(key, actor, reply)).await
+        self.ask(|reply| SupervisorMsg::Gone(key, actor, reply))
+            .await
     }
 
     async fn ask<T>(

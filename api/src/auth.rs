@@ -237,7 +237,7 @@ where
             let address = state.address(request.extensions(), request.headers());
             let caller = match api {
                 Api::Integration => by_key(&state, request.headers(), address).await,
-                Api::Dashboard => by_token(&state, &request, address).await,
+                Api::Dashboard => by_token(&state, request.headers(), address).await,
             };
             let caller = match caller {
                 Ok(caller) => Arc::new(caller),
@@ -282,12 +282,12 @@ async fn by_key(
 
 async fn by_token(
     state: &ApiState,
-    request: &Request,
+    headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<Caller, ApiError> {
-    let token = bearer(request.headers()).ok_or(ApiError::InvalidSession)?;
+    let token = bearer(headers).ok_or(ApiError::InvalidSession)?;
     if state.config.operator.as_ref().is_some_and(|operator| operator.is(token)) {
-        let account = named_account(state, request).await?;
+        let account = named_account(state, headers).await?;
         return Ok(Caller { account, who: Who::Operator, address });
     }
     let signed_in =
@@ -304,25 +304,9 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The account that the operator acts for: the one named by id or name, or the only one.
-async fn named_account(state: &ApiState, request: &Request) -> Result<AccountId, ApiError> {
-    let by_header = request.headers().get(ACCOUNT).and_then(|value| value.to_str().ok());
-    let accounts = state.engine.directory().accounts().await?;
-    let Some(wanted) = by_header else {
-        return match accounts.as_slice() {
-            [only] => Ok(only.id),
-            [] => Err(ApiError::field("account", "cannot be found: there is no account yet.")),
-            _ => Err(ApiError::field(
-                "account",
-                "is required: name the account by its id or name in the header X-Account.",
-            )),
-        };
-    };
-    let by_id = wanted.parse::<AccountId>().ok();
-    accounts
-        .iter()
-        .find(|account| Some(account.id) == by_id || account.name == wanted)
-        .map(|account| account.id)
-        .ok_or_else(|| ApiError::field("account", "is not the id or name of an account."))
+async fn named_account(state: &ApiState, headers: &HeaderMap) -> Result<AccountId, ApiError> {
+    let named = headers.get(ACCOUNT).and_then(|value| value.to_str().ok());
+    Ok(crate::operations::account_of(state, named, "X-Account").await?.id)
 }
 
 impl From<AuthError> for ApiError {

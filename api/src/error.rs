@@ -45,8 +45,6 @@ pub(crate) enum ApiError {
     TooSlow,
     /// The body is larger than this many bytes.
     TooLarge(usize),
-    /// The headers are larger than allowed.
-    HeadersTooLarge,
     /// The body is of another type than this.
     UnsupportedMediaType(&'static str),
     /// A request with the same `Idempotency-Key` is being carried out.
@@ -112,7 +110,6 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::IdempotencyInFlight
             | Self::InstanceUnavailable(_)
@@ -138,7 +135,6 @@ impl ApiError {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooSlow => "request_timeout",
             Self::TooLarge(_) => "too_large",
-            Self::HeadersTooLarge => "headers_too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::IdempotencyInFlight => "idempotency_in_flight",
             Self::InstanceUnavailable(_) => "instance_unavailable",
@@ -168,7 +164,6 @@ impl ApiError {
             Self::MethodNotAllowed => "This method is not allowed here.".into(),
             Self::TooSlow => "The body did not arrive in time.".into(),
             Self::TooLarge(limit) => format!("The body is larger than {limit} bytes.").into(),
-            Self::HeadersTooLarge => "The headers are too large.".into(),
             Self::UnsupportedMediaType(wanted) => {
                 format!("The Content-Type must be {wanted}.").into()
             }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, OriginalUri, Request};
+use axum::extract::{FromRef, FromRequestParts, OriginalUri, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::HOST;
 use http::request::Parts;
@@ -63,10 +63,15 @@ impl Called {
     }
 }
 
-impl FromRequestParts<ApiState> for Called {
+impl<S> FromRequestParts<S> for Called
+where
+    S: Sync,
+    ApiState: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let api = ApiState::from_ref(state);
         let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
         let origin = api.config.public_url.clone().or_else(|| {
             let host = parts.headers.get(HOST)?.to_str().ok()?;

@@ -369,3 +369,24 @@ fn fields(errors: &Value) -> String {
         .map(|(name, it)| format!("\n  {name}: {}", texts(it).join(" ")))
         .collect()
 }
+
+/// A text as it may stand in a path or a query.
+pub fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_any_letter_can_be_asked_for() {
+        assert_eq!(encoded("my-instance"), "my-instance");
+        assert_eq!(encoded("مكتب & co"), "%D9%85%D9%83%D8%AA%D8%A8%20%26%20co");
+    }
+}

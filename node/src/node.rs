@@ -157,6 +157,11 @@ impl Node {
         self.welcome.take()
     }
 
+    /// Waits until an operator asks this node to stop (`POST /drain`).
+    pub async fn drain_asked(&self) {
+        self.listeners.drain_asked().await;
+    }
+
     /// The engine inside.
     pub const fn engine(&self) -> &Engine {
         &self.engine

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_actors::engine::Engine;
-use zajil_api::{ApiConfig, ApiState, OperatorToken, ServerLimits, ServerReport};
+use zajil_api::{ApiConfig, ApiState, OperatorToken, OpsState, ServerReport};
 use zajil_model::time::Clock;
 use zajil_storage::Store;
 use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
@@ -94,30 +93,23 @@ impl Bound {
             ..config.api.clone()
         };
         let state = ApiState::new(engine.clone(), api);
-        let limits = &config.connections;
-        let serve = |listener, router, limits: &ServerLimits| {
-            let serving = zajil_api::serve(
-                listener,
-                router,
-                limits.clone(),
-                stop.clone().cancelled_owned(),
-            );
-            tasks.spawn(serving)
+        let drain_asked = CancellationToken::new();
+        let operations = OpsState::new(state.clone(), process.metrics.clone(), drain_asked.clone());
+        let serve = |listener, router| {
+            let limits = config.connections.clone();
+            let stopped = stop.clone().cancelled_owned();
+            tasks.spawn(zajil_api::serve(listener, router, limits, stopped))
         };
         let servers = vec![
-            serve(self.api, api_router(&state), limits),
-            serve(self.operations, operations_router(&state, process), limits),
+            serve(self.api, zajil_api::integration_router(state)),
+            serve(self.operations, zajil_api::operations_router(operations)),
         ];
-        Listeners { servers, stop }
+        Listeners {
+            servers,
+            stop,
+            drain_asked,
+        }
     }
-}
-
-fn api_router(_state: &ApiState) -> Router {
-    unimplemented!()
-}
-
-fn operations_router(_state: &ApiState, _process: &Process) -> Router {
-    unimplemented!()
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
@@ -130,9 +122,15 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
 pub struct Listeners {
     servers: Vec<JoinHandle<ServerReport>>,
     stop: CancellationToken,
+    drain_asked: CancellationToken,
 }
 
 impl Listeners {
+    /// Waits until an operator asks for a drain.
+    pub async fn drain_asked(&self) {
+        self.drain_asked.cancelled().await;
+    }
+
     /// Takes no more connections, and waits for the requests under way.
     pub async fn stop(self) {
         self.stop.cancel();

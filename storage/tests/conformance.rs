@@ -4,6 +4,8 @@
 mod compare;
 #[path = "conformance/history.rs"]
 mod history;
+#[path = "conformance/keeping.rs"]
+mod keeping;
 #[path = "conformance/model.rs"]
 mod model;
 #[path = "conformance/promises.rs"]

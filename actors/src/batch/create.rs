@@ -18,7 +18,10 @@ const MAX_NAME: usize = 255;
 const MAX_VARIABLES: usize = 100;
 
 fn field(field: &'static str, message: impl Into<String>) -> BatchError {
-    BatchError::Field { field, message: message.into() }
+    BatchError::Field {
+        field,
+        message: message.into(),
+    }
 }
 
 fn check(new: &NewBatch, now: Timestamp) -> Result<(), BatchError> {
@@ -26,14 +29,27 @@ fn check(new: &NewBatch, now: Timestamp) -> Result<(), BatchError> {
         return Err(field("name", "The name field is required."));
     }
     if new.name.chars().take(MAX_NAME + 1).count() > MAX_NAME {
-        return Err(field("name", "The name field must not be greater than 255 characters."));
+        return Err(field(
+            "name",
+            "The name field must not be greater than 255 characters.",
+        ));
     }
     let mut seen = FxHashSet::default();
-    if !new.instances.iter().all(|instance| seen.insert(instance.id)) {
-        return Err(field("instances", "The instances field has a duplicate value."));
+    if !new
+        .instances
+        .iter()
+        .all(|instance| seen.insert(instance.id))
+    {
+        return Err(field(
+            "instances",
+            "The instances field has a duplicate value.",
+        ));
     }
     if !(1..=MAX_INSTANCES).contains(&new.instances.len()) {
-        return Err(field("instances", "The instances field must have between 1 and 100 items."));
+        return Err(field(
+            "instances",
+            "The instances field must have between 1 and 100 items.",
+        ));
     }
     check_text(&new.text.content).map_err(|fault| field("content", fault))?;
     if new.text.variables.len() > MAX_VARIABLES {
@@ -43,7 +59,10 @@ fn check(new: &NewBatch, now: Timestamp) -> Result<(), BatchError> {
     if let Some(ttl) = new.ttl_seconds {
         check_ttl(i64::from(ttl)).map_err(|fault| field("ttl", fault))?;
     }
-    if new.start_at.is_some_and(|at| check_send_at(at, now).is_err()) {
+    if new
+        .start_at
+        .is_some_and(|at| check_send_at(at, now).is_err())
+    {
         let days = MAX_SEND_AHEAD.as_secs() / 86_400;
         let message = format!("The start at field must not be more than {days} days ahead.");
         return Err(field("start_at", message));
@@ -78,11 +97,7 @@ impl Batches {
     ///
     /// # Errors
     /// `Field` when something about it cannot be.
-    pub async fn create(
-        &self,
-        account: AccountId,
-        new: NewBatch,
-    ) -> Result<BatchView, BatchError> {
+    pub async fn create(&self, account: AccountId, new: NewBatch) -> Result<BatchView, BatchError> {
         let now = self.0.ports.clock.now();
         check(&new, now)?;
         let record = new.into_record(self.0.ports.ids.give().await?, account, now);
@@ -92,7 +107,9 @@ impl Batches {
             Written::Conflict { .. } => return Err(BatchError::Unavailable("the id is taken")),
         }
         let opened = Opened::load(self.store(), account, id).await?;
-        let open = self.ask(|reply| SupervisorMsg::Open(opened, reply)).await??;
+        let open = self
+            .ask(|reply| SupervisorMsg::Open(opened, reply))
+            .await??;
         self.look_at(&open.shared).await
     }
 }

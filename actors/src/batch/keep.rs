@@ -80,11 +80,10 @@ pub(super) async fn load_record(
 }
 
 /// How far the upload of a batch is.
-pub(super) async fn load_progress(
-    store: &dyn Store,
-    id: BatchId,
-) -> Result<Progress, StoreError> {
-    Ok(load(store, "progress of a batch", &progress_row(id)).await?.unwrap_or_default())
+pub(super) async fn load_progress(store: &dyn Store, id: BatchId) -> Result<Progress, StoreError> {
+    Ok(load(store, "progress of a batch", &progress_row(id))
+        .await?
+        .unwrap_or_default())
 }
 
 /// Refused rows, in order, from after the row `after`.
@@ -96,8 +95,12 @@ pub(super) async fn refused(
 ) -> Result<Vec<RefusedRow>, StoreError> {
     let after = after.map(number);
     let after = after.as_ref().map(<[u8; 8]>::as_slice);
-    let rows = store.rows(Table::RefusedRows, &number(id.get()), after, limit, false).await?;
-    rows.iter().map(|row| decode("refused row", &row.value)).collect()
+    let rows = store
+        .rows(Table::RefusedRows, &number(id.get()), after, limit, false)
+        .await?;
+    rows.iter()
+        .map(|row| decode("refused row", &row.value))
+        .collect()
 }
 
 /// The batches of an account, newest first.
@@ -107,7 +110,10 @@ pub(super) async fn list(
     page: PageRequest,
 ) -> Result<Page<BatchRecord>, StoreError> {
     let items = newest(store, Table::Batches, "batch", account, page).await?;
-    Ok(Page { items, total: count(store, Table::Batches, account, WALK).await? })
+    Ok(Page {
+        items,
+        total: count(store, Table::Batches, account, WALK).await?,
+    })
 }
 
 /// Some batches that are not over, and where to go on.
@@ -115,7 +121,15 @@ pub(super) async fn active(
     store: &dyn Store,
     after: Option<Vec<u8>>,
 ) -> Result<(Vec<(AccountId, BatchId)>, Option<Vec<u8>>), StoreError> {
-    let rows = store.rows(Table::Meta, b"active batches", after.as_deref(), WALK, false).await?;
+    let rows = store
+        .rows(
+            Table::Meta,
+            b"active batches",
+            after.as_deref(),
+            WALK,
+            false,
+        )
+        .await?;
     let named = rows.iter().filter_map(|row| {
         let account = read_number(&row.value).and_then(AccountId::new)?;
         Some((account, read_number(&row.key.sort).and_then(BatchId::new)?))
@@ -137,7 +151,10 @@ pub async fn part_state(
     };
     let Some(account) = read_number(&owner.value).and_then(AccountId::new) else {
         let detail = "not an id".to_owned();
-        return Err(StoreError::Corrupt { what: "owner of a batch", detail });
+        return Err(StoreError::Corrupt {
+            what: "owner of a batch",
+            detail,
+        });
     };
     let stored = load_record(store, account, batch).await?;
     Ok(stored.map(|(record, _)| record.part_state()))
@@ -164,6 +181,11 @@ impl BatchRecord {
     /// Its messages, to be counted.
     pub(super) fn totals_filter(&self) -> TotalsFilter {
         let instances = self.senders.iter().map(|sender| sender.instance).collect();
-        TotalsFilter { instances, batch: Some(self.id), from: None, to: None }
+        TotalsFilter {
+            instances,
+            batch: Some(self.id),
+            from: None,
+            to: None,
+        }
     }
 }

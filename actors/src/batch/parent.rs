@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 use zajil_model::batch::{BatchState, Command, Effect, WrongState};
 use zajil_model::time::Mono;
 use zajil_storage::{StoreError, Totals, Written};
 
+use super::job::{Job, Reply};
 use super::record::BatchRecord;
 use super::{BatchError, BatchPorts, Shared, keep, rate, tell};
 use crate::directory::rows::decode;
@@ -30,9 +30,6 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long nobody looks at a batch that does nothing by itself before its actor stops.
 const IDLE: Duration = Duration::from_secs(120);
-
-/// Where the answer to a command goes.
-type Reply = oneshot::Sender<Result<Barrier, BatchError>>;
 
 /// What the parent of a batch is told.
 pub(super) enum ParentMsg {
@@ -54,37 +51,6 @@ pub(super) struct Change {
     record: BatchRecord,
     bytes: Vec<u8>,
     round: u32,
-}
-
-/// Why something is done.
-pub(super) enum Job {
-    /// Somebody asked.
-    Asked(Command, Reply),
-    /// Its time came to start.
-    Due,
-    /// This many messages are unsettled, and time has passed.
-    Reviewed(u64),
-    /// Not all confirmed before.
-    TellAgain,
-}
-
-impl Job {
-    /// Answers who asked; if nobody did, an error is worth a line in the log.
-    fn answer(self, answer: Result<Barrier, BatchError>) {
-        match (self, answer) {
-            // Who asked may have left.
-            (Self::Asked(_, reply), answer) => drop(reply.send(answer)),
-            (Self::Due | Self::Reviewed(_) | Self::TellAgain, Err(error)) => {
-                tracing::warn!(%error, "cannot review a batch");
-            }
-            (Self::Due | Self::Reviewed(_) | Self::TellAgain, Ok(_)) => {}
-        }
-    }
-
-    /// Whether the instances have to know.
-    const fn is_told(&self) -> bool {
-        !matches!(self, Self::Asked(Command::Seal, _))
-    }
 }
 
 /// The parent of one batch.
@@ -154,6 +120,15 @@ impl Actor for Parent {
         }
         Ok(())
     }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<ParentMsg>,
+        _state: &mut ParentState,
+    ) -> Result<(), ActorProcessingErr> {
+        self.shared.close().await;
+        Ok(())
+    }
 }
 
 impl Parent {
@@ -201,7 +176,12 @@ impl Parent {
             // Nothing of it is unsettled, so nobody has to be told.
             writes.push(keep::over(record.id));
         }
-        let change = Box::new(Change { job, record, bytes, round });
+        let change = Box::new(Change {
+            job,
+            record,
+            bytes,
+            round,
+        });
         let (store, myself) = (Arc::clone(&self.ports.store), myself.clone());
         self.ports.tracker.spawn(async move {
             let written = store.write(writes).await;
@@ -217,14 +197,22 @@ impl Parent {
         change: Change,
         written: Result<Written, StoreError>,
     ) {
-        let Change { job, record, bytes, round } = change;
+        let Change {
+            job,
+            record,
+            bytes,
+            round,
+        } = change;
         match written {
             Ok(Written::Applied) => {
                 state.stored = bytes;
                 *self.shared.record.write() = Arc::new(record);
                 self.tell(myself, state, job);
             }
-            Ok(Written::Conflict { current: Some(current), .. }) if round < CHANGE_ROUNDS => {
+            Ok(Written::Conflict {
+                current: Some(current),
+                ..
+            }) if round < CHANGE_ROUNDS => {
                 state.busy = false;
                 match decode("batch", &current) {
                     Ok(record) => {
@@ -235,7 +223,9 @@ impl Parent {
                     Err(error) => self.fail(myself, state, job, error.into()),
                 }
             }
-            Ok(Written::Conflict { current: Some(_), .. }) => {
+            Ok(Written::Conflict {
+                current: Some(_), ..
+            }) => {
                 let error = BatchError::Unavailable("others change the batch again and again");
                 self.fail(myself, state, job, error);
             }
@@ -316,6 +306,11 @@ impl Parent {
         let record = self.shared.record();
         let (now, mono) = (self.ports.clock.now(), self.ports.clock.mono());
         let life = &record.life;
+        if (!life.takes_rows() || mono.since(self.shared.used_at()) >= IDLE)
+            && let Ok(mut upload) = self.shared.upload.try_lock()
+        {
+            upload.forget();
+        }
         if state.tell_again.is_some_and(|again| again <= mono) {
             self.begin(myself, state, Job::TellAgain, 0);
         } else if !life.state.is_ended() && now >= life.gives_up_at() {
@@ -362,10 +357,17 @@ impl Parent {
                 return;
             }
         };
-        self.shared.rate.lock().note(self.ports.clock.mono(), rate::settled(&counts));
+        self.shared
+            .rate
+            .lock()
+            .note(self.ports.clock.mono(), rate::settled(&counts));
         let taken = self.shared.progress.lock().taken;
         let complete = counts.iter().sum::<u64>() >= taken;
-        if complete && rate::unsettled(&counts) == 0 && !state.busy && self.shared.record().life.sealed {
+        if complete
+            && rate::unsettled(&counts) == 0
+            && !state.busy
+            && self.shared.record().life.sealed
+        {
             self.begin(myself, state, Job::Reviewed(0), 0);
         }
     }

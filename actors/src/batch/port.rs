@@ -36,7 +36,9 @@ pub struct PartState {
 impl PartState {
     /// When a row of that time to live expires; `None` while no time runs.
     pub fn expires_at(&self, ttl_seconds: u32) -> Option<Timestamp> {
-        let started = self.started_at.filter(|_| self.phase == PartPhase::Running)?;
+        let started = self
+            .started_at
+            .filter(|_| self.phase == PartPhase::Running)?;
         Some(started + self.paused_total + Duration::from_secs(u64::from(ttl_seconds)))
     }
 }

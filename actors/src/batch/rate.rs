@@ -27,7 +27,10 @@ pub(super) fn settled(counts: &StatusCounts) -> u64 {
 /// Messages that are not settled, in a table of counts.
 pub(super) fn unsettled(counts: &StatusCounts) -> u64 {
     let unsettled = [Status::Scheduled, Status::Pending, Status::Processing];
-    unsettled.into_iter().map(|status| counts[status as usize]).sum()
+    unsettled
+        .into_iter()
+        .map(|status| counts[status as usize])
+        .sum()
 }
 
 /// Measures messages a second from what is counted now and then.
@@ -40,12 +43,20 @@ pub(super) struct RateMeter {
 impl RateMeter {
     /// Notes how many are settled now.
     pub(super) fn note(&mut self, now: Mono, settled: u64) {
-        if self.counted.back().is_some_and(|(last, _)| now.since(*last) < APART) {
+        if self
+            .counted
+            .back()
+            .is_some_and(|(last, _)| now.since(*last) < APART)
+        {
             return;
         }
         self.counted.push_back((now, settled));
         // One older than the span stays, so that the span is covered.
-        while self.counted.get(1).is_some_and(|(second, _)| now.since(*second) > OVER) {
+        while self
+            .counted
+            .get(1)
+            .is_some_and(|(second, _)| now.since(*second) > OVER)
+        {
             self.counted.pop_front();
         }
     }
@@ -72,11 +83,17 @@ pub(super) async fn eta(
     if !matches!(record.life.state, BatchState::Draft | BatchState::Running) {
         return Ok(None);
     }
-    let left: FxHashMap<_, _> =
-        totals.by_instance.iter().map(|(instance, counts)| (*instance, unsettled(counts))).collect();
+    let left: FxHashMap<_, _> = totals
+        .by_instance
+        .iter()
+        .map(|(instance, counts)| (*instance, unsettled(counts)))
+        .collect();
     let mut parts = Vec::with_capacity(record.senders.len());
     for sender in &record.senders {
-        let instance = ports.directory.instance_of(record.account, sender.instance).await;
+        let instance = ports
+            .directory
+            .instance_of(record.account, sender.instance)
+            .await;
         let moving = instance?.filter(|instance| !instance.paused && !instance.held);
         let rate = moving.map_or(0.0, |instance| instance.pace.rate_per_second());
         parts.push((left.get(&sender.instance).copied().unwrap_or(0), rate));
@@ -109,7 +126,11 @@ mod tests {
         for second in 0..100 {
             meter.note(at(second), second * 5);
         }
-        assert!((meter.rate(at(99)) - 5.0).abs() < 0.3, "{}", meter.rate(at(99)));
+        assert!(
+            (meter.rate(at(99)) - 5.0).abs() < 0.3,
+            "{}",
+            meter.rate(at(99))
+        );
 
         for second in 100..300 {
             meter.note(at(second), 500);

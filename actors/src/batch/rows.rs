@@ -56,7 +56,10 @@ impl Sorter<'_> {
         rows: Vec<Result<NewRow, RowErrors>>,
         seen: &mut FxHashSet<Phone>,
     ) -> Sorted {
-        let mut sorted = Sorted { progress, ..Sorted::default() };
+        let mut sorted = Sorted {
+            progress,
+            ..Sorted::default()
+        };
         for (number, row) in (from..).zip(rows) {
             if number >= progress.rows_received {
                 sorted.progress.rows_received = number + 1;
@@ -100,7 +103,10 @@ impl Sorter<'_> {
             }
             Err(errors) => {
                 sorted.progress.refused += 1;
-                sorted.refused.push(RefusedRow { row: number, errors });
+                sorted.refused.push(RefusedRow {
+                    row: number,
+                    errors,
+                });
             }
         }
     }
@@ -143,7 +149,8 @@ impl Sorter<'_> {
         let of_batch = &self.record.text.variables;
         let rendered = self.template.render(|name| {
             let mut all = variables.iter().chain(of_batch);
-            all.find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+            all.find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
         });
         rendered.map_err(|error| match error {
             RenderError::Missing(names) => names

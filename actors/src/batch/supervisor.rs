@@ -39,7 +39,11 @@ impl Opened {
         let loaded = keep::load_record(store, account, id).await?;
         let (record, stored) = loaded.ok_or(BatchError::NotFound)?;
         let progress = keep::load_progress(store, id).await?;
-        Ok(Self { record, stored, progress })
+        Ok(Self {
+            record,
+            stored,
+            progress,
+        })
     }
 
     /// Whether it does something without being asked: it was started, or is to start by itself,
@@ -56,8 +60,8 @@ impl Opened {
 pub(super) enum SupervisorMsg {
     /// A batch without an actor is needed.
     Open(Opened, oneshot::Sender<Result<Arc<OpenBatch>, BatchError>>),
-    /// A parent was found stopped.
-    Gone(BatchId, ActorId, oneshot::Sender<()>),
+    /// A parent was found stopping: answered once it has stopped.
+    Gone(ActorId, oneshot::Sender<()>),
     /// Let time pass.
     Review,
     /// Stop all and then itself.
@@ -74,6 +78,8 @@ pub(super) struct Supervisor {
 pub(super) struct SupervisorState {
     batches: FxHashMap<ActorId, BatchId>,
     reviews: u32,
+    /// Who waits for a parent to have stopped; bounded by the requests in flight.
+    leaving: Vec<(ActorId, oneshot::Sender<()>)>,
     /// Who waits for the last parent to stop.
     stopping: Option<oneshot::Sender<()>>,
 }
@@ -96,7 +102,9 @@ pub(super) async fn walk(
                 Ok(opened) if opened.acts_by_itself(now) => {
                     let (reply, _) = oneshot::channel();
                     // A supervisor that is gone opens nothing.
-                    supervisor.send_message(SupervisorMsg::Open(opened, reply)).ok();
+                    supervisor
+                        .send_message(SupervisorMsg::Open(opened, reply))
+                        .ok();
                 }
                 Ok(_) | Err(BatchError::NotFound) => {}
                 Err(error) => return Err(error),
@@ -130,7 +138,10 @@ impl Supervisor {
         }
         let now = self.ports.clock.mono();
         let shared = Shared::new(Arc::new(opened.record), opened.progress, now);
-        let parent = Parent { ports: self.ports.clone(), shared: Arc::clone(&shared) };
+        let parent = Parent {
+            ports: self.ports.clone(),
+            shared: Arc::clone(&shared),
+        };
         // Its start does not wait for the store.
         let spawned = Actor::spawn_linked(None, parent, opened.stored, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|_| STOPPING)?;
@@ -142,7 +153,10 @@ impl Supervisor {
 
     fn forget(&self, id: BatchId, actor: ActorId) {
         let mut open = self.open.write();
-        if open.get(&id).is_some_and(|open| open.actor.get_id() == actor) {
+        if open
+            .get(&id)
+            .is_some_and(|open| open.actor.get_id() == actor)
+        {
             open.remove(&id);
         }
     }
@@ -196,10 +210,10 @@ impl Actor for Supervisor {
                 let answer = self.open(&myself, state, opened).await;
                 reply.send(answer).ok();
             }
-            SupervisorMsg::Gone(id, actor, reply) => {
-                self.forget(id, actor);
-                reply.send(()).ok();
+            SupervisorMsg::Gone(actor, reply) if state.batches.contains_key(&actor) => {
+                state.leaving.push((actor, reply));
             }
+            SupervisorMsg::Gone(_, reply) => drop(reply.send(())),
             SupervisorMsg::Review => self.review(&myself, state),
             SupervisorMsg::Stop(reply) => {
                 state.stopping = Some(reply);
@@ -233,6 +247,13 @@ impl Actor for Supervisor {
         };
         if let Some(id) = state.batches.remove(&actor.get_id()) {
             self.forget(id, actor.get_id());
+        }
+        for (_, reply) in state
+            .leaving
+            .extract_if(.., |(left, _)| *left == actor.get_id())
+        {
+            // Who asked may have left.
+            reply.send(()).ok();
         }
         if state.stopping.is_some() && state.batches.is_empty() {
             myself.stop(None);

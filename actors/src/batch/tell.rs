@@ -20,7 +20,10 @@ pub(super) async fn after_block(shared: &Shared) {
 /// Tells every instance the state of its part; answers the names of those that did not confirm.
 pub(super) async fn tell_all(ports: &BatchPorts, record: &BatchRecord) -> Vec<String> {
     let state = record.part_state();
-    let told = record.senders.iter().map(|sender| tell(ports, record, sender, state));
+    let told = record
+        .senders
+        .iter()
+        .map(|sender| tell(ports, record, sender, state));
     join_all(told).await.into_iter().flatten().collect()
 }
 
@@ -32,6 +35,8 @@ async fn tell(
 ) -> Option<String> {
     let port = &ports.instances;
     let answer = port.part_state(record.account, sender.instance, record.id, state);
-    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, answer).await.unwrap_or(false);
+    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, answer)
+        .await
+        .unwrap_or(false);
     (!confirmed).then(|| sender.name.clone())
 }

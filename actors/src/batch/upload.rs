@@ -5,6 +5,7 @@
 //! repeating it from the beginning does no harm.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashSet;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
@@ -38,6 +39,13 @@ const SEEN_PAGE: usize = 10_000;
 pub(super) struct UploadState {
     /// Recipients that have a row; `None` when that has to be read from the store.
     seen: Option<FxHashSet<Phone>>,
+}
+
+impl UploadState {
+    /// Gives the memory back; the next upload reads again.
+    pub(super) fn forget(&mut self) {
+        self.seen = None;
+    }
 }
 
 /// The right to add rows to a batch; ends when it is dropped.
@@ -75,11 +83,18 @@ impl Upload {
         if !record.life.takes_rows() {
             return Err(BatchError::TakesNoRows);
         }
-        let gap = || BatchError::RowGap { expected: shared.progress.lock().rows_received };
-        let state = Arc::clone(&shared.upload).try_lock_owned().map_err(|_| gap())?;
+        let gap = || BatchError::RowGap {
+            expected: shared.progress.lock().rows_received,
+        };
+        let state = Arc::clone(&shared.upload)
+            .try_lock_owned()
+            .map_err(|_| gap())?;
         let template = Template::parse(&record.text.content);
-        let senders =
-            record.senders.iter().map(|sender| (sender.instance, sender.weight)).collect();
+        let senders = record
+            .senders
+            .iter()
+            .map(|sender| (sender.instance, sender.weight))
+            .collect();
         let mut upload = Self {
             ports,
             shared,
@@ -109,10 +124,15 @@ impl Upload {
         rows: Vec<Result<NewRow, RowErrors>>,
     ) -> Result<UploadProgress, BatchError> {
         if rows.len() > BLOCK_ROWS {
-            return Err(BatchError::Store(StoreError::Invalid("more rows than a block holds")));
+            return Err(BatchError::Store(StoreError::Invalid(
+                "more rows than a block holds",
+            )));
         }
         let shared = Arc::clone(&self.shared);
         let _block = shared.block.lock().await;
+        if shared.closed.load(Ordering::Acquire) {
+            return Err(BatchError::Unavailable("the batch is being closed"));
+        }
         if !shared.record().life.takes_rows() {
             return Err(BatchError::TakesNoRows);
         }
@@ -139,7 +159,9 @@ impl Upload {
     }
 
     fn gap(&self) -> BatchError {
-        BatchError::RowGap { expected: self.shared.progress.lock().rows_received }
+        BatchError::RowGap {
+            expected: self.shared.progress.lock().rows_received,
+        }
     }
 
     /// Reads what is durable, unless it is known: after a start, and after a write whose outcome is
@@ -155,8 +177,9 @@ impl Upload {
             for (instance, _) in &self.senders {
                 let mut after = None;
                 loop {
-                    let page =
-                        store.recipients(*instance, self.record.id, after, SEEN_PAGE).await?;
+                    let page = store
+                        .recipients(*instance, self.record.id, after, SEEN_PAGE)
+                        .await?;
                     seen.extend(page.iter().map(|(_, recipient)| *recipient));
                     match page.last() {
                         Some((last, _)) => after = Some(*last),
@@ -176,7 +199,11 @@ impl Upload {
         from: u64,
         rows: Vec<Result<NewRow, RowErrors>>,
     ) -> Result<Sorted, BatchError> {
-        let suppressed = self.ports.directory.suppressions(self.record.account).await?;
+        let suppressed = self
+            .ports
+            .directory
+            .suppressions(self.record.account)
+            .await?;
         let sorter = Sorter {
             record: &self.record,
             template: &self.template,
@@ -204,23 +231,35 @@ impl Upload {
             }
         }
         entries.push(Entry::Rows(rows));
-        let shard = instances.first().map_or(self.record.id.shard(), |instance| instance.shard());
+        let shard = instances
+            .first()
+            .map_or(self.record.id.shard(), |instance| instance.shard());
         let epoch = self.ports.clocks.ensure(shard, 1).await?;
         let (done, written) = oneshot::channel();
         let port = Arc::clone(&self.ports.instances);
         let told = move |result: Result<(), StoreError>| {
             // Told even when the client left meanwhile: the rows are there.
             if result.is_ok() {
-                instances.into_iter().for_each(|instance| port.part_grew(instance, batch));
+                instances
+                    .into_iter()
+                    .for_each(|instance| port.part_grew(instance, batch));
             }
             done.send(result).ok();
         };
-        self.ports.store.append(Append { shard, epoch, entries }, Box::new(told));
+        self.ports.store.append(
+            Append {
+                shard,
+                epoch,
+                entries,
+            },
+            Box::new(told),
+        );
         written.await.map_err(|_| StoreError::Closed)??;
         self.state.seen = seen;
         *self.shared.progress.lock() = sorted.progress;
         let room = SHOWN_REFUSALS.saturating_sub(self.first_refusals.len());
-        self.first_refusals.extend(sorted.refused.into_iter().take(room));
+        self.first_refusals
+            .extend(sorted.refused.into_iter().take(room));
         Ok(())
     }
 

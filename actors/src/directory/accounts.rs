@@ -46,8 +46,11 @@ pub(super) fn user_rows(user: &User) -> [RowWrite; 2] {
     let email = unique(EMAIL, None, user.email.as_bytes());
     [
         RowWrite::put(email, ids).when(Condition::Absent),
-        RowWrite::put(owned(Table::Users, user.account, user.id.get()), encode(user))
-            .when(Condition::Absent),
+        RowWrite::put(
+            owned(Table::Users, user.account, user.id.get()),
+            encode(user),
+        )
+        .when(Condition::Absent),
     ]
 }
 
@@ -107,7 +110,10 @@ impl Directory {
         check_length("email", &email, 3, MAX_EMAIL)?;
         if !email.contains('@') || email.contains(char::is_whitespace) {
             let message = "The email field must be a valid email address.".to_owned();
-            return Err(DirectoryError::Field { field: "email", message });
+            return Err(DirectoryError::Field {
+                field: "email",
+                message,
+            });
         }
         check_length("name", name, 1, MAX_NAME)?;
         check_length("password", password, MIN_PASSWORD, MAX_PASSWORD)?;
@@ -137,7 +143,12 @@ impl Directory {
         account: AccountId,
         id: UserId,
     ) -> Result<Option<User>, DirectoryError> {
-        Ok(load(self.store(), "user", &owned(Table::Users, account, id.get())).await?)
+        Ok(load(
+            self.store(),
+            "user",
+            &owned(Table::Users, account, id.get()),
+        )
+        .await?)
     }
 
     /// The users of an account, oldest first.
@@ -170,7 +181,9 @@ impl Directory {
         self.hashing(move || {
             let hash =
                 PasswordHash::new(&hash).map_err(|error| failed("read a password hash", &error))?;
-            Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            Ok(Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok())
         })
         .await
     }
@@ -186,5 +199,8 @@ impl Directory {
 }
 
 fn failed(operation: &'static str, error: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Io { operation, reason: error.to_string() }
+    StoreError::Io {
+        operation,
+        reason: error.to_string(),
+    }
 }

@@ -23,7 +23,9 @@ impl Directory {
         let order = self.inner.audited.fetch_add(1, Ordering::Relaxed);
         sort.extend_from_slice(&number(order));
         let row = RowKey::new(Table::Audit, number(account.get()), sort);
-        self.store().write(vec![RowWrite::put(row, encode(&line))]).await?;
+        self.store()
+            .write(vec![RowWrite::put(row, encode(&line))])
+            .await?;
         Ok(())
     }
 
@@ -53,16 +55,23 @@ impl Directory {
 }
 
 fn write_cursor(sort: &[u8]) -> Option<String> {
-    Some(format!("{}-{}", read_number(sort)?, read_number(sort.get(8..)?)?))
+    Some(format!(
+        "{}-{}",
+        read_number(sort)?,
+        read_number(sort.get(8..)?)?
+    ))
 }
 
 fn read_cursor(text: &str) -> Result<Vec<u8>, DirectoryError> {
-    let numbers = text.split_once('-').and_then(|(at, order)| {
-        Some((at.parse::<u64>().ok()?, order.parse::<u64>().ok()?))
-    });
+    let numbers = text
+        .split_once('-')
+        .and_then(|(at, order)| Some((at.parse::<u64>().ok()?, order.parse::<u64>().ok()?)));
     let Some((at, order)) = numbers else {
         let message = "The selected cursor is invalid.".to_owned();
-        return Err(DirectoryError::Field { field: "cursor", message });
+        return Err(DirectoryError::Field {
+            field: "cursor",
+            message,
+        });
     };
     Ok([number(at), number(order)].concat())
 }

@@ -31,9 +31,15 @@ pub(crate) struct Mark(u64);
 impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
     /// An empty cache of at most `bound` entries.
     pub(crate) fn new(bound: usize) -> Self {
-        let inside =
-            Inside { young: FxHashMap::default(), old: FxHashMap::default(), changes: 0 };
-        Self { bound, inside: Mutex::new(inside) }
+        let inside = Inside {
+            young: FxHashMap::default(),
+            old: FxHashMap::default(),
+            changes: 0,
+        };
+        Self {
+            bound,
+            inside: Mutex::new(inside),
+        }
     }
 
     /// What is kept under a key.

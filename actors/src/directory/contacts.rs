@@ -38,7 +38,10 @@ pub(super) struct ContactLocks {
 impl ContactLocks {
     pub(super) fn new() -> Self {
         let counting = (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { counting, searching: Semaphore::new(SEARCHES) }
+        Self {
+            counting,
+            searching: Semaphore::new(SEARCHES),
+        }
     }
 
     async fn counting(&self, account: AccountId, part: u64) -> MutexGuard<'_, ()> {
@@ -75,7 +78,10 @@ impl ContactFilter {
     /// The filter with its search in lower case, as [`matches`](Self::matches) needs it.
     fn prepared(&self) -> Self {
         let search = self.search.as_deref().map(str::to_lowercase);
-        Self { search, group_id: self.group_id }
+        Self {
+            search,
+            group_id: self.group_id,
+        }
     }
 
     fn matches(&self, contact: &Contact) -> bool {
@@ -87,13 +93,24 @@ impl ContactFilter {
         };
         let texts = [contact.name.as_deref(), contact.label.as_deref()];
         contact.phone.to_string().contains(search.as_str())
-            || texts.into_iter().flatten().any(|text| text.to_lowercase().contains(search))
+            || texts
+                .into_iter()
+                .flatten()
+                .any(|text| text.to_lowercase().contains(search))
     }
 }
 
 fn check(contact: &Contact) -> Result<(), DirectoryError> {
-    check_at_most("name", contact.name.as_deref().unwrap_or_default(), MAX_TEXT)?;
-    check_at_most("label", contact.label.as_deref().unwrap_or_default(), MAX_TEXT)
+    check_at_most(
+        "name",
+        contact.name.as_deref().unwrap_or_default(),
+        MAX_TEXT,
+    )?;
+    check_at_most(
+        "label",
+        contact.label.as_deref().unwrap_or_default(),
+        MAX_TEXT,
+    )
 }
 
 impl Directory {
@@ -157,19 +174,33 @@ impl Directory {
         page: PageRequest,
     ) -> Result<Page<Contact>, DirectoryError> {
         if filter.is_empty() {
-            let items = self.newest(Table::Contacts, "contact", account, page).await?;
-            return Ok(Page { items, total: self.contact_count(account).await? });
+            let items = self
+                .newest(Table::Contacts, "contact", account, page)
+                .await?;
+            return Ok(Page {
+                items,
+                total: self.contact_count(account).await?,
+            });
         }
         let turn = self.inner.contacts.searching.acquire().await;
         let _turn = turn.map_err(|_| DirectoryError::Busy)?;
         let filter = filter.prepared();
-        let mut found = Page { items: Vec::new(), total: 0 };
+        let mut found = Page {
+            items: Vec::new(),
+            total: 0,
+        };
         let mut after: Option<Vec<u8>> = None;
         loop {
             let partition = number(account.get());
             let rows = self
                 .store()
-                .rows(Table::Contacts, &partition, after.as_deref(), SCAN_ROWS, true)
+                .rows(
+                    Table::Contacts,
+                    &partition,
+                    after.as_deref(),
+                    SCAN_ROWS,
+                    true,
+                )
                 .await?;
             for row in &rows {
                 let contact: Contact = decode("contact", &row.value)?;
@@ -252,7 +283,10 @@ impl Directory {
     async fn contact_count(&self, account: AccountId) -> Result<u64, StoreError> {
         let partition = counts_partition(account);
         let parts = COUNT_PARTS as usize;
-        let rows = self.store().rows(Table::Meta, &partition, None, parts, false).await?;
+        let rows = self
+            .store()
+            .rows(Table::Meta, &partition, None, parts, false)
+            .await?;
         Ok(rows.iter().filter_map(|row| read_number(&row.value)).sum())
     }
 

@@ -31,7 +31,12 @@ impl Directory {
     /// # Errors
     /// What the store answers.
     pub async fn first_start(&self) -> Result<Option<FirstStart>, DirectoryError> {
-        if !self.store().rows(Table::Accounts, &[], None, 1, false).await?.is_empty() {
+        if !self
+            .store()
+            .rows(Table::Accounts, &[], None, 1, false)
+            .await?
+            .is_empty()
+        {
             return Ok(None);
         }
         let made = self.invent().await?;
@@ -55,8 +60,11 @@ impl Directory {
     async fn invent(&self) -> Result<FirstStart, DirectoryError> {
         let now = self.now();
         let ids = &self.inner.ids;
-        let account =
-            Account { id: ids.give().await?, name: "default".to_owned(), created_at: now };
+        let account = Account {
+            id: ids.give().await?,
+            name: "default".to_owned(),
+            created_at: now,
+        };
         let password = secret::random_text(PASSWORD_LENGTH)?;
         let user = User {
             id: ids.give().await?,

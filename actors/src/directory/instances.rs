@@ -44,7 +44,9 @@ impl KnownInstances {
     }
 
     async fn changing(&self, id: InstanceId) -> MutexGuard<'_, ()> {
-        self.changing[usize::from(id.shard().number()) % STRIPES].lock().await
+        self.changing[usize::from(id.shard().number()) % STRIPES]
+            .lock()
+            .await
     }
 }
 
@@ -68,7 +70,10 @@ fn put_name(instance: &Instance) -> RowWrite {
 /// The rows of a new instance.
 pub(super) fn instance_rows(instance: &Instance) -> [RowWrite; 3] {
     let row = instance_row(instance.account, instance.id);
-    let owner = RowWrite::put(owner_row(instance.id), number(instance.account.get()).to_vec());
+    let owner = RowWrite::put(
+        owner_row(instance.id),
+        number(instance.account.get()).to_vec(),
+    );
     [
         put_name(instance),
         RowWrite::put(row, encode(instance)).when(Condition::Absent),
@@ -85,7 +90,10 @@ fn check_name(name: &str) -> Result<(), DirectoryError> {
     } else {
         return Ok(());
     };
-    Err(DirectoryError::Field { field: "instance_name", message: fault.to_owned() })
+    Err(DirectoryError::Field {
+        field: "instance_name",
+        message: fault.to_owned(),
+    })
 }
 
 impl Directory {
@@ -168,9 +176,12 @@ impl Directory {
         let Some(row) = self.store().row(&owner_row(id)).await? else {
             return Ok(None);
         };
-        let account = read_number(&row.value).and_then(AccountId::new).ok_or_else(|| {
-            StoreError::Corrupt { what: "instance owner", detail: "not an id".to_owned() }
-        })?;
+        let account = read_number(&row.value)
+            .and_then(AccountId::new)
+            .ok_or_else(|| StoreError::Corrupt {
+                what: "instance owner",
+                detail: "not an id".to_owned(),
+            })?;
         self.instance_of(account, id).await
     }
 
@@ -187,8 +198,13 @@ impl Directory {
         let partition = number(account.get());
         let after = after.map(|id| number(id.get()));
         let after = after.as_ref().map(<[u8; 8]>::as_slice);
-        let rows = self.store().rows(Table::Instances, &partition, after, limit, false).await?;
-        let decoded = rows.iter().map(|row| decode("instance", &row.value).map(Arc::new));
+        let rows = self
+            .store()
+            .rows(Table::Instances, &partition, after, limit, false)
+            .await?;
+        let decoded = rows
+            .iter()
+            .map(|row| decode("instance", &row.value).map(Arc::new));
         Ok(decoded.collect::<Result<_, StoreError>>()?)
     }
 
@@ -222,7 +238,10 @@ impl Directory {
                 Written::Applied => {
                     let instance = Arc::new(instance);
                     if renamed {
-                        self.inner.instances.by_name.forget(&(account, before.name.into()));
+                        self.inner
+                            .instances
+                            .by_name
+                            .forget(&(account, before.name.into()));
                     }
                     self.remember_instance(&instance);
                     return Ok(instance);
@@ -256,7 +275,10 @@ impl Directory {
             ];
             if self.store().write(writes).await? == Written::Applied {
                 self.inner.instances.by_id.forget(&id);
-                self.inner.instances.by_name.forget(&(account, instance.name.clone().into()));
+                self.inner
+                    .instances
+                    .by_name
+                    .forget(&(account, instance.name.clone().into()));
                 return Ok(Arc::new(instance));
             }
         }
@@ -264,7 +286,11 @@ impl Directory {
     }
 
     async fn stored_instance(&self, row: &RowKey) -> Result<(Vec<u8>, Instance), DirectoryError> {
-        let stored = self.store().row(row).await?.ok_or(DirectoryError::NotFound("instance"))?;
+        let stored = self
+            .store()
+            .row(row)
+            .await?
+            .ok_or(DirectoryError::NotFound("instance"))?;
         let instance = decode("instance", &stored.value)?;
         Ok((stored.value, instance))
     }
@@ -284,7 +310,9 @@ impl Directory {
         }
         let mark = known.mark();
         let row = self.store().row(&name_row(account, name)).await?;
-        let id = row.and_then(|row| read_number(&row.value)).and_then(InstanceId::new);
+        let id = row
+            .and_then(|row| read_number(&row.value))
+            .and_then(InstanceId::new);
         if let Some(id) = id {
             known.put_read(mark, key, id);
         }

@@ -78,7 +78,9 @@ impl Permission {
 
     /// The permission of that word.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|permission| permission.label() == word)
+        Self::ALL
+            .into_iter()
+            .find(|permission| permission.label() == word)
     }
 }
 

@@ -62,7 +62,9 @@ pub struct Login {
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("user", &self.user.id).finish_non_exhaustive()
+        f.debug_struct("Login")
+            .field("user", &self.user.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,6 +153,8 @@ pub struct FirstStart {
 
 impl fmt::Debug for FirstStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FirstStart").field("account", &self.account.id).finish_non_exhaustive()
+        f.debug_struct("FirstStart")
+            .field("account", &self.account.id)
+            .finish_non_exhaustive()
     }
 }

@@ -29,8 +29,10 @@ pub(crate) fn decode<T: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<T, StoreError> {
-    rmp_serde::from_slice(bytes)
-        .map_err(|error| StoreError::Corrupt { what, detail: error.to_string() })
+    rmp_serde::from_slice(bytes).map_err(|error| StoreError::Corrupt {
+        what,
+        detail: error.to_string(),
+    })
 }
 
 /// The row of an entity of an account.
@@ -56,7 +58,11 @@ pub(crate) async fn load<T: DeserializeOwned>(
     what: &'static str,
     key: &RowKey,
 ) -> Result<Option<T>, StoreError> {
-    store.row(key).await?.map(|row| decode(what, &row.value)).transpose()
+    store
+        .row(key)
+        .await?
+        .map(|row| decode(what, &row.value))
+        .transpose()
 }
 
 /// Reads and decodes a whole partition that is known to be small.
@@ -69,7 +75,9 @@ pub(crate) async fn load_all<T: DeserializeOwned>(
     let mut values = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let rows = store.rows(table, partition, after.as_deref(), SCAN_ROWS, false).await?;
+        let rows = store
+            .rows(table, partition, after.as_deref(), SCAN_ROWS, false)
+            .await?;
         for row in &rows {
             values.push(decode(what, &row.value)?);
         }

@@ -37,10 +37,12 @@ pub(crate) fn random_text(length: usize) -> Result<String, StoreError> {
     let mut text = String::with_capacity(length);
     let mut bytes = [0_u8; 64];
     while text.len() < length {
-        OsRng.try_fill_bytes(&mut bytes).map_err(|error| StoreError::Io {
-            operation: "read random bytes",
-            reason: error.to_string(),
-        })?;
+        OsRng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|error| StoreError::Io {
+                operation: "read random bytes",
+                reason: error.to_string(),
+            })?;
         for byte in bytes {
             if byte < FAIR_BELOW && text.len() < length {
                 text.push(char::from(BASE62[usize::from(byte % 62)]));
@@ -74,7 +76,10 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
 
 /// What of a key is stored for people to recognise it by: its beginning and its last four.
 pub(crate) fn recognisable(text: &str) -> (String, String) {
-    (text[..KEY_SHOWN].to_owned(), text[text.len() - 4..].to_owned())
+    (
+        text[..KEY_SHOWN].to_owned(),
+        text[text.len() - 4..].to_owned(),
+    )
 }
 
 /// SHA-256 of a secret.
@@ -88,7 +93,11 @@ fn checksum(bytes: &[u8]) -> String {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            };
         }
     }
     let mut rest = !crc;
@@ -112,7 +121,10 @@ mod tests {
         for place in KEY_PREFIX.len()..key.len() {
             let mut typo = key.clone().into_bytes();
             typo[place] = if typo[place] == b'a' { b'b' } else { b'a' };
-            assert!(!is_well_formed(std::str::from_utf8(&typo).unwrap()), "place {place}");
+            assert!(
+                !is_well_formed(std::str::from_utf8(&typo).unwrap()),
+                "place {place}"
+            );
         }
         assert!(!is_well_formed(&key[..key.len() - 1]));
         assert!(!is_well_formed("sk_live_"));

@@ -160,7 +160,9 @@ impl Directory {
         let row = session_row(token);
         if let Some(session) = load::<SessionRow>(self.store(), "session", &row).await? {
             let listed = listed_row(session.user, session.expires_at, &secret::hash(token));
-            self.store().write(vec![RowWrite::delete(row), RowWrite::delete(listed)]).await?;
+            self.store()
+                .write(vec![RowWrite::delete(row), RowWrite::delete(listed)])
+                .await?;
         }
         Ok(())
     }
@@ -176,7 +178,10 @@ impl Directory {
             return Ok(None);
         };
         let user = self.user(session.account, session.user).await?;
-        Ok(user.map(|user| SignedIn { user: Arc::new(user), expires_at: session.expires_at }))
+        Ok(user.map(|user| SignedIn {
+            user: Arc::new(user),
+            expires_at: session.expires_at,
+        }))
     }
 
     fn failures_of(&self, key: &(String, IpAddr)) -> Arc<Mutex<Failures>> {
@@ -189,14 +194,25 @@ impl Directory {
     }
 
     async fn user_of_email(&self, email: &str) -> Result<Option<super::User>, DirectoryError> {
-        let Some(row) = self.store().row(&unique(EMAIL, None, email.as_bytes())).await? else {
+        let Some(row) = self
+            .store()
+            .row(&unique(EMAIL, None, email.as_bytes()))
+            .await?
+        else {
             return Ok(None);
         };
-        let ids = (read_number(&row.value), row.value.get(8..).and_then(read_number));
+        let ids = (
+            read_number(&row.value),
+            row.value.get(8..).and_then(read_number),
+        );
         let ids = (ids.0.and_then(AccountId::new), ids.1.and_then(UserId::new));
         let (Some(account), Some(user)) = ids else {
             let detail = "not two ids".to_owned();
-            return Err(StoreError::Corrupt { what: "email", detail }.into());
+            return Err(StoreError::Corrupt {
+                what: "email",
+                detail,
+            }
+            .into());
         };
         self.user(account, user).await
     }
@@ -212,27 +228,41 @@ impl Directory {
     async fn begin_session(&self, user: super::User) -> Result<Login, DirectoryError> {
         let token = secret::new_token()?;
         let expires_at = self.now() + SESSION_LENGTH;
-        let session = SessionRow { account: user.account, user: user.id, expires_at };
+        let session = SessionRow {
+            account: user.account,
+            user: user.id,
+            expires_at,
+        };
         let mut writes = self.ended_sessions(user.id).await?;
         let row = session_row(&token);
         writes.push(RowWrite::put(row.clone(), encode(&session)));
         let listed = listed_row(user.id, expires_at, &secret::hash(&token));
         writes.push(RowWrite::put(listed, row.partition));
         self.store().write(writes).await?;
-        Ok(Login { token, expires_at, user })
+        Ok(Login {
+            token,
+            expires_at,
+            user,
+        })
     }
 
     /// Deletes the sessions of a user that expired, and the oldest above the bound.
     async fn ended_sessions(&self, user: UserId) -> Result<Vec<RowWrite>, DirectoryError> {
         let partition = of_user(user);
-        let listed =
-            self.store().rows(Table::Sessions, &partition, None, SESSIONS_PER_USER, false).await?;
+        let listed = self
+            .store()
+            .rows(Table::Sessions, &partition, None, SESSIONS_PER_USER, false)
+            .await?;
         let now = number(self.now().as_micros().unsigned_abs());
         let mut writes = Vec::new();
         let too_many = (listed.len() + 1).saturating_sub(SESSIONS_PER_USER);
         for (place, row) in listed.into_iter().enumerate() {
             if place < too_many || row.key.sort.as_slice() < now.as_slice() {
-                writes.push(RowWrite::delete(RowKey::new(Table::Sessions, row.value, [])));
+                writes.push(RowWrite::delete(RowKey::new(
+                    Table::Sessions,
+                    row.value,
+                    [],
+                )));
                 writes.push(RowWrite::delete(row.key));
             }
         }
@@ -244,9 +274,9 @@ impl From<DirectoryError> for LoginError {
     fn from(error: DirectoryError) -> Self {
         match error {
             DirectoryError::Store(error) => Self::Store(error),
-            DirectoryError::Busy
-            | DirectoryError::Field { .. }
-            | DirectoryError::NotFound(_) => Self::Wait(1),
+            DirectoryError::Busy | DirectoryError::Field { .. } | DirectoryError::NotFound(_) => {
+                Self::Wait(1)
+            }
         }
     }
 }

@@ -69,8 +69,7 @@ struct Slot {
 
 impl Slot {
     fn is_held(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1
-            || self.set.get().is_some_and(|set| Arc::strong_count(set) > 1)
+        Arc::strong_count(self) > 1 || self.set.get().is_some_and(|set| Arc::strong_count(set) > 1)
     }
 }
 
@@ -111,7 +110,11 @@ impl Directory {
         account: AccountId,
         entry: Suppression,
     ) -> Result<(Suppression, bool), DirectoryError> {
-        check_at_most("reason", entry.reason.as_deref().unwrap_or_default(), MAX_REASON)?;
+        check_at_most(
+            "reason",
+            entry.reason.as_deref().unwrap_or_default(),
+            MAX_REASON,
+        )?;
         check_length("source", &entry.source, 1, MAX_SOURCE)?;
         let slot = self.inner.suppressions.slot(account);
         let _changing = slot.changing.lock().await;
@@ -122,9 +125,10 @@ impl Directory {
         set.0.write().insert(entry.phone);
         match written {
             Written::Applied => Ok((entry, true)),
-            Written::Conflict { current: Some(stored), .. } => {
-                Ok((decode("suppression", &stored)?, false))
-            }
+            Written::Conflict {
+                current: Some(stored),
+                ..
+            } => Ok((decode("suppression", &stored)?, false)),
             Written::Conflict { current: None, .. } => Err(DirectoryError::Busy),
         }
     }
@@ -141,8 +145,7 @@ impl Directory {
         let slot = self.inner.suppressions.slot(account);
         let _changing = slot.changing.lock().await;
         let set = self.set_of(&slot, account).await?;
-        let delete =
-            RowWrite::delete(suppression_row(account, phone)).when(Condition::Present);
+        let delete = RowWrite::delete(suppression_row(account, phone)).when(Condition::Present);
         let deleted = self.store().write(vec![delete]).await? == Written::Applied;
         set.0.write().remove(phone);
         Ok(deleted)
@@ -157,7 +160,12 @@ impl Directory {
         account: AccountId,
         phone: Phone,
     ) -> Result<Option<Suppression>, DirectoryError> {
-        Ok(load(self.store(), "suppression", &suppression_row(account, phone)).await?)
+        Ok(load(
+            self.store(),
+            "suppression",
+            &suppression_row(account, phone),
+        )
+        .await?)
     }
 
     /// Opt-outs, the largest phone first, with an exact total.
@@ -170,7 +178,9 @@ impl Directory {
         page: PageRequest,
     ) -> Result<Page<Suppression>, DirectoryError> {
         let total = self.suppressions(account).await?.len() as u64;
-        let items = self.newest(Table::Suppressions, "suppression", account, page).await?;
+        let items = self
+            .newest(Table::Suppressions, "suppression", account, page)
+            .await?;
         Ok(Page { items, total })
     }
 
@@ -179,7 +189,10 @@ impl Directory {
         slot: &Slot,
         account: AccountId,
     ) -> Result<Arc<SuppressionSet>, DirectoryError> {
-        slot.set.get_or_try_init(|| self.read_suppressions(account)).await.cloned()
+        slot.set
+            .get_or_try_init(|| self.read_suppressions(account))
+            .await
+            .cloned()
     }
 
     async fn read_suppressions(
@@ -192,7 +205,13 @@ impl Directory {
         loop {
             let rows = self
                 .store()
-                .rows(Table::Suppressions, &partition, after.as_deref(), SCAN_ROWS, false)
+                .rows(
+                    Table::Suppressions,
+                    &partition,
+                    after.as_deref(),
+                    SCAN_ROWS,
+                    false,
+                )
                 .await?;
             for row in &rows {
                 let entry: Suppression = decode("suppression", &row.value)?;

@@ -41,7 +41,10 @@ impl Directory {
         check_length("content", content, 1, MAX_CONTENT)?;
         if self.template_count(account).await? >= MAX_TEMPLATES {
             let message = format!("An account has at most {MAX_TEMPLATES} templates.");
-            return Err(DirectoryError::Field { field: "name", message });
+            return Err(DirectoryError::Field {
+                field: "name",
+                message,
+            });
         }
         let template = Arc::new(Template {
             id: self.inner.ids.give().await?,
@@ -52,8 +55,7 @@ impl Directory {
         let id = number(template.id.get()).to_vec();
         let row = template_row(account, template.id);
         let writes = vec![
-            RowWrite::put(unique(NAME, Some(account), name.as_bytes()), id)
-                .when(Condition::Absent),
+            RowWrite::put(unique(NAME, Some(account), name.as_bytes()), id).when(Condition::Absent),
             RowWrite::put(row, encode(&*template)).when(Condition::Absent),
         ];
         match self.store().write(writes).await? {
@@ -94,8 +96,13 @@ impl Directory {
         account: AccountId,
         page: PageRequest,
     ) -> Result<Page<Template>, DirectoryError> {
-        let items = self.newest(Table::Templates, "template", account, page).await?;
-        Ok(Page { items, total: self.template_count(account).await? })
+        let items = self
+            .newest(Table::Templates, "template", account, page)
+            .await?;
+        Ok(Page {
+            items,
+            total: self.template_count(account).await?,
+        })
     }
 
     async fn template_count(&self, account: AccountId) -> Result<u64, DirectoryError> {

@@ -158,7 +158,10 @@ impl BucketActor {
         state: &mut BucketState,
         stored: Option<Vec<u8>>,
     ) {
-        let saved = stored.as_deref().map(|bytes| decode("bucket", bytes)).transpose();
+        let saved = stored
+            .as_deref()
+            .map(|bytes| decode("bucket", bytes))
+            .transpose();
         match saved {
             Ok(saved) => {
                 state.window = Window::recovered(saved);
@@ -217,7 +220,10 @@ impl BucketActor {
 
     /// Writes what was really used, so that the rest of the reservation is not lost.
     fn part(&self, myself: &ActorRef<BucketMsg>, state: &mut BucketState) {
-        let saved = state.stored.as_deref().and_then(|bytes| decode("bucket", bytes).ok());
+        let saved = state
+            .stored
+            .as_deref()
+            .and_then(|bytes| decode("bucket", bytes).ok());
         let now = self.ports.clock.now();
         let Some(saved) = saved.filter(|saved: &Reservation| now < saved.reset()) else {
             // No window is open: there is nothing to keep.
@@ -225,7 +231,10 @@ impl BucketActor {
             return;
         };
         let used = u64::MAX - state.window.peek(now, u64::MAX).remaining;
-        let exact = Reservation { start: saved.start, upto: used.min(saved.upto) };
+        let exact = Reservation {
+            start: saved.start,
+            upto: used.min(saved.upto),
+        };
         if exact == saved {
             myself.stop(None);
         } else {
@@ -251,7 +260,10 @@ impl BucketActor {
     ) {
         state.row = row;
         let bytes = encode(&reservation);
-        let condition = state.stored.clone().map_or(Condition::Absent, Condition::Is);
+        let condition = state
+            .stored
+            .clone()
+            .map_or(Condition::Absent, Condition::Is);
         let write = RowWrite::put(self.row_key(), bytes.clone()).when(condition);
         let (store, myself) = (Arc::clone(&self.ports.store), myself.clone());
         self.ports.tracker.spawn(async move {
@@ -260,7 +272,9 @@ impl BucketActor {
                 Written::Conflict { current, .. } => Outcome::Conflict(current),
             });
             // A bucket that is gone has nobody waiting.
-            myself.send_message(BucketMsg::Written(reservation, written)).ok();
+            myself
+                .send_message(BucketMsg::Written(reservation, written))
+                .ok();
         });
     }
 }

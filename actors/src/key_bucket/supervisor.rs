@@ -88,10 +88,17 @@ impl Supervisor {
         if state.stopping.is_some() {
             return Err(Unavailable::Stopping);
         }
-        if state.failures.get(&key).is_some_and(|failures| now < failures.opens_again()) {
+        if state
+            .failures
+            .get(&key)
+            .is_some_and(|failures| now < failures.opens_again())
+        {
             return Err(Unavailable::Overloaded);
         }
-        let actor = BucketActor { key, ports: self.ports.clone() };
+        let actor = BucketActor {
+            key,
+            ports: self.ports.clone(),
+        };
         // Its start reads nothing itself, so this does not wait for the store.
         let spawned = Actor::spawn_linked(None, actor, (), myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|_| Unavailable::Stopping)?;
@@ -103,7 +110,10 @@ impl Supervisor {
 
     fn forget(&self, key: KeyId, actor: ActorId) {
         let mut buckets = self.buckets.write();
-        if buckets.get(&key).is_some_and(|bucket| bucket.actor.get_id() == actor) {
+        if buckets
+            .get(&key)
+            .is_some_and(|bucket| bucket.actor.get_id() == actor)
+        {
             buckets.remove(&key);
         }
     }
@@ -116,7 +126,9 @@ impl Supervisor {
                 bucket.actor.send_message(BucketMsg::Passivate).ok();
             }
         }
-        state.failures.retain(|_, failures| now.since(failures.last) < FORGIVEN_AFTER);
+        state
+            .failures
+            .retain(|_, failures| now.since(failures.last) < FORGIVEN_AFTER);
     }
 
     fn stop_all(&self, myself: &ActorRef<SupervisorMsg>, state: &mut SupervisorState) {
@@ -144,7 +156,10 @@ impl Supervisor {
         self.forget(key, actor);
         if failed {
             let last = self.ports.clock.mono();
-            let failures = state.failures.entry(key).or_insert(Failures { count: 0, last });
+            let failures = state
+                .failures
+                .entry(key)
+                .or_insert(Failures { count: 0, last });
             failures.count += 1;
             failures.last = last;
         }

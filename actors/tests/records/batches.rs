@@ -45,7 +45,11 @@ impl InstancePort for Listeners {
         if *self.deaf.lock() == Some(instance) {
             return false;
         }
-        self.phases.lock().entry(instance).or_default().push(state.phase);
+        self.phases
+            .lock()
+            .entry(instance)
+            .or_default()
+            .push(state.phase);
         true
     }
 }
@@ -82,7 +86,13 @@ impl Campaign {
             tracker: node.tracker.clone(),
         };
         let batches = Batches::start(ports).await.unwrap();
-        Self { node, account, instances, listeners, batches }
+        Self {
+            node,
+            account,
+            instances,
+            listeners,
+            batches,
+        }
     }
 
     async fn restarted(self) -> Self {
@@ -107,20 +117,39 @@ impl Campaign {
     }
 
     async fn draft(&self) -> BatchId {
-        self.batches.create(self.account.id, self.new_batch()).await.unwrap().record.id
+        self.batches
+            .create(self.account.id, self.new_batch())
+            .await
+            .unwrap()
+            .record
+            .id
     }
 
     async fn command(&self, id: BatchId, command: Command) -> Vec<String> {
-        let changed = self.batches.change(self.account.id, id, command).await.unwrap();
+        let changed = self
+            .batches
+            .change(self.account.id, id, command)
+            .await
+            .unwrap();
         changed.barrier.missing
     }
 
     async fn state(&self, id: BatchId) -> BatchState {
-        self.batches.view(self.account.id, id).await.unwrap().record.life.state
+        self.batches
+            .view(self.account.id, id)
+            .await
+            .unwrap()
+            .record
+            .life
+            .state
     }
 
     async fn upload(&self, id: BatchId, from: u64, rows: Vec<Result<NewRow, RowErrors>>) {
-        let mut upload = self.batches.upload(self.account.id, id, from).await.unwrap();
+        let mut upload = self
+            .batches
+            .upload(self.account.id, id, from)
+            .await
+            .unwrap();
         upload.append_rows(rows).await.unwrap();
     }
 
@@ -128,17 +157,33 @@ impl Campaign {
     async fn send_all(&self, id: BatchId) {
         for instance in &self.instances {
             let queue = Queue::Part(id);
-            let (queued, _) =
-                self.node.store.queued(instance.id, queue, None, 10_000, 1 << 24).await.unwrap();
+            let (queued, _) = self
+                .node
+                .store
+                .queued(instance.id, queue, None, 10_000, 1 << 24)
+                .await
+                .unwrap();
             let at = self.node.clock.now();
             let outcomes = queued.iter().flat_map(|queued| {
                 let ids = (0..queued.chunk.messages.len()).map(|index| queued.chunk.id(index));
-                ids.map(|id| Outcome { id, at, event: Event::Acked }).collect::<Vec<_>>()
+                ids.map(|id| Outcome {
+                    id,
+                    at,
+                    event: Event::Acked,
+                })
+                .collect::<Vec<_>>()
             });
             let shard = instance.id.shard();
             let epoch = self.node.clocks.ensure(shard, 1).await.unwrap();
             let entries = vec![Entry::Outcomes(outcomes.collect())];
-            self.node.store.append(Append { shard, epoch, entries }, Box::new(Result::unwrap));
+            self.node.store.append(
+                Append {
+                    shard,
+                    epoch,
+                    entries,
+                },
+                Box::new(Result::unwrap),
+            );
         }
     }
 }
@@ -163,15 +208,32 @@ async fn rows_become_messages_of_the_instances_by_recipient() {
 
     campaign.upload(id, 0, rows(0..300)).await;
 
-    let view = campaign.batches.view(campaign.account.id, id).await.unwrap();
-    assert_eq!((view.progress.taken, view.counts[Status::Pending as usize]), (300, 300));
+    let view = campaign
+        .batches
+        .view(campaign.account.id, id)
+        .await
+        .unwrap();
+    assert_eq!(
+        (view.progress.taken, view.counts[Status::Pending as usize]),
+        (300, 300)
+    );
     assert_eq!(view.by_instance.len(), 3, "{:?}", view.by_instance);
-    assert!(view.by_instance.iter().all(|(_, counts)| counts[1] > 50), "{:?}", view.by_instance);
+    assert!(
+        view.by_instance.iter().all(|(_, counts)| counts[1] > 50),
+        "{:?}",
+        view.by_instance
+    );
     assert_eq!(*campaign.listeners.grew.lock(), 3);
-    let page =
-        campaign.batches.messages(campaign.account.id, id, None, None, 500).await.unwrap();
-    let mut texts: Vec<_> =
-        page.messages.iter().map(|record| record.message().payload.headline()).collect();
+    let page = campaign
+        .batches
+        .messages(campaign.account.id, id, None, None, 500)
+        .await
+        .unwrap();
+    let mut texts: Vec<_> = page
+        .messages
+        .iter()
+        .map(|record| record.message().payload.headline())
+        .collect();
     texts.sort_unstable();
     texts.dedup();
     assert_eq!(texts.len(), 300);
@@ -186,16 +248,27 @@ async fn a_cut_upload_goes_on_and_repeating_all_of_it_takes_nothing_twice() {
 
     let campaign = campaign.restarted().await;
     let account = campaign.account.id;
-    let gap = campaign.batches.upload(account, id, 1_001).await.unwrap_err();
+    let gap = campaign
+        .batches
+        .upload(account, id, 1_001)
+        .await
+        .unwrap_err();
     assert_eq!(gap, BatchError::RowGap { expected: 1_000 });
     let mut upload = campaign.batches.upload(account, id, 0).await.unwrap();
     let twin = campaign.batches.upload(account, id, 0).await.unwrap_err();
     assert_eq!(twin, BatchError::RowGap { expected: 1_000 });
     upload.append_rows(rows(0..1_000)).await.unwrap();
-    let progress = upload.append_rows(rows(1_000..1_500)).await.unwrap().progress;
+    let progress = upload
+        .append_rows(rows(1_000..1_500))
+        .await
+        .unwrap()
+        .progress;
     drop(upload);
 
-    assert_eq!((progress.rows_received, progress.taken, progress.duplicates), (1_500, 1_500, 0));
+    assert_eq!(
+        (progress.rows_received, progress.taken, progress.duplicates),
+        (1_500, 1_500, 0)
+    );
     let view = campaign.batches.view(account, id).await.unwrap();
     assert_eq!(view.counts.iter().sum::<u64>(), 1_500);
 }
@@ -210,11 +283,26 @@ async fn what_is_no_message_is_counted_and_said() {
         source: "api".to_owned(),
         created_at: campaign.node.clock.now(),
     };
-    campaign.node.directory.suppress(account, entry).await.unwrap();
+    campaign
+        .node
+        .directory
+        .suppress(account, entry)
+        .await
+        .unwrap();
     let id = campaign.draft().await;
-    let nameless = NewRow { variables: Vec::new(), ..row(4).unwrap() };
+    let nameless = NewRow {
+        variables: Vec::new(),
+        ..row(4).unwrap()
+    };
     let unreadable = vec![("recipient".to_owned(), vec!["is no phone".to_owned()])];
-    let block = vec![row(1), row(2), row(1), row(3), Ok(nameless), Err(unreadable.clone())];
+    let block = vec![
+        row(1),
+        row(2),
+        row(1),
+        row(3),
+        Ok(nameless),
+        Err(unreadable.clone()),
+    ];
 
     let mut upload = campaign.batches.upload(account, id, 0).await.unwrap();
     let told = upload.append_rows(block).await.unwrap();
@@ -224,24 +312,50 @@ async fn what_is_no_message_is_counted_and_said() {
 
     let progress = campaign.batches.view(account, id).await.unwrap().progress;
     assert_eq!(
-        (progress.taken, progress.duplicates, progress.suppressed, progress.refused),
+        (
+            progress.taken,
+            progress.duplicates,
+            progress.suppressed,
+            progress.refused
+        ),
         (3, 2, 1, 2)
     );
-    let refused = campaign.batches.refused(account, id, None, 10).await.unwrap();
+    let refused = campaign
+        .batches
+        .refused(account, id, None, 10)
+        .await
+        .unwrap();
     assert_eq!(refused, told.first_refusals);
-    assert_eq!((refused[0].row, refused[0].errors[0].0.as_str()), (4, "variables.name"));
+    assert_eq!(
+        (refused[0].row, refused[0].errors[0].0.as_str()),
+        (4, "variables.name")
+    );
     assert_eq!((refused[1].row, &refused[1].errors), (5, &unreadable));
 }
 
 #[tokio::test]
 async fn a_recipient_may_come_twice_when_the_batch_says_so() {
     let campaign = Campaign::new().await;
-    let new = NewBatch { duplicates: Duplicates::Keep, ..campaign.new_batch() };
-    let id = campaign.batches.create(campaign.account.id, new).await.unwrap().record.id;
+    let new = NewBatch {
+        duplicates: Duplicates::Keep,
+        ..campaign.new_batch()
+    };
+    let id = campaign
+        .batches
+        .create(campaign.account.id, new)
+        .await
+        .unwrap()
+        .record
+        .id;
 
     campaign.upload(id, 0, vec![row(1), row(1)]).await;
 
-    let progress = campaign.batches.view(campaign.account.id, id).await.unwrap().progress;
+    let progress = campaign
+        .batches
+        .view(campaign.account.id, id)
+        .await
+        .unwrap()
+        .progress;
     assert_eq!((progress.taken, progress.duplicates), (2, 0));
 }
 
@@ -273,8 +387,14 @@ async fn every_instance_is_told_of_every_change_in_order() {
         ];
         assert_eq!(told, all);
     }
-    let refused = campaign.batches.change(campaign.account.id, id, Command::Start).await;
-    assert!(matches!(refused, Err(BatchError::WrongState(_))), "{refused:?}");
+    let refused = campaign
+        .batches
+        .change(campaign.account.id, id, Command::Start)
+        .await;
+    assert!(
+        matches!(refused, Err(BatchError::WrongState(_))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -283,7 +403,12 @@ async fn time_paused_does_not_count_for_the_time_to_live() {
     let id = campaign.draft().await;
     campaign.command(id, Command::Start).await;
     let started = campaign.node.clock.now();
-    let part = async || part_state(&*campaign.node.store, id).await.unwrap().unwrap();
+    let part = async || {
+        part_state(&*campaign.node.store, id)
+            .await
+            .unwrap()
+            .unwrap()
+    };
     assert_eq!(part().await.expires_at(100), Some(started + seconds(100)));
 
     campaign.node.clock.pass(seconds(10));
@@ -335,7 +460,16 @@ async fn a_sealed_or_cancelled_batch_takes_no_more_rows() {
         assert_eq!(late, BatchError::TakesNoRows);
         let again = campaign.batches.upload(account, id, 10).await.unwrap_err();
         assert_eq!(again, BatchError::TakesNoRows);
-        assert_eq!(campaign.batches.view(account, id).await.unwrap().progress.taken, 10);
+        assert_eq!(
+            campaign
+                .batches
+                .view(account, id)
+                .await
+                .unwrap()
+                .progress
+                .taken,
+            10
+        );
     }
 }
 
@@ -347,13 +481,21 @@ async fn a_batch_finishes_once_it_is_sealed_and_everything_is_settled() {
     campaign.command(id, Command::Start).await;
     campaign.send_all(id).await;
     tokio::time::sleep(seconds(5)).await;
-    assert_eq!(campaign.state(id).await, BatchState::Running, "more rows may come");
+    assert_eq!(
+        campaign.state(id).await,
+        BatchState::Running,
+        "more rows may come"
+    );
 
     campaign.command(id, Command::Seal).await;
     tokio::time::sleep(seconds(5)).await;
 
     assert_eq!(campaign.state(id).await, BatchState::Finished);
-    let view = campaign.batches.view(campaign.account.id, id).await.unwrap();
+    let view = campaign
+        .batches
+        .view(campaign.account.id, id)
+        .await
+        .unwrap();
     assert_eq!(view.counts[Status::Sent as usize], 50);
 }
 
@@ -361,8 +503,17 @@ async fn a_batch_finishes_once_it_is_sealed_and_everything_is_settled() {
 async fn a_batch_starts_by_itself_at_its_time_even_after_a_restart() {
     let campaign = Campaign::new().await;
     let at = campaign.node.clock.now() + seconds(3_600);
-    let new = NewBatch { start_at: Some(at), ..campaign.new_batch() };
-    let id = campaign.batches.create(campaign.account.id, new).await.unwrap().record.id;
+    let new = NewBatch {
+        start_at: Some(at),
+        ..campaign.new_batch()
+    };
+    let id = campaign
+        .batches
+        .create(campaign.account.id, new)
+        .await
+        .unwrap()
+        .record
+        .id;
 
     let campaign = campaign.restarted().await;
     campaign.node.clock.pass(seconds(3_599));
@@ -392,7 +543,10 @@ async fn a_batch_is_nobody_elses() {
     let id = campaign.draft().await;
     let other = campaign.node.account("other").await;
 
-    assert_eq!(campaign.batches.view(other.id, id).await.unwrap_err(), BatchError::NotFound);
+    assert_eq!(
+        campaign.batches.view(other.id, id).await.unwrap_err(),
+        BatchError::NotFound
+    );
     let command = campaign.batches.change(other.id, id, Command::Start).await;
     assert_eq!(command.unwrap_err(), BatchError::NotFound);
     assert!(campaign.batches.upload(other.id, id, 0).await.is_err());
@@ -403,19 +557,67 @@ async fn what_a_batch_cannot_be_is_refused_by_field() {
     let campaign = Campaign::new().await;
     let valid = || campaign.new_batch();
     let now = campaign.node.clock.now();
-    let text = |content: &str| BatchText { content: content.to_owned(), ..valid().text };
-    let twice = vec![Arc::clone(&campaign.instances[0]), Arc::clone(&campaign.instances[0])];
+    let text = |content: &str| BatchText {
+        content: content.to_owned(),
+        ..valid().text
+    };
+    let twice = vec![
+        Arc::clone(&campaign.instances[0]),
+        Arc::clone(&campaign.instances[0]),
+    ];
 
     for (field, new) in [
-        ("name", NewBatch { name: String::new(), ..valid() }),
-        ("instances", NewBatch { instances: Vec::new(), ..valid() }),
-        ("instances", NewBatch { instances: twice, ..valid() }),
-        ("content", NewBatch { text: text(""), ..valid() }),
-        ("ttl", NewBatch { ttl_seconds: Some(59), ..valid() }),
-        ("start_at", NewBatch { start_at: Some(now + seconds(31 * 86_400)), ..valid() }),
+        (
+            "name",
+            NewBatch {
+                name: String::new(),
+                ..valid()
+            },
+        ),
+        (
+            "instances",
+            NewBatch {
+                instances: Vec::new(),
+                ..valid()
+            },
+        ),
+        (
+            "instances",
+            NewBatch {
+                instances: twice,
+                ..valid()
+            },
+        ),
+        (
+            "content",
+            NewBatch {
+                text: text(""),
+                ..valid()
+            },
+        ),
+        (
+            "ttl",
+            NewBatch {
+                ttl_seconds: Some(59),
+                ..valid()
+            },
+        ),
+        (
+            "start_at",
+            NewBatch {
+                start_at: Some(now + seconds(31 * 86_400)),
+                ..valid()
+            },
+        ),
     ] {
-        let refused = campaign.batches.create(campaign.account.id, new).await.unwrap_err();
-        let BatchError::Field { field: named, .. } = refused else { panic!("{refused:?}") };
+        let refused = campaign
+            .batches
+            .create(campaign.account.id, new)
+            .await
+            .unwrap_err();
+        let BatchError::Field { field: named, .. } = refused else {
+            panic!("{refused:?}")
+        };
         assert_eq!(named, field);
     }
 }

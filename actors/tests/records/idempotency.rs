@@ -14,7 +14,11 @@ use crate::support::{Node, phone, seconds};
 const BODY: &[u8] = b"{\"recipient\": \"+966500000001\"}";
 
 fn keys(node: &Node) -> Idempotency {
-    Idempotency::new(Arc::clone(&node.store), node.as_clock(), node.tracker.clone())
+    Idempotency::new(
+        Arc::clone(&node.store),
+        node.as_clock(),
+        node.tracker.clone(),
+    )
 }
 
 fn account() -> AccountId {
@@ -22,7 +26,12 @@ fn account() -> AccountId {
 }
 
 fn scope(key: &str) -> Scope<'_> {
-    Scope { account: account(), method: "POST", path: "/integration/v1/messages/send", key }
+    Scope {
+        account: account(),
+        method: "POST",
+        path: "/integration/v1/messages/send",
+        key,
+    }
 }
 
 async fn fresh(keys: &Idempotency, key: &str) -> Ticket {
@@ -70,7 +79,14 @@ async fn accept(node: &Node, instance: InstanceId, first: MessageId) {
     let entries = vec![Entry::Accept(Arc::new(chunk))];
     let (done, durable) = oneshot::channel();
     let told = move |result| drop(done.send(result));
-    node.store.append(Append { shard, epoch, entries }, Box::new(told));
+    node.store.append(
+        Append {
+            shard,
+            epoch,
+            entries,
+        },
+        Box::new(told),
+    );
     durable.await.unwrap().unwrap();
 }
 
@@ -78,10 +94,17 @@ async fn accept(node: &Node, instance: InstanceId, first: MessageId) {
 async fn a_repetition_gets_the_first_answer_for_seven_days() {
     let node = Node::new();
     let first = keys(&node);
-    fresh(&first, "order-1").await.finish(201, b"{\"id\":1}").await.unwrap();
+    fresh(&first, "order-1")
+        .await
+        .finish(201, b"{\"id\":1}")
+        .await
+        .unwrap();
 
     for keys in [first, keys(&node.restarted())] {
-        assert_eq!(replay(&keys, "order-1").await, (201, b"{\"id\":1}".to_vec()));
+        assert_eq!(
+            replay(&keys, "order-1").await,
+            (201, b"{\"id\":1}".to_vec())
+        );
     }
     node.clock.pass(seconds(7 * 86_400 - 1));
     assert_eq!(replay(&keys(&node), "order-1").await.0, 201);
@@ -93,16 +116,32 @@ async fn a_repetition_gets_the_first_answer_for_seven_days() {
 async fn a_key_is_its_own_in_every_account_method_and_path() {
     let node = Node::new();
     let keys = keys(&node);
-    fresh(&keys, "order-1").await.finish(201, b"{}").await.unwrap();
+    fresh(&keys, "order-1")
+        .await
+        .finish(201, b"{}")
+        .await
+        .unwrap();
     let others = [
-        Scope { account: AccountId::new(78).unwrap(), ..scope("order-1") },
-        Scope { method: "PUT", ..scope("order-1") },
-        Scope { path: "/integration/v1/contacts", ..scope("order-1") },
+        Scope {
+            account: AccountId::new(78).unwrap(),
+            ..scope("order-1")
+        },
+        Scope {
+            method: "PUT",
+            ..scope("order-1")
+        },
+        Scope {
+            path: "/integration/v1/contacts",
+            ..scope("order-1")
+        },
         scope("order-2"),
     ];
 
     for other in others {
-        assert!(matches!(keys.begin(other, BODY).await.unwrap(), Begin::Fresh(_)), "{other:?}");
+        assert!(
+            matches!(keys.begin(other, BODY).await.unwrap(), Begin::Fresh(_)),
+            "{other:?}"
+        );
     }
 }
 
@@ -111,11 +150,17 @@ async fn another_body_under_the_same_key_is_refused() {
     let node = Node::new();
     let keys = keys(&node);
     let ticket = fresh(&keys, "order-1").await;
-    assert!(matches!(keys.begin(scope("order-1"), b"{}").await.unwrap(), Begin::Mismatch));
+    assert!(matches!(
+        keys.begin(scope("order-1"), b"{}").await.unwrap(),
+        Begin::Mismatch
+    ));
 
     ticket.finish(201, b"{}").await.unwrap();
 
-    assert!(matches!(keys.begin(scope("order-1"), b"{}").await.unwrap(), Begin::Mismatch));
+    assert!(matches!(
+        keys.begin(scope("order-1"), b"{}").await.unwrap(),
+        Begin::Mismatch
+    ));
 }
 
 #[tokio::test]
@@ -125,7 +170,8 @@ async fn a_twin_waits_for_the_first_and_gets_its_answer() {
     let ticket = fresh(&keys, "order-1").await;
     let twin = {
         let keys = keys.clone();
-        node.tracker.spawn(async move { replay(&keys, "order-1").await })
+        node.tracker
+            .spawn(async move { replay(&keys, "order-1").await })
     };
     tokio::task::yield_now().await;
 
@@ -171,7 +217,10 @@ async fn a_crash_after_the_append_and_before_the_answer_does_not_send_twice() {
 
     let node = node.restarted();
 
-    assert_eq!(replay(&keys(&node), "order-1").await, (201, b"{\"id\":1}".to_vec()));
+    assert_eq!(
+        replay(&keys(&node), "order-1").await,
+        (201, b"{\"id\":1}".to_vec())
+    );
 }
 
 #[tokio::test]
@@ -190,7 +239,10 @@ async fn a_crash_before_the_append_lets_a_repetition_send() {
     accept(&node, instance, id).await;
     again.finish(201, b"{\"id\":2}").await.unwrap();
 
-    assert_eq!(replay(&keys, "order-1").await, (201, b"{\"id\":2}".to_vec()));
+    assert_eq!(
+        replay(&keys, "order-1").await,
+        (201, b"{\"id\":2}".to_vec())
+    );
 }
 
 #[tokio::test]
@@ -202,7 +254,10 @@ async fn an_append_that_may_still_come_keeps_its_key_for_a_minute() {
     ticket.promise(id, 201, b"{}").await.unwrap();
     drop(ticket);
 
-    assert!(matches!(keys.begin(scope("order-1"), BODY).await.unwrap(), Begin::InFlight));
+    assert!(matches!(
+        keys.begin(scope("order-1"), BODY).await.unwrap(),
+        Begin::InFlight
+    ));
     node.clock.pass(seconds(60));
     drop(fresh(&keys, "order-1").await);
 }
@@ -211,18 +266,34 @@ async fn an_append_that_may_still_come_keeps_its_key_for_a_minute() {
 async fn old_answers_are_deleted() {
     let node = Node::new();
     let keys = keys(&node);
-    fresh(&keys, "order-1").await.finish(201, b"{}").await.unwrap();
+    fresh(&keys, "order-1")
+        .await
+        .finish(201, b"{}")
+        .await
+        .unwrap();
     let day = node.clock.now().day();
     let listed = [b"day".as_slice(), &day.0.to_be_bytes()].concat();
     let table = zajil_storage::Table::Idempotency;
-    let row = &node.store.rows(table, &listed, None, 10, false).await.unwrap()[0];
+    let row = &node
+        .store
+        .rows(table, &listed, None, 10, false)
+        .await
+        .unwrap()[0];
     let answer = zajil_storage::RowKey::new(table, row.key.sort.clone(), []);
     assert!(node.store.row(&answer).await.unwrap().is_some());
 
     node.clock.pass(seconds(9 * 86_400));
     drop(fresh(&keys, "order-2").await);
-    node.settle().await;
+    while !node.tracker.is_empty() {
+        tokio::task::yield_now().await;
+    }
 
     assert!(node.store.row(&answer).await.unwrap().is_none());
-    assert!(node.store.rows(table, &listed, None, 10, false).await.unwrap().is_empty());
+    assert!(
+        node.store
+            .rows(table, &listed, None, 10, false)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -3,8 +3,8 @@
 
 mod batches;
 mod contacts;
-mod ids;
 mod idempotency;
+mod ids;
 mod instances;
 mod keys;
 mod logins;

@@ -21,15 +21,17 @@ const BEGIN_SECONDS: i64 = 1_795_427_200;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
-pub struct TestClock {
+pub(crate) struct TestClock {
     micros: AtomicI64,
     nanos: AtomicU64,
 }
 
 impl TestClock {
-    pub fn pass(&self, time: Duration) {
-        self.micros.fetch_add(time.as_micros() as i64, Ordering::SeqCst);
-        self.nanos.fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
+    pub(crate) fn pass(&self, time: Duration) {
+        self.micros
+            .fetch_add(time.as_micros() as i64, Ordering::SeqCst);
+        self.nanos
+            .fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
     }
 }
 
@@ -44,17 +46,17 @@ impl Clock for TestClock {
 }
 
 /// One life of a node. The store outlives it.
-pub struct Node {
-    pub store: Arc<dyn Store>,
-    pub clock: Arc<TestClock>,
-    pub clocks: Arc<ShardClocks>,
-    pub ids: Ids,
-    pub tracker: TaskTracker,
-    pub directory: Directory,
+pub(crate) struct Node {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) clocks: Arc<ShardClocks>,
+    pub(crate) ids: Ids,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) directory: Directory,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = TestClock {
             micros: AtomicI64::new(BEGIN_SECONDS * 1_000_000),
             nanos: AtomicU64::new(1_000_000_000),
@@ -63,14 +65,13 @@ impl Node {
     }
 
     /// A node that begins on what this one left behind.
-    pub fn restarted(&self) -> Self {
+    pub(crate) fn restarted(&self) -> Self {
         Self::on(Arc::clone(&self.store), Arc::clone(&self.clock))
     }
 
     fn on(store: Arc<dyn Store>, clock: Arc<TestClock>) -> Self {
         let tracker = TaskTracker::new();
-        let clocks =
-            ShardClocks::new(Arc::clone(&store), as_clock(&clock), tracker.clone());
+        let clocks = ShardClocks::new(Arc::clone(&store), as_clock(&clock), tracker.clone());
         let ids = Ids::new(Arc::clone(&clocks));
         let directory = Directory::new(
             Arc::clone(&store),
@@ -78,23 +79,33 @@ impl Node {
             ids.clone(),
             tracker.clone(),
         );
-        Self { store, clock, clocks, ids, tracker, directory }
+        Self {
+            store,
+            clock,
+            clocks,
+            ids,
+            tracker,
+            directory,
+        }
     }
 
-    pub fn as_clock(&self) -> Arc<dyn Clock> {
+    pub(crate) fn as_clock(&self) -> Arc<dyn Clock> {
         as_clock(&self.clock)
     }
 
-    pub async fn account(&self, name: &str) -> Account {
+    pub(crate) async fn account(&self, name: &str) -> Account {
         self.directory.create_account(name).await.unwrap()
     }
 
-    pub async fn instance(&self, account: &Account, name: &str) -> Arc<Instance> {
-        self.directory.create_instance(account.id, new_instance(name)).await.unwrap()
+    pub(crate) async fn instance(&self, account: &Account, name: &str) -> Arc<Instance> {
+        self.directory
+            .create_instance(account.id, new_instance(name))
+            .await
+            .unwrap()
     }
 
     /// Waits until everything in the background is done.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.tracker.close();
         self.tracker.wait().await;
         self.tracker.reopen();
@@ -106,7 +117,7 @@ fn as_clock(clock: &Arc<TestClock>) -> Arc<dyn Clock> {
     clock
 }
 
-pub fn new_instance(name: &str) -> NewInstance {
+pub(crate) fn new_instance(name: &str) -> NewInstance {
     NewInstance {
         name: name.to_owned(),
         transport: TransportKind::Simulator,
@@ -116,7 +127,7 @@ pub fn new_instance(name: &str) -> NewInstance {
     }
 }
 
-pub fn new_key(name: &str) -> NewKey {
+pub(crate) fn new_key(name: &str) -> NewKey {
     NewKey {
         user: None,
         name: name.to_owned(),
@@ -128,13 +139,13 @@ pub fn new_key(name: &str) -> NewKey {
     }
 }
 
-pub fn phone(n: u64) -> Phone {
+pub(crate) fn phone(n: u64) -> Phone {
     Phone::parse(&format!("+9665{n:08}")).unwrap()
 }
 
-pub const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-pub const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+pub(crate) const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+pub(crate) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
-pub const fn seconds(n: u64) -> Duration {
+pub(crate) const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }

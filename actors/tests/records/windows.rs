@@ -1,22 +1,31 @@
 //! Windows of API keys: never more than the limit, whatever happens to the node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use zajil_actors::directory::{ApiKey, NewKey};
-use zajil_actors::key_bucket::{KeyBuckets, Quota};
-use zajil_model::time::Clock;
+use zajil_actors::key_bucket::{KeyBuckets, Quota, Unavailable};
+use zajil_model::time::{Clock, Mono, Timestamp};
 
-use crate::support::{Node, new_key, seconds};
+use crate::support::{Node, TestClock, new_key, seconds};
 
 async fn buckets(node: &Node) -> KeyBuckets {
-    KeyBuckets::start(Arc::clone(&node.store), node.as_clock(), node.tracker.clone())
-        .await
-        .unwrap()
+    KeyBuckets::start(
+        Arc::clone(&node.store),
+        node.as_clock(),
+        node.tracker.clone(),
+    )
+    .await
+    .unwrap()
 }
 
 async fn key(node: &Node, rate_limit: u64) -> Arc<ApiKey> {
     let account = node.account("acme").await;
-    let new = NewKey { rate_limit, ..new_key("shop") };
+    let new = NewKey {
+        rate_limit,
+        ..new_key("shop")
+    };
     node.directory.create_key(account.id, new).await.unwrap().0
 }
 
@@ -38,13 +47,28 @@ async fn a_window_lets_its_limit_through_and_says_exactly_what_is_left() {
 
     for left in (0..120).rev() {
         let quota = buckets.take(&key).await.unwrap();
-        assert_eq!((quota.allowed, quota.limit, quota.remaining), (true, 120, left));
+        assert_eq!(
+            (quota.allowed, quota.limit, quota.remaining),
+            (true, 120, left)
+        );
     }
     let refused = buckets.take(&key).await.unwrap();
 
     let reset = begin + seconds(3_600);
-    assert_eq!(refused, Quota { allowed: false, limit: 120, remaining: 0, reset });
-    assert_eq!(buckets.take(&key).await.unwrap(), refused, "answered from memory");
+    assert_eq!(
+        refused,
+        Quota {
+            allowed: false,
+            limit: 120,
+            remaining: 0,
+            reset
+        }
+    );
+    assert_eq!(
+        buckets.take(&key).await.unwrap(),
+        refused,
+        "answered from memory"
+    );
     node.clock.pass(seconds(3_600));
     assert!(buckets.take(&key).await.unwrap().allowed);
 }
@@ -58,7 +82,8 @@ async fn requests_at_once_are_each_counted_once() {
     let asked: Vec<_> = (0..500)
         .map(|_| {
             let (buckets, key) = (buckets.clone(), Arc::clone(&key));
-            node.tracker.spawn(async move { buckets.take(&key).await.unwrap() })
+            node.tracker
+                .spawn(async move { buckets.take(&key).await.unwrap() })
         })
         .collect();
     let mut left = Vec::new();
@@ -83,7 +108,10 @@ async fn a_crash_never_lets_more_than_the_limit_through() {
     }
 
     assert!(passed <= 1_000, "{passed} passed");
-    assert!(passed >= 600, "a crash costs at most a reservation or two: {passed}");
+    assert!(
+        passed >= 600,
+        "a crash costs at most a reservation or two: {passed}"
+    );
 }
 
 #[tokio::test]
@@ -126,8 +154,67 @@ async fn a_new_limit_is_in_force_at_once() {
     let buckets = buckets(&node).await;
     assert_eq!(passing(&buckets, &key, 15).await, 10);
 
-    let raised = ApiKey { rate_limit: 25, ..ApiKey::clone(&key) };
+    let raised = ApiKey {
+        rate_limit: 25,
+        ..ApiKey::clone(&key)
+    };
 
     assert_eq!(passing(&buckets, &raised, 30).await, 15);
     assert!(!buckets.take(&key).await.unwrap().allowed);
+}
+
+/// A clock that fails once, at the n-th look from now.
+#[derive(Debug)]
+struct FailingClock {
+    clock: Arc<TestClock>,
+    looks: AtomicI64,
+}
+
+impl Clock for FailingClock {
+    fn now(&self) -> Timestamp {
+        assert_ne!(
+            self.looks.fetch_sub(1, Ordering::SeqCst),
+            1,
+            "as this test wants it"
+        );
+        self.clock.now()
+    }
+
+    fn mono(&self) -> Mono {
+        self.clock.mono()
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_fails_takes_no_other_with_it_and_is_opened_again() {
+    let node = Node::new();
+    let (broken, other) = {
+        let account = node.account("acme").await;
+        let make = async |name| {
+            node.directory
+                .create_key(account.id, new_key(name))
+                .await
+                .unwrap()
+                .0
+        };
+        (make("one").await, make("two").await)
+    };
+    let clock = Arc::new(FailingClock {
+        clock: Arc::clone(&node.clock),
+        looks: AtomicI64::new(0),
+    });
+    let port: Arc<FailingClock> = Arc::clone(&clock);
+    let buckets = KeyBuckets::start(Arc::clone(&node.store), port, node.tracker.clone())
+        .await
+        .unwrap();
+    buckets.take(&broken).await.unwrap();
+
+    // The first look is the caller's, the second the bucket's.
+    clock.looks.store(2, Ordering::SeqCst);
+    let failed = buckets.take(&broken).await.unwrap_err();
+
+    assert_eq!(failed, Unavailable::Overloaded, "not opened again at once");
+    assert!(buckets.take(&other).await.unwrap().allowed);
+    node.clock.pass(Duration::from_millis(100));
+    assert!(buckets.take(&broken).await.unwrap().allowed);
 }

@@ -56,8 +56,10 @@ pub(crate) fn read(form: &mut Form<'_, '_>, base: &PaceSpec) -> PaceSpec {
     if let Some(zone) = form.change("time_zone", field::text(1, MAX_ZONE)) {
         spec.time_zone = zone;
     }
-    let faults = spec.check().into_iter().map(|(path, sentence)| (path.to_owned(), sentence));
-    form.rules(faults.collect());
+    let sentence = |(path, complaint): (&str, String)| {
+        (path.to_owned(), format!("The {path} field {complaint}."))
+    };
+    form.rules(spec.check().into_iter().map(sentence).collect());
     spec
 }
 

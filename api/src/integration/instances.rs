@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use zajil_actors::instance::Shown;
+use zajil_actors::instance::handle::Shown;
 use zajil_actors::send::{Barrier, InstanceView};
 use zajil_model::instance::{Instance, Session};
 use zajil_model::phone::Phone;

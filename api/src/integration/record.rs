@@ -11,6 +11,7 @@ use zajil_model::id::{AccountId, InstanceId};
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::{MessageState, Status};
 use zajil_model::message::{List, Payload};
+use zajil_model::time::Timestamp;
 use zajil_storage::MessageRecord;
 
 use crate::auth::Caller;
@@ -240,7 +241,7 @@ fn history(record: &MessageRecord) -> Vec<Step> {
     let (state, message) = (&record.state, record.message());
     let created = record.chunk.created_at;
     let begin = super::draft::first_status(message.send_at, created);
-    let step = |status: Status, at| at.map(|at| (status.label(), at));
+    let step = |status: Status, at: Option<Timestamp>| at.map(|at| (status.label(), at));
     let known = [
         Some((begin, created)),
         step(Status::Processing, state.first_attempt_at),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::connect;
 use crate::cli::Settings;
-use crate::client::{Client, Target};
+use crate::client::{Client, Target, encoded};
 use crate::show::{self, Column};
 
 const LINE: [Column; 5] = [
@@ -156,26 +156,25 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
             show::table(&answer["data"], &LINE, json);
         }
         Action::Show { instance } => {
-            let path = format!("/instances/{}", id_of(&client, &instance).await?);
-            let answer = client.dashboard(Method::GET, &path, None).await?;
+            let answer = client
+                .dashboard(Method::GET, &path_of(&instance), None)
+                .await?;
             show::record(&answer["data"], &RECORD, json);
         }
         Action::Pace { instance, rate } => {
-            let path = format!("/instances/{}/pacing", id_of(&client, &instance).await?);
-            let body = json!({ "rate": rate.to_json() });
-            let answer = client.dashboard(Method::PUT, &path, Some(body)).await?;
-            show::record(
-                &answer["data"],
-                &[("rate", "/rate"), ("burst", "/burst")],
-                json,
-            );
+            let body = Some(json!({ "pacing": { "rate": rate.to_json() } }));
+            let answer = client
+                .dashboard(Method::PATCH, &path_of(&instance), body)
+                .await?;
+            show::record(&answer["data"], &RECORD, json);
         }
         Action::Pause { instance } => steer(&client, &instance, "pause", json).await?,
         Action::Resume { instance } => steer(&client, &instance, "resume", json).await?,
         Action::Purge { instance } => steer(&client, &instance, "purge", json).await?,
         Action::Delete { instance } => {
-            let path = format!("/instances/{}", id_of(&client, &instance).await?);
-            client.dashboard(Method::DELETE, &path, None).await?;
+            client
+                .dashboard(Method::DELETE, &path_of(&instance), None)
+                .await?;
             println!("instance {instance} is deleted");
         }
     }
@@ -185,9 +184,7 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
 fn creation(create: Create) -> Result<Value> {
     let script = create.script.map(|file| {
         let told = || format!("cannot read the script {}", file.display());
-        let text = std::fs::read_to_string(&file).with_context(told)?;
-        serde_json::from_str::<Value>(&text)
-            .with_context(|| format!("{} is no JSON", file.display()))
+        std::fs::read_to_string(&file).with_context(told)
     });
     Ok(json!({
         "instance_name": create.name,
@@ -199,22 +196,15 @@ fn creation(create: Create) -> Result<Value> {
 }
 
 async fn steer(client: &Client, instance: &str, verb: &str, json: bool) -> Result<()> {
-    let path = format!("/instances/{}/{verb}", id_of(client, instance).await?);
+    let path = format!("{}/{verb}", path_of(instance));
     let answer = client.dashboard(Method::POST, &path, None).await?;
     show::record(&answer["data"], &RECORD, json);
     Ok(())
 }
 
-/// The id of an instance that is named by id or name.
-async fn id_of(client: &Client, instance: &str) -> Result<u64> {
-    if let Ok(id) = instance.parse() {
-        return Ok(id);
-    }
-    let answer = client.dashboard(Method::GET, "/instances", None).await?;
-    let all = answer["data"].as_array().into_iter().flatten();
-    let mut named = all.filter(|it| it["instance_name"] == instance);
-    let found = named.next().and_then(|it| it["id"].as_u64());
-    found.with_context(|| format!("there is no instance {instance}"))
+/// Where an instance that is named by id or name is found.
+fn path_of(instance: &str) -> String {
+    format!("/instances/{}", encoded(instance))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connect;
 use crate::cli::Settings;
-use crate::client::Target;
+use crate::client::{Target, encoded};
 use crate::show::{self, Column};
 
 const SENT: [Column; 4] = [
@@ -152,28 +152,4 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A text as it may stand in a query.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let one = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    text.bytes().map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_any_letter_can_be_asked_for() {
-        assert_eq!(encoded("my-instance"), "my-instance");
-        assert_eq!(encoded("مكتب & co"), "%D9%85%D9%83%D8%AA%D8%A8%20%26%20co");
-    }
 }

@@ -62,8 +62,11 @@ async fn serve(config: Config, process: Process) -> Result<ExitCode> {
         node.api(),
         node.operations()
     );
-    signals.next().await;
-    tracing::info!("asked to stop; a second signal ends the process at once");
+    tokio::select! {
+        () = signals.next() => {}
+        () = node.drain_asked() => {}
+    }
+    tracing::info!("asked to stop; another signal ends the process at once");
     signals.unless_again(node.stop()).await?;
     Ok(ExitCode::SUCCESS)
 }

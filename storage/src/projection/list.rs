@@ -101,6 +101,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
                 break;
             }
         }
+        page.messages.truncate(request.limit);
         let next = page
             .messages
             .last()

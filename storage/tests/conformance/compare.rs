@@ -13,15 +13,15 @@ use crate::model::{Naive, work_set};
 use crate::world::{START, World, account, instance, part, phone};
 
 /// How many instances the random histories use.
-pub const INSTANCES: u64 = 3;
+pub(crate) const INSTANCES: u64 = 3;
 
 /// The queues that the random histories use.
-pub fn queues() -> [Queue; 4] {
+pub(crate) fn queues() -> [Queue; 4] {
     [Queue::High, Queue::Normal, part(0), part(1)]
 }
 
 /// Every answer is what the model says.
-pub async fn same(world: &World, naive: &Naive) {
+pub(crate) async fn same(world: &World, naive: &Naive) {
     messages(world, naive).await;
     totals(world, naive).await;
     let work = world.store.work().await.unwrap();

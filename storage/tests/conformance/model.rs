@@ -13,21 +13,21 @@ use zajil_storage::{
 
 /// A message as the model knows it.
 #[derive(Clone, Debug)]
-pub struct Known {
-    pub chunk: Arc<Chunk>,
-    pub index: usize,
-    pub state: MessageState,
+pub(crate) struct Known {
+    pub(crate) chunk: Arc<Chunk>,
+    pub(crate) index: usize,
+    pub(crate) state: MessageState,
 }
 
 /// Every message, and every change in order.
 #[derive(Debug, Default)]
-pub struct Naive {
-    pub messages: BTreeMap<MessageId, Known>,
-    pub changes: Vec<StatusChange>,
+pub(crate) struct Naive {
+    pub(crate) messages: BTreeMap<MessageId, Known>,
+    pub(crate) changes: Vec<StatusChange>,
 }
 
 impl Naive {
-    pub fn accept(&mut self, chunk: &Arc<Chunk>) {
+    pub(crate) fn accept(&mut self, chunk: &Arc<Chunk>) {
         for index in 0..chunk.messages.len() {
             let state = initial_state(chunk, index);
             let known = Known { chunk: Arc::clone(chunk), index, state };
@@ -35,14 +35,14 @@ impl Naive {
         }
     }
 
-    pub fn outcome(&mut self, outcome: Outcome) {
+    pub(crate) fn outcome(&mut self, outcome: Outcome) {
         let Some(known) = self.messages.get_mut(&outcome.id) else { return };
         if let Some(status) = known.state.apply(outcome.event, outcome.at) {
             self.changes.push(StatusChange { id: outcome.id, status, at: outcome.at });
         }
     }
 
-    pub fn cancel_all(
+    pub(crate) fn cancel_all(
         &mut self,
         instance: InstanceId,
         queue: Option<Queue>,
@@ -65,7 +65,7 @@ impl Naive {
     }
 
     /// The changes of each message, in order.
-    pub fn by_message(changes: &[StatusChange]) -> BTreeMap<MessageId, Vec<(Status, Timestamp)>> {
+    pub(crate) fn by_message(changes: &[StatusChange]) -> BTreeMap<MessageId, Vec<(Status, Timestamp)>> {
         let mut by_message: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for change in changes {
             by_message.entry(change.id).or_default().push((change.status, change.at));
@@ -73,7 +73,7 @@ impl Naive {
         by_message
     }
 
-    pub fn totals(&self, filter: &TotalsFilter) -> Totals {
+    pub(crate) fn totals(&self, filter: &TotalsFilter) -> Totals {
         let mut totals = Totals::default();
         for instance in &filter.instances {
             let mut counts = [0; Status::COUNT];
@@ -95,7 +95,7 @@ impl Naive {
         totals
     }
 
-    pub fn work(&self) -> BTreeSet<(InstanceId, Queue, u64)> {
+    pub(crate) fn work(&self) -> BTreeSet<(InstanceId, Queue, u64)> {
         let mut unsettled: BTreeMap<(InstanceId, Queue), u64> = BTreeMap::new();
         for known in self.messages.values().filter(|known| !known.state.status.is_settled()) {
             *unsettled.entry((known.chunk.instance, known.chunk.queue)).or_default() += 1;
@@ -104,7 +104,7 @@ impl Naive {
     }
 
     /// The ids that a list should show, newest first.
-    pub fn list(&self, filter: &ListFilter) -> Vec<MessageId> {
+    pub(crate) fn list(&self, filter: &ListFilter) -> Vec<MessageId> {
         let mut ids: Vec<MessageId> = self
             .messages
             .iter()
@@ -116,7 +116,7 @@ impl Naive {
     }
 
     /// Messages of a queue that are ready, in order.
-    pub fn ready(&self, instance: InstanceId, queue: Queue) -> Vec<(MessageId, MessageState)> {
+    pub(crate) fn ready(&self, instance: InstanceId, queue: Queue) -> Vec<(MessageId, MessageState)> {
         self.messages
             .iter()
             .filter(|(_, known)| (known.chunk.instance, known.chunk.queue) == (instance, queue))
@@ -128,7 +128,7 @@ impl Naive {
     }
 
     /// Messages of the schedule, earliest first.
-    pub fn scheduled(&self, instance: InstanceId) -> Vec<(Timestamp, MessageId)> {
+    pub(crate) fn scheduled(&self, instance: InstanceId) -> Vec<(Timestamp, MessageId)> {
         let mut waiting: Vec<_> = self
             .messages
             .iter()
@@ -142,7 +142,7 @@ impl Naive {
 }
 
 /// What `work` answers, comparable.
-pub fn work_set(work: &[Work]) -> BTreeSet<(InstanceId, Queue, u64)> {
+pub(crate) fn work_set(work: &[Work]) -> BTreeSet<(InstanceId, Queue, u64)> {
     work.iter().map(|work| (work.instance, work.queue, work.unsettled)).collect()
 }
 

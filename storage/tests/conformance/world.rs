@@ -18,18 +18,18 @@ use zajil_storage::{
 };
 
 /// Monday, 2026-11-23 00:00 UTC.
-pub const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
+pub(crate) const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
 
 /// How many steps of sweeping a test waits for.
 const PATIENCE: usize = 10_000;
 
 /// Small budgets, so that few messages do what a large backlog would.
-pub const SMALL: Budgets =
+pub(crate) const SMALL: Budgets =
     Budgets { flush_bytes: 3_000, hot_bytes: 8_000, body_bytes: 4_000, idle_heads: 2 };
 
 /// A clock that stands still.
 #[derive(Debug)]
-pub struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn now(&self) -> Timestamp {
@@ -43,44 +43,44 @@ impl Clock for Still {
 
 /// The kinds of store.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     Memory(Budgets),
     Embedded(Budgets),
 }
 
 /// How a store is closed before it is opened again.
 #[derive(Clone, Copy, Debug)]
-pub enum Ending {
+pub(crate) enum Ending {
     Closed,
     Dropped,
 }
 
 /// A store, with the ids that its shards give.
-pub struct World {
-    pub store: Arc<dyn Store>,
-    pub kind: Kind,
-    pub dir: TempDir,
-    pub now: Timestamp,
-    pub last: Tick,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) kind: Kind,
+    pub(crate) dir: TempDir,
+    pub(crate) now: Timestamp,
+    pub(crate) last: Tick,
 }
 
-pub fn account() -> AccountId {
+pub(crate) fn account() -> AccountId {
     AccountId::new(4_711).unwrap()
 }
 
-pub fn instance(number: u64) -> InstanceId {
+pub(crate) fn instance(number: u64) -> InstanceId {
     InstanceId::new(1_000 + number).unwrap()
 }
 
-pub fn part(number: u64) -> Queue {
+pub(crate) fn part(number: u64) -> Queue {
     Queue::Part(BatchId::new(90_000 + number).unwrap())
 }
 
-pub fn phone(number: u64) -> Phone {
+pub(crate) fn phone(number: u64) -> Phone {
     Phone::from_digits(&format!("49151{number:07}")).unwrap()
 }
 
-pub fn message(number: u64) -> Message {
+pub(crate) fn message(number: u64) -> Message {
     Message {
         recipient: phone(number % 7),
         payload: Payload::Text(format!("hello, number {number}").into()),
@@ -92,19 +92,19 @@ pub fn message(number: u64) -> Message {
 }
 
 impl World {
-    pub fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open(kind, &dir);
         Self { store, kind, dir, now: START, last: Tick(0) }
     }
 
     /// Time goes by.
-    pub fn later(&mut self, by: Duration) {
+    pub(crate) fn later(&mut self, by: Duration) {
         self.now = self.now + by;
     }
 
     /// Closes or drops an embedded store and opens it again.
-    pub async fn reopen(&mut self, ending: Ending) {
+    pub(crate) async fn reopen(&mut self, ending: Ending) {
         if matches!(self.kind, Kind::Memory(_)) {
             return;
         }
@@ -116,12 +116,12 @@ impl World {
     }
 
     /// A chunk of an instance, with the next ids of its shard.
-    pub fn chunk(&mut self, of: u64, queue: Queue, messages: Vec<Message>) -> Arc<Chunk> {
+    pub(crate) fn chunk(&mut self, of: u64, queue: Queue, messages: Vec<Message>) -> Arc<Chunk> {
         self.chunk_of(of, queue, messages, false)
     }
 
     /// The same, of a bulk request, if it is one.
-    pub fn chunk_of(
+    pub(crate) fn chunk_of(
         &mut self,
         of: u64,
         queue: Queue,
@@ -147,12 +147,12 @@ impl World {
     }
 
     /// The epoch of a shard.
-    pub async fn epoch(&self, shard: Shard) -> Epoch {
+    pub(crate) async fn epoch(&self, shard: Shard) -> Epoch {
         self.store.open_shard(shard).await.unwrap().epoch
     }
 
     /// Appends and waits until it is durable and seen.
-    pub async fn append(&self, of: u64, entries: Vec<Entry>) -> Result<(), StoreError> {
+    pub(crate) async fn append(&self, of: u64, entries: Vec<Entry>) -> Result<(), StoreError> {
         let shard = instance(of).shard();
         let epoch = self.epoch(shard).await;
         let (sender, receiver) = mpsc::channel();
@@ -162,12 +162,12 @@ impl World {
     }
 
     /// Accepts a chunk.
-    pub async fn accept(&self, of: u64, chunk: &Arc<Chunk>) {
+    pub(crate) async fn accept(&self, of: u64, chunk: &Arc<Chunk>) {
         self.append(of, vec![Entry::Accept(Arc::clone(chunk))]).await.unwrap();
     }
 
     /// Tells what became known of messages of an instance.
-    pub async fn tell(&self, of: u64, events: Vec<(MessageId, Event)>) {
+    pub(crate) async fn tell(&self, of: u64, events: Vec<(MessageId, Event)>) {
         let at = self.now;
         let outcomes = events.into_iter().map(|(id, event)| Outcome { id, at, event });
         self.append(of, vec![Entry::Outcomes(outcomes.collect())]).await.unwrap();
@@ -175,7 +175,7 @@ impl World {
 
     /// Every change of the account, waiting for as many as are expected: mass cancels are told
     /// a stretch at a time.
-    pub async fn changes(&self, expected: usize, page: usize) -> Vec<StatusChange> {
+    pub(crate) async fn changes(&self, expected: usize, page: usize) -> Vec<StatusChange> {
         for _ in 0..PATIENCE {
             let found = self.all_changes(page).await;
             if found.len() >= expected {
@@ -209,7 +209,7 @@ fn open(kind: Kind, dir: &TempDir) -> Arc<dyn Store> {
 }
 
 /// Opens an embedded store with small segments.
-pub fn open_embedded(dir: &std::path::Path, budgets: Budgets) -> EmbeddedStore {
+pub(crate) fn open_embedded(dir: &std::path::Path, budgets: Budgets) -> EmbeddedStore {
     let fatal = Arc::new(|reason: &str| panic!("the store failed: {reason}"));
     let config = EmbeddedConfig::new(dir, Arc::new(Still), fatal);
     EmbeddedStore::open(EmbeddedConfig { segment_bytes: 1 << 20, budgets, ..config }).unwrap()

@@ -1,0 +1,115 @@
+//! The words of batches: what callers hand over, and what they are answered.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+use zajil_model::batch::WrongState;
+use zajil_model::id::InstanceId;
+use zajil_model::instance::Instance;
+use zajil_model::time::{Clock, Timestamp};
+use zajil_storage::{StatusCounts, Store, StoreError};
+
+use super::port::InstancePort;
+use super::record::{BatchRecord, BatchText, Duplicates, Progress};
+use crate::directory::Directory;
+use crate::ids::{Ids, ShardClocks};
+use crate::send::Barrier;
+
+/// Why a batch did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// There is no such batch in this account.
+    #[error("there is no such batch")]
+    NotFound,
+    /// A field has a value that cannot be.
+    #[error("{field}: {message}")]
+    Field {
+        /// Which field, by the name that clients use.
+        field: &'static str,
+        /// What is wrong with it, as a sentence for people.
+        message: String,
+    },
+    /// The upload does not go on where the last one ended, or another one is running.
+    #[error("the next row is {expected}")]
+    RowGap {
+        /// The row to go on with.
+        expected: u64,
+    },
+    /// The batch is not in a state in which that can be done.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The batch takes no more rows: it is sealed, finished or cancelled.
+    #[error("the batch takes no more rows")]
+    TakesNoRows,
+    /// Too much is asked of this batch at once, or the node is stopping.
+    #[error("{0}")]
+    Unavailable(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A batch that is to be made.
+#[derive(Clone, Debug)]
+pub struct NewBatch {
+    /// What people call it: 1 to 255 characters.
+    pub name: String,
+    /// Which numbers send it: 1 to 100, each once.
+    pub instances: Vec<Arc<Instance>>,
+    /// What rows say that bring no content of their own.
+    pub text: BatchText,
+    /// Seconds that a row may take from the start: 60 to 604,800; `None` is 7 days.
+    pub ttl_seconds: Option<u32>,
+    /// When it starts by itself: at most 30 days ahead.
+    pub start_at: Option<Timestamp>,
+    /// When it should be done; only warned about.
+    pub deadline: Option<Timestamp>,
+    /// What is done with a recipient that comes twice.
+    pub duplicates: Duplicates,
+}
+
+/// How a batch is.
+#[derive(Clone, Debug)]
+pub struct BatchView {
+    /// What is stored of it.
+    pub record: Arc<BatchRecord>,
+    /// How far its upload is.
+    pub progress: Progress,
+    /// Its messages by status.
+    pub counts: StatusCounts,
+    /// The same by instance, for those that have any.
+    pub by_instance: Vec<(InstanceId, StatusCounts)>,
+    /// Messages a second that were settled lately.
+    pub rate: f64,
+    /// When it is done at the pace of its instances; `None` when it does not run or could not
+    /// start, or when an instance stands still.
+    pub eta: Option<Timestamp>,
+}
+
+/// The answer to a change of state.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// How the batch is now.
+    pub view: BatchView,
+    /// Whether every instance confirmed.
+    pub barrier: Barrier,
+}
+
+/// What batches are given.
+#[derive(Clone, Debug)]
+pub struct BatchPorts {
+    /// Where state is kept.
+    pub store: Arc<dyn Store>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives the ids of messages.
+    pub clocks: Arc<ShardClocks>,
+    /// Gives the ids of batches.
+    pub ids: Ids,
+    /// Knows instances and opt-outs.
+    pub directory: Directory,
+    /// The instances that send the rows.
+    pub instances: Arc<dyn InstancePort>,
+    /// Holds what runs in the background.
+    pub tracker: TaskTracker,
+}

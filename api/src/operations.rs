@@ -1,0 +1,354 @@
+//! What operators and their machines ask, on an address of its own: health, metrics, upkeep.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequestParts, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use zajil_actors::directory::Account;
+use zajil_actors::send::InstanceFigures;
+use zajil_model::id::SHARDS;
+use zajil_storage::Health;
+
+use crate::auth::bearer;
+use crate::body::MAX_BODY;
+use crate::envelope::{self, Answer};
+use crate::error::ApiError;
+use crate::front::FrontLayer;
+use crate::request::{Called, Post};
+use crate::stamp::Stamp;
+use crate::state::ApiState;
+use crate::validate::{self, field};
+
+/// Instances of one answer of `/metrics/instances`.
+const MAX_INSTANCES: i64 = 1_000;
+
+/// Scalars of a name, an email or a password.
+const MAX_WORDS: usize = 255;
+
+/// Bytes of a file name.
+const MAX_FILE_NAME: usize = 4_096;
+
+/// What the operations handlers share; clones are the same one.
+#[derive(Clone)]
+pub struct OpsState {
+    api: ApiState,
+    metrics: PrometheusHandle,
+    /// Held while metrics are rendered: twice at once costs twice and tells nothing more.
+    rendering: Arc<Mutex<()>>,
+    drain: CancellationToken,
+}
+
+impl std::fmt::Debug for OpsState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpsState").finish_non_exhaustive()
+    }
+}
+
+impl OpsState {
+    /// The state beside that of the APIs. `drain` is cancelled when an operator asks the node to
+    /// stop; `node` then stops it in good order.
+    pub fn new(api: ApiState, metrics: PrometheusHandle, drain: CancellationToken) -> Self {
+        Self { api, metrics, rendering: Arc::default(), drain }
+    }
+}
+
+impl FromRef<OpsState> for ApiState {
+    fn from_ref(ops: &OpsState) -> Self {
+        ops.api.clone()
+    }
+}
+
+/// The routes of the operations address.
+pub(crate) fn router(state: OpsState) -> axum::Router {
+    axum::Router::new()
+        .route("/livez", get(livez))
+        .route("/healthz", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .route("/metrics/instances", get(instances))
+        .route("/cluster", get(cluster))
+        .route("/drain", post(drain))
+        .route("/accounts", post(create_account))
+        .route("/users", post(create_user))
+        .route("/backup", post(backup))
+        .route("/restore/release", post(release))
+        .fallback(crate::not_found)
+        .method_not_allowed_fallback(crate::method_not_allowed)
+        .layer(FrontLayer(state.api.clone()))
+        .with_state(state)
+}
+
+/// Somebody who shows the operator's token.
+struct Operator;
+
+impl FromRequestParts<OpsState> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, ops: &OpsState) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers);
+        let known = ops.api.config.operator.as_ref();
+        if let (Some(token), Some(operator)) = (token, known)
+            && operator.is(token)
+        {
+            return Ok(Self);
+        }
+        let address = ops.api.address(&parts.extensions, &parts.headers);
+        Err(ops.api.bad_attempts.count(address, ApiError::InvalidSession))
+    }
+}
+
+/// Answers, if the event loop turns.
+async fn livez() -> Answer {
+    envelope::done("alive").answer()
+}
+
+/// Says whether requests should come here, and what speaks against it.
+async fn readyz(State(ops): State<OpsState>) -> Answer {
+    let engine = &ops.api.engine;
+    let (store, store_ok) = match engine.health() {
+        Health::Ready => ("ok".to_owned(), true),
+        Health::ReadOnly(reason) => (format!("read only: {reason}"), false),
+        Health::Failed(reason) => (format!("failed: {reason}"), false),
+    };
+    let draining = engine.is_draining() || ops.drain.is_cancelled();
+    let ready = store_ok && !draining;
+    let body = json!({
+        "success": ready,
+        "data": {
+            "ready": ready,
+            "checks": {
+                "store": { "ok": store_ok, "detail": store },
+                "draining": { "ok": !draining, "detail": if draining { "draining" } else { "no" } },
+                // A restored node serves reads and accepts; it only does not send yet.
+                "held": { "ok": true, "detail": if engine.is_held() { "held" } else { "no" } },
+            },
+            "durability": "embedded: one copy, on stable storage before an accept is answered",
+        },
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(envelope::json(status, &body))
+}
+
+fn text(content_type: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Renders the metrics of the node, off the event loop and never twice at once.
+async fn render(State(ops): State<OpsState>) -> Result<Response, ApiError> {
+    let _alone = ops.rendering.lock().await;
+    ops.api.engine.observe_gauges();
+    let handle = ops.metrics.clone();
+    let rendered = tokio::task::spawn_blocking(move || handle.render()).await;
+    rendered.map(|body| text(EXPOSITION, body)).map_err(|_| ApiError::Internal)
+}
+
+/// Shows figures of single instances, which `/metrics` leaves out to stay small.
+async fn instances(State(ops): State<OpsState>, called: Called) -> Result<Response, ApiError> {
+    let (only, state, limit) = validate::query(called.uri(), |form| {
+        let only = form.optional("instance", field::id);
+        let state = form.optional("state", field::text(1, MAX_WORDS));
+        (only, state, form.optional("limit", field::whole(1, MAX_INSTANCES)))
+    })?;
+    let limit = usize::try_from(limit.unwrap_or(MAX_INSTANCES)).unwrap_or(1);
+    let mut figures = ops.api.engine.figures(only, limit).await;
+    if let Some(state) = state {
+        figures.retain(|figure| figure.view.session.label() == state);
+    }
+    figures.truncate(limit);
+    Ok(text(EXPOSITION, exposition(&figures)))
+}
+
+type Family = (&'static str, &'static str, &'static str, fn(&InstanceFigures) -> f64);
+
+/// The families of one instance: name, type, help, value.
+const FAMILIES: [Family; 5] = [
+    ("zajil_instance_rate", "gauge", "Messages a second that it may send now.", |figure| {
+        figure.view.rate
+    }),
+    ("zajil_instance_in_flight", "gauge", "Messages handed over and unanswered.", |figure| {
+        f64::from(figure.view.in_flight)
+    }),
+    ("zajil_instance_depth", "gauge", "Messages that are not settled.", |figure| {
+        figure.view.depth.iter().sum::<u64>() as f64
+    }),
+    ("zajil_instance_sent_total", "counter", "Messages acknowledged by WhatsApp.", |figure| {
+        figure.sent as f64
+    }),
+    ("zajil_instance_failed_total", "counter", "Messages that ended unsent.", |figure| {
+        figure.failed as f64
+    }),
+];
+
+fn exposition(figures: &[InstanceFigures]) -> String {
+    let mut out = String::new();
+    for (name, kind, help, value) in FAMILIES {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for figure in figures {
+            let instance = label(&figure.name);
+            let (id, state) = (figure.instance, figure.view.session.label());
+            let _ = writeln!(
+                out,
+                "{name}{{id=\"{id}\",instance=\"{instance}\",state=\"{state}\"}} {}",
+                value(figure)
+            );
+        }
+    }
+    out
+}
+
+/// A text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Shows who owns what.
+async fn cluster(State(ops): State<OpsState>) -> Answer {
+    let engine = &ops.api.engine;
+    let state = if engine.is_draining() { "draining" } else { "live" };
+    envelope::data(json!({
+        "store": "embedded",
+        "shards": SHARDS,
+        "nodes": [{
+            "node": "local",
+            "state": state,
+            "shards_owned": SHARDS,
+            "instances_running": engine.running(),
+        }],
+    }))
+    .answer()
+}
+
+/// Asks the node to stop in good order.
+async fn drain(State(ops): State<OpsState>, _operator: Operator) -> Answer {
+    tracing::info!("an operator asked for a drain");
+    ops.drain.cancel();
+    envelope::done("Draining").status(StatusCode::ACCEPTED).answer()
+}
+
+/// Makes an account.
+async fn create_account(
+    State(ops): State<OpsState>,
+    _operator: Operator,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&ops.api, request, MAX_BODY).await?;
+    let (name, report) = post.read(|form| form.required("name", field::text(1, MAX_WORDS)))?;
+    let warnings = report.accepted()?;
+    let name = name.ok_or(ApiError::Internal)?;
+    let account = ops.api.engine.directory().create_account(&name).await?;
+    envelope::data(json!({
+        "id": account.id,
+        "name": account.name,
+        "created_at": Stamp(account.created_at),
+    }))
+    .status(StatusCode::CREATED)
+    .message("Account created successfully")
+    .warnings(warnings)
+    .answer()
+}
+
+/// Makes a user of an account.
+async fn create_user(
+    State(ops): State<OpsState>,
+    _operator: Operator,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&ops.api, request, MAX_BODY).await?;
+    let ((account, email, name, password), report) = post.read(|form| {
+        let email = form.required("email", field::text(1, MAX_WORDS));
+        let password = form.required("password", field::text(1, MAX_WORDS));
+        let name = form.optional("name", field::text(1, MAX_WORDS));
+        // An account is named as an instance is: by its id or its name.
+        (form.optional("account_id", field::instance), email, name, password)
+    })?;
+    let warnings = report.accepted()?;
+    let (Some(email), Some(password)) = (email, password) else { return Err(ApiError::Internal) };
+    let account = account_of(&ops.api, account.as_deref(), "account_id").await?;
+    let name = name.unwrap_or_else(|| email.clone());
+    let user =
+        ops.api.engine.directory().create_user(account.id, &email, &name, &password).await?;
+    envelope::data(json!({
+        "id": user.id,
+        "account_id": user.account,
+        "email": user.email,
+        "name": user.name,
+        "created_at": Stamp(user.created_at),
+    }))
+    .status(StatusCode::CREATED)
+    .message("User created successfully")
+    .warnings(warnings)
+    .answer()
+}
+
+/// The account of an id or name; the only one when none is named.
+pub(crate) async fn account_of(
+    api: &ApiState,
+    named: Option<&str>,
+    field: &'static str,
+) -> Result<Account, ApiError> {
+    let accounts = api.engine.directory().accounts().await?;
+    let by_id = named.and_then(|named| named.parse().ok());
+    let (found, complaint) = match named {
+        Some(named) => (
+            accounts
+                .into_iter()
+                .find(|account| Some(account.id) == by_id || account.name == named),
+            "is not the id or name of an account.",
+        ),
+        None if accounts.len() == 1 => (accounts.into_iter().next(), ""),
+        None if accounts.is_empty() => (None, "cannot be found: there is no account yet."),
+        None => (None, "is required: there are several accounts."),
+    };
+    found.ok_or_else(|| ApiError::field(field, complaint))
+}
+
+/// Writes a consistent copy of the store to a new file.
+async fn backup(State(ops): State<OpsState>, _operator: Operator, request: Request) -> Answer {
+    let post = Post::json(&ops.api, request, MAX_BODY).await?;
+    let (file, report) = post.read(|form| form.required("file", field::text(1, MAX_FILE_NAME)))?;
+    let warnings = report.accepted()?;
+    let file = PathBuf::from(file.ok_or(ApiError::Internal)?);
+    if !file.is_absolute() {
+        return Err(ApiError::field("file", "must be an absolute path."));
+    }
+    ops.api.engine.store().backup(&file).await.map_err(|error| {
+        tracing::error!(%error, "a backup failed");
+        ApiError::WrongState(format!("The backup failed: {error}.").into())
+    })?;
+    envelope::data(json!({ "file": file }))
+        .message("Backup written")
+        .warnings(warnings)
+        .answer()
+}
+
+/// Ends the hold after a restore.
+async fn release(State(ops): State<OpsState>, _operator: Operator, request: Request) -> Answer {
+    let post = Post::bare(&ops.api, request).await?;
+    let (resend, warnings) = if post.body.is_empty() {
+        (false, Vec::new())
+    } else {
+        let (resend, report) = post.read(|form| form.optional("resend", field::boolean))?;
+        (resend.unwrap_or_default(), report.accepted()?)
+    };
+    let settled = ops.api.engine.release(resend).await?;
+    envelope::data(json!({ "settled": settled, "resend": resend }))
+        .message("Released")
+        .warnings(warnings)
+        .answer()
+}

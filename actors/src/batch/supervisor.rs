@@ -35,15 +35,15 @@ impl Opened {
         store: &dyn Store,
         account: AccountId,
         id: BatchId,
-    ) -> Result<Self, BatchError> {
+    ) -> Result<Box<Self>, BatchError> {
         let loaded = keep::load_record(store, account, id).await?;
         let (record, stored) = loaded.ok_or(BatchError::NotFound)?;
         let progress = keep::load_progress(store, id).await?;
-        Ok(Self {
+        Ok(Box::new(Self {
             record,
             stored,
             progress,
-        })
+        }))
     }
 
     /// Whether it does something without being asked: it was started, or is to start by itself,
@@ -59,7 +59,10 @@ impl Opened {
 /// What the supervisor is told.
 pub(super) enum SupervisorMsg {
     /// A batch without an actor is needed.
-    Open(Opened, oneshot::Sender<Result<Arc<OpenBatch>, BatchError>>),
+    Open(
+        Box<Opened>,
+        oneshot::Sender<Result<Arc<OpenBatch>, BatchError>>,
+    ),
     /// A parent was found stopping: answered once it has stopped.
     Gone(ActorId, oneshot::Sender<()>),
     /// Let time pass.
@@ -126,7 +129,7 @@ impl Supervisor {
         &self,
         myself: &ActorRef<SupervisorMsg>,
         state: &mut SupervisorState,
-        opened: Opened,
+        opened: Box<Opened>,
     ) -> Result<Arc<OpenBatch>, BatchError> {
         const STOPPING: BatchError = BatchError::Unavailable("the node is stopping");
         let id = opened.record.id;

@@ -25,6 +25,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct Instances {
     context: Arc<Context>,
     router: Router,
+    /// Parts grow on the store's own thread, which has no runtime.
+    runtime: tokio::runtime::Handle,
 }
 
 impl fmt::Debug for Instances {
@@ -54,8 +56,9 @@ pub(super) async fn ask<T>(
 }
 
 impl Instances {
-    pub(super) const fn new(context: Arc<Context>, router: Router) -> Self {
-        Self { context, router }
+    /// Reaches them from anywhere; to be made within the runtime.
+    pub(super) fn new(context: Arc<Context>, router: Router) -> Self {
+        Self { context, router, runtime: tokio::runtime::Handle::current() }
     }
 
     /// Starts an instance with a part, if it does not run.
@@ -81,7 +84,7 @@ impl InstancePort for Instances {
             }
         }
         let instances = self.clone();
-        self.context.tasks.spawn(async move {
+        let waking = async move {
             if let Some(handle) = instances.wake(instance, batch).await {
                 ask(&handle, |reply| {
                     handle.tell(InstanceMsg::PartGrew(batch));
@@ -89,7 +92,8 @@ impl InstancePort for Instances {
                 })
                 .await;
             }
-        });
+        };
+        self.context.tasks.spawn_on(waking, &self.runtime);
     }
 
     async fn part_state(

@@ -25,7 +25,7 @@ where
         working.spawn(async move {
             loop {
                 let next = items.lock().next();
-                let Some(item) = next else { return Ok(()) };
+                let Some(item) = next else { return anyhow::Ok(()) };
                 job(item).await?;
             }
         });

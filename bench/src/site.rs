@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use zajil_model::message::{Lane, Message};
 use zajil_model::pace::{MAX_BURST, MAX_RATE, PaceSpec, Per};
 use zajil_model::time::Clock;
 use zajil_node::clock::SystemClock;
+use zajil_node::telemetry;
 use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
 use zajil_storage::{Store, StoreError, Totals, TotalsFilter};
 use zajil_transport::simulator::script::AT_ONCE;
@@ -103,6 +105,18 @@ struct Served {
     key: String,
     stop: CancellationToken,
     server: JoinHandle<ServerReport>,
+}
+
+/// The runtime and the metrics of a process that runs nodes, as `zajil serve` has them.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let metrics = telemetry::start_metrics(SystemClock::new().now())?;
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(telemetry::UPKEEP);
+            metrics.run_upkeep();
+        }
+    });
+    Ok(Builder::new_multi_thread().enable_all().thread_name("zajil-worker").build()?)
 }
 
 /// Opens the embedded store of a folder.
@@ -231,7 +245,7 @@ impl Site {
         let stop = CancellationToken::new();
         let serving = zajil_api::serve(
             listener,
-            zajil_api::integration_router(&state),
+            zajil_api::integration_router(state),
             ServerLimits::default(),
             stop.clone().cancelled_owned(),
         );

@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::driver::{self, Plan};
 use crate::node::{self, NodePlan};
+use crate::site;
 
 /// The hidden subcommand under which children run.
 pub(crate) const SUBCOMMAND: &str = "worker";
@@ -86,9 +87,6 @@ pub(crate) fn run() -> Result<()> {
             println!("{}", serde_json::to_string(&runtime.block_on(driver::drive(plan))?)?);
             Ok(())
         }
-        Task::Node(plan) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(node::run(plan))
-        }
+        Task::Node(plan) => site::runtime()?.block_on(node::run(plan)),
     }
 }

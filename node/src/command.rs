@@ -1,5 +1,6 @@
 //! What each command does, one file a command.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -43,6 +44,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Backup(args)) => client(backup::run(&settings, args)),
     };
     done.unwrap_or_else(|error| {
+        let closed = |it: &std::io::Error| it.kind() == ErrorKind::BrokenPipe;
+        if error.downcast_ref().is_some_and(closed) {
+            // Whoever reads the output has seen enough, as in `zajil message list | head -1`.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("zajil: {error:#}");
         let settings = error.downcast_ref::<Faults>().is_some();
         if settings {

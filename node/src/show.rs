@@ -1,43 +1,65 @@
 //! How commands print what a node answered.
 
+use std::io::{self, Write};
+
 use serde_json::Value;
 
 /// A column: its title, and where a row holds its value (a JSON pointer).
 pub type Column = (&'static str, &'static str);
 
 /// Prints rows in columns, each as wide as its longest value; or as JSON.
-pub fn table(rows: &Value, columns: &[Column], json: bool) {
-    if json {
-        return println!("{rows:#}");
-    }
-    print!(
-        "{}",
-        aligned(
-            rows.as_array().map(Vec::as_slice).unwrap_or_default(),
-            columns
-        )
-    );
+///
+/// # Errors
+/// Standard output is closed.
+pub fn table(rows: &Value, columns: &[Column], json: bool) -> io::Result<()> {
+    let lines = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    print(&if json {
+        format!("{rows:#}\n")
+    } else {
+        aligned(lines, columns)
+    })
 }
 
 /// Prints one thing, a member a line; or as JSON.
-pub fn record(thing: &Value, columns: &[Column], json: bool) {
+///
+/// # Errors
+/// Standard output is closed.
+pub fn record(thing: &Value, columns: &[Column], json: bool) -> io::Result<()> {
     if json {
-        return println!("{thing:#}");
+        return print(&format!("{thing:#}\n"));
     }
     let width = columns
         .iter()
         .map(|(title, _)| title.len())
         .max()
         .unwrap_or(0);
-    for (title, at) in columns {
+    let line = |(title, at): &Column| {
         let value = word(thing, at);
-        if !value.is_empty() {
-            println!("{title:<width$}  {value}");
+        if value.is_empty() {
+            value
+        } else {
+            format!("{title:<width$}  {value}\n")
         }
+    };
+    print(&columns.iter().map(line).collect::<String>())
+}
+
+/// Prints a text. What `print!` does, but a reader who has seen enough is no panic.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print(text: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(text.as_bytes())
+}
+
+/// Prints a line for whoever may be watching; a node goes on when nobody does.
+pub fn say(line: &str) {
+    if let Err(error) = print(&format!("{line}\n")) {
+        tracing::debug!(%error, "nobody reads standard output");
     }
 }
 
-/// A value as people read it: texts without quotes, lists with commas, nothing for `null`.
+/// A value as people read it: texts without quotes, members and lists with commas, nothing for `null`.
 pub fn word(thing: &Value, at: &str) -> String {
     match thing.pointer(at) {
         None | Some(Value::Null) => String::new(),
@@ -47,11 +69,11 @@ pub fn word(thing: &Value, at: &str) -> String {
             .map(|item| word(item, ""))
             .collect::<Vec<_>>()
             .join(", "),
-        Some(Value::Object(members)) => members
-            .iter()
-            .map(|(name, value)| format!("{name} {}", word(value, "")))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Some(Value::Object(members)) => {
+            let known = members.iter().filter(|(_, value)| !value.is_null());
+            let shown = known.map(|(name, value)| format!("{name} {}", word(value, "")));
+            shown.collect::<Vec<_>>().join(", ")
+        }
         Some(other) => other.to_string(),
     }
 }

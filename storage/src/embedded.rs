@@ -61,6 +61,8 @@ pub struct EmbeddedConfig {
     /// The size of a segment of the log, in bytes. It never changes for a directory; tests
     /// choose small ones.
     pub segment_bytes: u64,
+    /// Whether the log is written past the page cache where the file system can.
+    pub direct: bool,
     /// What its projection may hold in memory.
     pub budgets: Budgets,
     /// Where crash tests interfere.
@@ -70,8 +72,15 @@ pub struct EmbeddedConfig {
 impl EmbeddedConfig {
     /// A store with the usual sizes.
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
-        let failpoints = Failpoints::default();
-        Self { dir: dir.into(), clock, on_fatal, segment_bytes: SEGMENT_BYTES, budgets: Budgets::default(), failpoints }
+        Self {
+            dir: dir.into(),
+            clock,
+            on_fatal,
+            segment_bytes: SEGMENT_BYTES,
+            direct: true,
+            budgets: Budgets::default(),
+            failpoints: Failpoints::default(),
+        }
     }
 }
 

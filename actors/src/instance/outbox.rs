@@ -14,7 +14,7 @@ use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::{Ready, Taken, window_size};
 use zajil_model::lifecycle::Event;
-use zajil_model::message::MessageRef;
+use zajil_model::message::{MessageRef, Queue};
 use zajil_model::pace::{CapWait, DayCap, DaySaved, Pace, PaceSaved};
 use zajil_model::refusal::{Failure, Reason};
 use zajil_model::retry::answer_timeout;
@@ -59,6 +59,8 @@ pub(crate) struct Outbox {
     recording: usize,
     flights: Flights,
     blocked_until: Option<Mono>,
+    /// Mass cancels that came while attempts were being recorded: queue, and up to which id.
+    withdrawn: Vec<(Option<Queue>, MessageId)>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,14 @@ impl Outbox {
             recording: 0,
             flights: Flights::default(),
             blocked_until: None,
+            withdrawn: Vec::new(),
         }
+    }
+
+    fn is_withdrawn(&self, ready: &Ready<Item>) -> bool {
+        self.withdrawn.iter().any(|(queue, upto)| {
+            ready.id <= *upto && queue.is_none_or(|queue| queue == ready.queue)
+        })
     }
 
     pub(super) fn saved(&self) -> PaceSaved {
@@ -286,8 +295,17 @@ impl InstanceState {
     pub(super) fn on_recorded(&mut self, batch: Vec<Armed>, result: Result<(), StoreError>) {
         let now = self.me.now();
         self.outbox.recording -= batch.len();
+        let batch_is_last = self.outbox.recording == 0;
         match result {
-            Ok(()) => self.outbox.armed.extend(batch),
+            Ok(()) => {
+                for armed in batch {
+                    if self.outbox.is_withdrawn(&armed.ready) {
+                        self.withdraw(&armed, now);
+                    } else {
+                        self.outbox.armed.push_back(armed);
+                    }
+                }
+            }
             Err(error) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot record attempts");
                 for mut armed in batch {
@@ -296,6 +314,30 @@ impl InstanceState {
                 }
             }
         }
+        if batch_is_last {
+            self.outbox.withdrawn.clear();
+        }
+    }
+
+    /// A mass cancel: what is armed and was never handed over ends, too.
+    pub(super) fn withdraw_armed(&mut self, queue: Option<Queue>, upto: MessageId) {
+        let now = self.me.now();
+        if self.outbox.recording > 0 {
+            self.outbox.withdrawn.push((queue, upto));
+        }
+        let (gone, kept) = std::mem::take(&mut self.outbox.armed).into_iter().partition(|armed| {
+            armed.ready.id <= upto && queue.is_none_or(|queue| queue == armed.ready.queue)
+        });
+        self.outbox.armed = kept;
+        let gone: VecDeque<Armed> = gone;
+        for armed in gone {
+            self.withdraw(&armed, now);
+        }
+    }
+
+    fn withdraw(&mut self, armed: &Armed, now: Timestamp) {
+        self.window.finished(armed.ready.id);
+        self.ended(&armed.ready, Event::Cancelled, now);
     }
 
     /// Hands armed messages over, as far as the pace allows.
@@ -310,6 +352,11 @@ impl InstanceState {
             && !self.outbox.is_blocked(mono)
         {
             let Some(armed) = self.outbox.armed.pop_front() else { break };
+            if self.inbox.is_held(armed.ready.queue) {
+                // Its batch was paused after the attempt was recorded; that attempt never left.
+                self.window.retry(armed.ready, now);
+                continue;
+            }
             if armed.ready.expires_at <= now {
                 self.window.finished(armed.ready.id);
                 self.ended(&armed.ready, Event::Expired, now);

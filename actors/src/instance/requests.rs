@@ -145,6 +145,7 @@ impl InstanceState {
         for ready in self.window.remove_where(|of| queue.is_none_or(|queue| queue == of), upto) {
             self.inbox.finished(ready.id);
         }
+        self.withdraw_armed(queue, upto);
         self.inbox.purged(queue, upto);
         let entry = Entry::CancelAll {
             account: self.me.instance.account,

@@ -42,6 +42,6 @@ pub async fn run(settings: &Settings, args: AccountArgs) -> Result<()> {
         &answer["data"],
         &[("account", "/id"), ("name", "/name")],
         args.target.json,
-    );
+    )?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::connect;
 use crate::cli::Settings;
 use crate::client::Target;
+use crate::show;
 
 /// Write a consistent copy of a running node's data to a new file on the node's machine.
 #[derive(Args, Debug)]
@@ -28,6 +29,6 @@ pub async fn run(settings: &Settings, args: BackupArgs) -> Result<()> {
     client
         .operations("/backup", json!({ "file": file }))
         .await?;
-    println!("backed up to {}", file.display());
+    show::say(&format!("backed up to {}", file.display()));
     Ok(())
 }

@@ -105,7 +105,7 @@ pub async fn run(settings: &Settings, args: BatchArgs) -> Result<()> {
         Action::Send(args) => return send::send(&client, args, json).await,
         Action::List => {
             let answer = client.sending(Method::GET, "/batches", None).await?;
-            show::table(&answer["data"]["data"], &LINE, json);
+            show::table(&answer["data"]["data"], &LINE, json)?;
         }
         Action::Show { id, follow } => {
             if follow {
@@ -114,7 +114,7 @@ pub async fn run(settings: &Settings, args: BatchArgs) -> Result<()> {
             let answer = client
                 .sending(Method::GET, &format!("/batches/{id}"), None)
                 .await?;
-            show::record(&answer["data"], &RECORD, json);
+            show::record(&answer["data"], &RECORD, json)?;
         }
         Action::Pause { id } => steer(&client, id, "pause", json).await?,
         Action::Resume { id } => steer(&client, id, "resume", json).await?,
@@ -131,7 +131,7 @@ async fn steer(client: &Client, id: u64, verb: &str, json: bool) -> Result<()> {
     let answer = client
         .sending(Method::POST, &format!("/batches/{id}/{verb}"), None)
         .await?;
-    show::record(&answer["data"], &RECORD, json);
+    show::record(&answer["data"], &RECORD, json)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use super::EXIT_SETTINGS;
 use crate::cli::Settings;
 use crate::config::{Config, schema};
+use crate::show;
 
 /// Check the configuration.
 #[derive(Args, Debug)]
@@ -20,12 +21,12 @@ pub struct CheckArgs {
 /// Prints the configuration in force, and every fault of it.
 pub fn run(settings: &Settings, args: &CheckArgs) -> Result<ExitCode> {
     if args.table {
-        print!("{}", schema::table());
+        show::print(&schema::table())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut layers = settings.layers(std::env::vars());
     let checked = Config::from_layers(&mut layers);
-    print!("{}", layers.show());
+    show::print(&layers.show())?;
     match checked {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(faults) => {

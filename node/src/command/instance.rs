@@ -149,24 +149,24 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
         Action::Create(create) => {
             let body = Some(creation(create)?);
             let answer = client.dashboard(Method::POST, "/instances", body).await?;
-            show::record(&answer["data"], &RECORD, json);
+            show::record(&answer["data"], &RECORD, json)?;
         }
         Action::List => {
             let answer = client.dashboard(Method::GET, "/instances", None).await?;
-            show::table(&answer["data"], &LINE, json);
+            show::table(&answer["data"], &LINE, json)?;
         }
         Action::Show { instance } => {
             let answer = client
                 .dashboard(Method::GET, &path_of(&instance), None)
                 .await?;
-            show::record(&answer["data"], &RECORD, json);
+            show::record(&answer["data"], &RECORD, json)?;
         }
         Action::Pace { instance, rate } => {
             let body = Some(json!({ "pacing": { "rate": rate.to_json() } }));
             let answer = client
                 .dashboard(Method::PATCH, &path_of(&instance), body)
                 .await?;
-            show::record(&answer["data"], &RECORD, json);
+            show::record(&answer["data"], &RECORD, json)?;
         }
         Action::Pause { instance } => steer(&client, &instance, "pause", json).await?,
         Action::Resume { instance } => steer(&client, &instance, "resume", json).await?,
@@ -175,7 +175,7 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
             client
                 .dashboard(Method::DELETE, &path_of(&instance), None)
                 .await?;
-            println!("instance {instance} is deleted");
+            show::say(&format!("instance {instance} is deleted"));
         }
     }
     Ok(())
@@ -198,7 +198,7 @@ fn creation(create: Create) -> Result<Value> {
 async fn steer(client: &Client, instance: &str, verb: &str, json: bool) -> Result<()> {
     let path = format!("{}/{verb}", path_of(instance));
     let answer = client.dashboard(Method::POST, &path, None).await?;
-    show::record(&answer["data"], &RECORD, json);
+    show::record(&answer["data"], &RECORD, json)?;
     Ok(())
 }
 

@@ -112,22 +112,22 @@ pub async fn run(settings: &Settings, args: KeyArgs) -> Result<()> {
             let answer = client
                 .dashboard(Method::POST, "/api-keys", Some(body))
                 .await?;
-            show::record(&answer["data"], &SECRET, json);
+            show::record(&answer["data"], &SECRET, json)?;
         }
         Action::List => {
             let answer = client.dashboard(Method::GET, "/api-keys", None).await?;
-            show::table(&answer["data"], &LINE, json);
+            show::table(&answer["data"], &LINE, json)?;
         }
         Action::Revoke { id } => {
             let path = format!("/api-keys/{id}");
             client.dashboard(Method::DELETE, &path, None).await?;
-            println!("key {id} is revoked");
+            show::say(&format!("key {id} is revoked"));
         }
         Action::Rotate { id, overlap } => {
             let path = format!("/api-keys/{id}/rotate");
             let body = json!({ "overlap_s": overlap });
             let answer = client.dashboard(Method::POST, &path, Some(body)).await?;
-            show::record(&answer["data"], &SECRET, json);
+            show::record(&answer["data"], &SECRET, json)?;
         }
     }
     Ok(())

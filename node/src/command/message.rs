@@ -122,12 +122,12 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
             let answer = client
                 .sending(Method::POST, "/messages/send", Some(body))
                 .await?;
-            show::record(&answer["data"], &SENT, json);
+            show::record(&answer["data"], &SENT, json)?;
         }
         Action::Status { id } => {
             let path = format!("/messages/{id}/status");
             let answer = client.sending(Method::GET, &path, None).await?;
-            show::record(&answer["data"], &STATUS, json);
+            show::record(&answer["data"], &STATUS, json)?;
         }
         Action::List {
             instance,
@@ -143,12 +143,12 @@ pub async fn run(settings: &Settings, args: MessageArgs) -> Result<()> {
             let answer = client
                 .sending(Method::GET, &format!("/messages?{query}"), None)
                 .await?;
-            show::table(&answer["data"]["data"], &LINE, json);
+            show::table(&answer["data"]["data"], &LINE, json)?;
         }
         Action::Cancel { id } => {
             let path = format!("/messages/{id}/cancel");
             let answer = client.sending(Method::POST, &path, None).await?;
-            show::record(&answer["data"], &STATUS, json);
+            show::record(&answer["data"], &STATUS, json)?;
         }
     }
     Ok(())

@@ -70,6 +70,6 @@ async fn release(settings: &Settings, target: Target, resend: bool) -> Result<()
     let answer = client
         .operations("/restore/release", json!({ "resend": resend }))
         .await?;
-    show::record(&answer["data"], &[("settled", "/settled")], target.json);
+    show::record(&answer["data"], &[("settled", "/settled")], target.json)?;
     Ok(())
 }

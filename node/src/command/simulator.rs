@@ -15,7 +15,7 @@ use super::workers;
 use crate::cli::Settings;
 use crate::clock::SystemClock;
 use crate::signals::Signals;
-use crate::telemetry;
+use crate::{show, telemetry};
 
 /// Run a made-up WhatsApp that instances of any node can be connected to
 /// (`zajil instance create NAME --address HOST:PORT`).
@@ -65,7 +65,7 @@ pub fn run(settings: &Settings, args: SimulatorArgs) -> Result<ExitCode> {
 
 async fn serve(config: ServerConfig) -> Result<()> {
     let server = Server::bind(config, Arc::new(SystemClock::new())).await?;
-    println!("the simulator listens at {}", server.address());
+    show::say(&format!("the simulator listens at {}", server.address()));
     let mut signals = Signals::take()?;
     let shutdown = CancellationToken::new();
     let serving = server.serve(shutdown.clone());

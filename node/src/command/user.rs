@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, args: UserArgs) -> Result<()> {
         ("email", "/email"),
         ("password", "/password"),
     ];
-    show::record(&answer["data"], &columns, args.target.json);
+    show::record(&answer["data"], &columns, args.target.json)?;
     Ok(())
 }
 

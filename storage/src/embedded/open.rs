@@ -122,6 +122,7 @@ fn replay(
     let on_fatal = Arc::clone(&config.on_fatal);
     let log = LogConfig {
         segment_bytes: config.segment_bytes,
+        direct: config.direct,
         failpoints: config.failpoints.clone(),
         on_fatal: Arc::new(move |error| on_fatal(&error.to_string())),
         on_group: Arc::new(|group| metrics::group_written(group.bytes, group.took)),

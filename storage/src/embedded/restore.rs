@@ -13,10 +13,11 @@ use super::backup::{
 };
 use super::keyspaces::Keyspaces;
 use super::open::{LOG, OpenError, PROJECTION};
+use super::item::Answer;
 use super::{EmbeddedConfig, EmbeddedStore, projector};
-use crate::codec::varint::Reader;
+use crate::codec::{self, varint::Reader};
 use crate::kv::{Kv, KvWrite, Space};
-use crate::{RowKey, RowWrite, StoreError, Table};
+use crate::{Entry, RowKey, RowWrite, StoreError, Table};
 
 /// Why a backup was not restored. The target is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -202,8 +203,12 @@ fn mark(part: &Path, segment_bytes: u64, clock: Arc<dyn Clock>) -> Result<(), Re
     let config = EmbeddedConfig { segment_bytes, ..EmbeddedConfig::new(part, clock, told) };
     let store = EmbeddedStore::open(config)?;
     let key = RowKey::new(Table::Meta, "restored", Vec::new());
-    let written = store.begin_write(vec![RowWrite::put(key, time)]);
-    written.blocking_recv().map_err(|_| StoreError::Closed)??;
+    let row = Entry::Rows(vec![RowWrite::put(key, time)]);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    // Nobody else is told, and the receiver below outlives the call.
+    let done = move |result| drop(sender.send(result));
+    store.push(store.call(codec::encode(vec![row])?, Answer::Append(Box::new(done))));
+    receiver.recv().map_err(|_| StoreError::Closed)??;
     store.stop();
     projector::try_flush(&store.shared)?;
     Ok(())

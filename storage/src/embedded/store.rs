@@ -27,7 +27,7 @@ use crate::{
 
 impl EmbeddedStore {
     /// Hands a call to the committer; it is answered in any case.
-    fn push(&self, call: Call) {
+    pub(super) fn push(&self, call: Call) {
         let (call, error) = match self.committer.push(call) {
             Ok(()) => return,
             Err(PushError::Overloaded(call)) => (call, StoreError::Overloaded),
@@ -37,7 +37,7 @@ impl EmbeddedStore {
         call.answer(Err(error));
     }
 
-    fn call(&self, records: Vec<Encoded>, answer: Answer) -> Call {
+    pub(super) fn call(&self, records: Vec<Encoded>, answer: Answer) -> Call {
         Call::new(records, answer, self.shared.clock.mono())
     }
 
@@ -60,7 +60,7 @@ impl EmbeddedStore {
     }
 
     /// Begins a write; its answer comes when it is durable and seen.
-    pub(super) fn begin_write(&self, rows: Vec<RowWrite>) -> oneshot::Receiver<Result<Written, StoreError>> {
+    fn begin_write(&self, rows: Vec<RowWrite>) -> oneshot::Receiver<Result<Written, StoreError>> {
         let record = encode_alone(Record::Rows(codec::changes(rows.clone())));
         let (reply, answer) = oneshot::channel();
         let write = Answer::Write { rows, written: Written::Applied, reply };

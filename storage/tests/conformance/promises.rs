@@ -84,6 +84,8 @@ fn entries_of_an_append_are_applied_in_order_and_together() {
 fn a_write_happens_when_every_condition_holds_and_else_tells_what_it_met() {
     on_every_kind(|world| async move {
         let put = |name: &str, value: &str| RowWrite::put(key(name), value.as_bytes().to_vec());
+        // The whole of it, its directory included.
+        let world = world;
         let store = &world.store;
 
         let first = store.write(vec![put("a", "1").when(Condition::Absent)]).await;

@@ -42,7 +42,9 @@ impl Progress {
                 bar.set_position(count);
                 bar.set_message(note.to_owned());
             }
-            None if count != self.told => eprintln!("{count} {} {note}", self.what),
+            None if count != self.told => {
+                eprintln!("{}", format!("{count} {}  {note}", self.what).trim_end());
+            }
             None => {}
         }
         self.told = count;

@@ -86,7 +86,7 @@ pub(super) async fn send(client: &Client, args: SendArgs, json: bool) -> Result<
     if follow {
         follow::follow(client, id).await?;
     }
-    crate::show::record(&self::batch(client, id).await?, &super::RECORD, json);
+    crate::show::record(&self::batch(client, id).await?, &super::RECORD, json)?;
     Ok(())
 }
 

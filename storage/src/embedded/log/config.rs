@@ -101,6 +101,22 @@ impl Failpoints {
     pub const SEGMENT_ROLL: &'static str = "segment_roll";
     /// A segment is filled and has its header, but not its name.
     pub const SEGMENT_PREPARED: &'static str = "segment_prepared";
+    /// The projection is about to be flushed.
+    pub const FLUSH: &'static str = "flush";
+    /// A flush is durable, and the projection does not know it yet.
+    pub const FLUSHED: &'static str = "flushed";
+
+    /// Every step.
+    pub const ALL: [&'static str; 8] = [
+        Self::BEFORE_WRITE,
+        Self::BEFORE_SYNC,
+        Self::AFTER_WRITE,
+        Self::AFTER_ACK,
+        Self::SEGMENT_ROLL,
+        Self::SEGMENT_PREPARED,
+        Self::FLUSH,
+        Self::FLUSHED,
+    ];
 
     /// Calls `hit` with the name of every step; an error makes the step fail.
     pub fn new(hit: impl Fn(&'static str) -> io::Result<()> + Send + Sync + 'static) -> Self {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use rustc_hash::FxHashMap;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_cluster::Ownership;
@@ -24,6 +25,10 @@ use crate::timer::Timer;
 
 /// What the windows of all instances of a node may hold together (`DESIGN.md`, section 4).
 pub const WINDOW_BYTES: usize = 64 << 20;
+
+/// Backlogs that are looked through for expired messages at the same time: after a start all of
+/// them want to be, and what is read must neither fill the memory nor stand in the way of sending.
+pub const SWEEPS_AT_ONCE: usize = 4;
 
 /// The ports and shared parts of a node.
 pub struct Context {
@@ -51,6 +56,8 @@ pub struct Context {
     pub held: AtomicBool,
     /// Bytes of messages in all windows.
     pub window_bytes: AtomicUsize,
+    /// Backlogs that are looked through for what expired.
+    pub sweeps: Semaphore,
     /// What is counted.
     pub metrics: Metrics,
     seed: AtomicU64,
@@ -99,7 +106,11 @@ impl Context {
             store: parts.store,
             clock: parts.clock,
             timer: parts.timer,
-            transports: parts.transports.into_iter().map(|t| (t.kind(), t)).collect(),
+            transports: parts
+                .transports
+                .into_iter()
+                .map(|t| (t.kind(), t))
+                .collect(),
             directory: parts.directory,
             ownership: Ownership::alone(),
             clocks: parts.clocks,
@@ -108,6 +119,7 @@ impl Context {
             stop: parts.stop,
             held: AtomicBool::new(false),
             window_bytes: AtomicUsize::new(0),
+            sweeps: Semaphore::new(SWEEPS_AT_ONCE),
             metrics: Metrics::new(),
             seed: AtomicU64::new(parts.seed),
         }

@@ -81,9 +81,9 @@ pub enum AuthError {
     /// Missing, mistyped, unknown, revoked or expired.
     #[error("the key is not valid")]
     Invalid,
-    /// The key may not be used from this address.
+    /// The key, which is good, may not be used from this address.
     #[error("the key may not be used from this address")]
-    AddressNotAllowed,
+    AddressNotAllowed(Arc<ApiKey>),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

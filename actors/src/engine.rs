@@ -19,6 +19,8 @@ use crate::directory::Directory;
 use crate::engine::instances::Instances;
 use crate::gate::Gate;
 use crate::idempotency::Idempotency;
+use crate::instance::InstanceMsg;
+use crate::instance::handle::Handle;
 use crate::ids::{Ids, ShardClocks};
 use crate::key_bucket::KeyBuckets;
 use crate::router::Router;
@@ -68,6 +70,7 @@ pub struct Engine(Arc<Parts>);
 struct Parts {
     context: Arc<Context>,
     router: Router,
+    instances: Instances,
     gate: Gate,
     batches: Batches,
     buckets: KeyBuckets,
@@ -113,7 +116,7 @@ impl Engine {
             clocks,
             ids,
             directory,
-            instances: Arc::new(instances),
+            instances: Arc::new(instances.clone()),
             tracker: tasks.clone(),
         })
         .await?;
@@ -122,6 +125,7 @@ impl Engine {
             buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone()).await?,
             idempotency: Idempotency::new(store, clock, tasks),
             batches,
+            instances,
             router,
             context,
         };
@@ -185,10 +189,19 @@ impl Engine {
         self.0.router.len()
     }
 
+    /// Bytes of messages that the windows of all instances hold.
+    pub fn window_bytes(&self) -> usize {
+        self.0.context.window_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Wake-ups that actors asked for and that have not come: a few for each.
+    pub fn wake_ups(&self) -> usize {
+        self.0.context.timer.waiting()
+    }
+
     /// Brings the gauges up to date; to be called before a scrape.
     pub fn observe_gauges(&self) {
-        let bytes = self.0.context.window_bytes.load(Ordering::Relaxed);
-        self.0.context.metrics.observe(self.running(), bytes);
+        self.0.context.metrics.observe(self.running(), self.window_bytes(), self.wake_ups());
     }
 
     /// Wakes what has work, in the background: accepting does not wait for it.
@@ -206,15 +219,13 @@ impl Engine {
         let parts = &self.0;
         parts.gate.close();
         let began = self.clock().mono();
-        let handles = parts.router.all();
-        for handle in &handles {
-            handle.tell(crate::instance::InstanceMsg::Drain);
-        }
+        let count = parts.router.len();
         let patience = deadline.saturating_sub(DRAIN_REST);
-        while parts.router.len() > 0 && self.clock().mono().since(began) < patience {
+        let mut cut = self.tell_to_drain();
+        while cut > 0 && self.clock().mono().since(began) < patience {
             tokio::time::sleep(DRAIN_LOOK).await;
+            cut = self.tell_to_drain();
         }
-        let cut = parts.router.len();
         parts.batches.stop().await;
         parts.buckets.stop().await;
         parts.router.stop();
@@ -224,7 +235,15 @@ impl Engine {
         if tokio::time::timeout(rest, parts.context.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end before the deadline of the drain");
         }
-        DrainReport { stopped: handles.len().saturating_sub(cut), cut }
+        DrainReport { stopped: count.saturating_sub(cut), cut }
+    }
+
+    /// Tells every actor to leave, one that was just started as well; answers how many there are.
+    /// A handle without an actor (quarantined, or waiting to be started again) has nothing to
+    /// finish.
+    fn tell_to_drain(&self) -> usize {
+        let drain = |handle: &Arc<_>| Handle::tell(handle, InstanceMsg::Drain);
+        self.0.router.all().iter().filter(|handle| drain(handle)).count()
     }
 }
 

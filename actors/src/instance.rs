@@ -8,13 +8,12 @@
 //! the attempt and hands it over, [`outcomes`] writes down what became of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
-use zajil_model::instance::Instance;
+use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
 use zajil_model::lifecycle::{Outcome, Status};
 use zajil_model::message::{Chunk, Queue};
@@ -28,7 +27,8 @@ use crate::context::Context;
 use crate::directory::SuppressionSet;
 use crate::instance::handle::Handle;
 pub use crate::instance::inbox::{Loaded, RESERVED_FOR, Scheduled};
-use crate::instance::inbox::Inbox;
+use crate::instance::inbox::{Inbox, Told};
+pub use crate::instance::expire::Swept;
 pub use crate::instance::outbox::Armed;
 use crate::instance::outbox::{Item, Outbox};
 use crate::instance::outcomes::Outcomes;
@@ -37,10 +37,14 @@ use crate::send::{InstanceFigures, Waiting};
 use crate::shard::Suspects;
 
 mod checkpoint;
+mod expire;
+mod expiries;
 pub mod handle;
 mod inbox;
 mod outbox;
 mod outcomes;
+mod parts;
+mod reads;
 mod requests;
 mod session;
 
@@ -49,20 +53,26 @@ mod session;
 pub enum InstanceMsg {
     /// Messages were accepted, within the credit that was granted.
     Stored(Arc<Chunk>),
+    /// Messages were accepted with ids older than others, within the credit that was granted.
+    StoredLate(Arc<Chunk>),
     /// Messages were accepted that the actor was not told of.
     Grew,
     /// A part of a batch has new rows.
     PartGrew(BatchId),
     /// A message was accepted whose time is far off.
     DueAt(Timestamp),
-    /// The state of a part, as the batch says or as it was read.
-    Part(BatchId, Option<PartState>, Option<oneshot::Sender<bool>>),
+    /// The state of a part, as the batch says; answered when it is in force.
+    Part(BatchId, PartState, oneshot::Sender<bool>),
+    /// The state of a part, as it was read.
+    PartRead(BatchId, Option<PartState>),
     /// The time that the actor asked for came.
     Due,
     /// What was read ahead of a queue.
     Loaded(Loaded),
     /// What was read of the schedule.
     Scheduled(Scheduled),
+    /// A page of a backlog was looked through for what expired.
+    Swept(Swept),
     /// The attempts of these are durable, or could not be recorded.
     Recorded(Vec<Armed>, Result<(), StoreError>),
     /// Outcomes are durable, or could not be written and are given back.
@@ -146,10 +156,6 @@ impl Me {
     }
 }
 
-/// How often messages of an instance that cannot send are looked through for expired ones: well
-/// within the 60 s after its time to live in which a message settles (`DESIGN.md`, section 1).
-const EXPIRE_EVERY: Duration = Duration::from_secs(5);
-
 /// Everything an instance actor keeps.
 pub struct InstanceState {
     pub(crate) me: Me,
@@ -164,7 +170,8 @@ pub struct InstanceState {
 /// When the actor wants to be woken, and what it does when nothing happens.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
-    wake_at: Option<Mono>,
+    /// Wake-ups that were asked for and have not come, the earliest last.
+    wakes: Vec<Mono>,
     busy_at: Mono,
     saved_at: Mono,
     counted_bytes: usize,
@@ -190,14 +197,17 @@ impl Actor for InstanceActor {
         args: InstanceArgs,
     ) -> Result<InstanceState, ActorProcessingErr> {
         let context = self.context.clone();
-        let saved = checkpoint::read(&context, args.instance.id).await?;
-        context.clocks.ensure(args.instance.id.shard(), 1).await?;
+        // From here on it is told of everything; what was before, the reads below see.
+        args.handle.set_actor(Some(myself.clone()));
+        let instance = up_to_date(&context, args.instance).await?;
+        let saved = checkpoint::read(&context, instance.id).await?;
+        context.clocks.ensure(instance.id.shard(), 1).await?;
         let me = Me {
-            random: context.random(args.instance.id),
+            random: context.random(instance.id),
             context,
             handle: args.handle,
             myself,
-            instance: args.instance,
+            instance,
             suspects: args.suspects,
         };
         let (now, mono) = (me.now(), me.mono());
@@ -235,8 +245,25 @@ impl Actor for InstanceActor {
         state: &mut InstanceState,
     ) -> Result<(), ActorProcessingErr> {
         state.session.leave(&state.me);
-        state.count_bytes(0);
         Ok(())
+    }
+}
+
+/// An instance as its row says now: who wanted it may have seen it before it was paused. One that
+/// was deleted has no session.
+async fn up_to_date(
+    context: &Context,
+    seen: Arc<Instance>,
+) -> Result<Arc<Instance>, ActorProcessingErr> {
+    let known = context.directory.instance_by_id(seen.id).await?;
+    let deleted = || Instance { wanted: Wanted::Disconnected, ..seen.as_ref().clone() };
+    Ok(known.unwrap_or_else(|| Arc::new(deleted())))
+}
+
+/// However it ends, its window counts no longer.
+impl Drop for InstanceState {
+    fn drop(&mut self) {
+        self.count_bytes(0);
     }
 }
 
@@ -253,14 +280,17 @@ impl InstanceState {
 
     fn on(&mut self, msg: InstanceMsg) {
         match msg {
-            InstanceMsg::Stored(chunk) => self.on_stored(chunk),
+            InstanceMsg::Stored(chunk) => self.on_stored(chunk, Told::InOrder),
+            InstanceMsg::StoredLate(chunk) => self.on_stored(chunk, Told::Late),
             InstanceMsg::Grew => self.inbox.grew(&self.me.handle),
             InstanceMsg::PartGrew(batch) => self.on_part_grew(batch),
             InstanceMsg::DueAt(due) => self.inbox.due_at(due),
-            InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, reply),
-            InstanceMsg::Due => self.upkeep.wake_at = None,
+            InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, Some(reply)),
+            InstanceMsg::PartRead(batch, part) => self.on_part_read(batch, part),
+            InstanceMsg::Due => self.upkeep.woke(self.me.mono()),
             InstanceMsg::Loaded(loaded) => self.on_loaded(loaded),
             InstanceMsg::Scheduled(scheduled) => self.on_scheduled(scheduled),
+            InstanceMsg::Swept(swept) => self.on_swept(swept),
             InstanceMsg::Recorded(armed, result) => self.on_recorded(armed, result),
             InstanceMsg::Flushed(ids, result) => self.on_flushed(ids, result),
             InstanceMsg::Suppressions(set) => self.on_suppressions(set),
@@ -286,14 +316,14 @@ impl InstanceState {
         let (now, mono) = (self.me.now(), self.me.mono());
         self.time_out(now, mono);
         self.open_when_due(now);
+        self.expire(now);
         if self.can_send(now) {
             self.hand_over(now, mono);
             self.arm(now, mono);
-        } else {
-            self.expire(now);
         }
         if !self.upkeep.draining {
             self.read_ahead(now);
+            self.sweep(now);
         }
         self.flush_when_due(mono);
         self.count_bytes(self.window.bytes());
@@ -334,14 +364,17 @@ impl InstanceState {
         sooner(self.outcomes.due());
         sooner(self.outbox.times_out_at());
         sooner(self.session.wakes_at(now).map(from_wall));
-        sooner(self.inbox.wakes_at(now).map(from_wall));
+        sooner(self.window.next_expiry().map(from_wall));
+        sooner(self.outbox.expires_at().map(from_wall));
+        if !self.upkeep.draining {
+            sooner(self.inbox.wakes_at(now).map(from_wall));
+        }
         if self.can_send(now) {
             sooner(self.sends_at(now, mono));
-        } else {
-            sooner((!self.window.is_empty()).then(|| mono + EXPIRE_EVERY));
         }
-        if self.upkeep.wake_at.is_none_or(|at| next < at) {
-            self.upkeep.wake_at = Some(next);
+        // A wake-up is never taken back, so one that comes before does as well.
+        if self.upkeep.wakes.last().is_none_or(|at| next < *at) {
+            self.upkeep.wakes.push(next);
             self.me.context.timer.at(next, self.me.handle.clone());
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Every request takes one from the bucket of its key, whatever it carries. A bucket counts in
 //! memory and reserves in the store ahead of what it counts (`zajil_model::quota`), so that no crash
-//! lets more through than the limit. Idle buckets write what they really used and stop.
+//! lets more through than the limit. Requests count for themselves in what is reserved; the actor
+//! reserves, and hears only of requests that have to wait for it. Idle buckets write what they
+//! really used and stop.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::{Store, StoreError};
 
 use crate::directory::ApiKey;
-use bucket::BucketMsg;
+use bucket::{BucketMsg, Counter};
 use supervisor::{Supervisor, SupervisorMsg};
 
 mod bucket;
@@ -66,15 +68,24 @@ type Buckets = Arc<RwLock<FxHashMap<KeyId, Arc<Bucket>>>>;
 /// The way to one bucket.
 struct Bucket {
     actor: ActorRef<BucketMsg>,
+    counter: Arc<Mutex<Counter>>,
     gate: Arc<Semaphore>,
-    /// The last refusal: it stands until its window is over.
-    refusal: Mutex<Option<Quota>>,
     /// When the bucket was last asked.
     used_at: AtomicU64,
 }
 
+/// What is asked of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// To count a request.
+    Count,
+    /// What a request would be told.
+    Look,
+}
+
 /// One request that waits for its answer.
 struct Take {
+    ask: Ask,
     limit: u64,
     reply: oneshot::Sender<Result<Quota, Unavailable>>,
     /// Gives the place in the gate back when the request is answered.
@@ -134,32 +145,40 @@ impl KeyBuckets {
     /// # Errors
     /// When it is not known whether the window has room; nothing is counted then.
     pub async fn take(&self, key: &ApiKey) -> Result<Quota, Unavailable> {
+        self.ask_window(key, Ask::Count).await
+    }
+
+    /// What a request of a key would be told, without counting one.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn peek(&self, key: &ApiKey) -> Result<Quota, Unavailable> {
+        self.ask_window(key, Ask::Look).await
+    }
+
+    async fn ask_window(&self, key: &ApiKey, ask: Ask) -> Result<Quota, Unavailable> {
+        let limit = key.rate_limit;
         for _ in 0..FIND_ROUNDS {
             let bucket = self.find(key.id).await?;
-            if let Some(refusal) = bucket.refusal(key.rate_limit, self.0.clock.now()) {
-                return Ok(refusal);
+            bucket.touch(self.0.clock.mono());
+            if let Some(quota) = bucket.answer(ask, limit, self.0.clock.now()) {
+                return Ok(quota);
             }
             let permit = Arc::clone(&bucket.gate).try_acquire_owned();
             let permit = permit.map_err(|_| Unavailable::Overloaded)?;
             let (reply, answer) = oneshot::channel();
             let take = Take {
-                limit: key.rate_limit,
+                ask,
+                limit,
                 reply,
                 _permit: permit,
             };
-            bucket.touch(self.0.clock.mono());
             if bucket.actor.send_message(BucketMsg::Take(take)).is_err() {
                 self.gone(key.id, &bucket).await?;
                 continue;
             }
             match tokio::time::timeout(TAKE_DEADLINE, answer).await {
-                Ok(Ok(answer)) => {
-                    let answer = answer?;
-                    if !answer.allowed {
-                        *bucket.refusal.lock() = Some(answer);
-                    }
-                    return Ok(answer);
-                }
+                Ok(Ok(answer)) => return answer,
                 // It stopped with the request in its mailbox: not counted.
                 Ok(Err(_)) => self.gone(key.id, &bucket).await?,
                 Err(_) => return Err(Unavailable::Overloaded),
@@ -194,19 +213,23 @@ impl KeyBuckets {
 }
 
 impl Bucket {
-    fn new(actor: ActorRef<BucketMsg>, now: Mono) -> Self {
+    fn new(actor: ActorRef<BucketMsg>, counter: Arc<Mutex<Counter>>, now: Mono) -> Self {
         Self {
             actor,
+            counter,
             gate: Arc::new(Semaphore::new(IN_FLIGHT)),
-            refusal: Mutex::new(None),
             used_at: AtomicU64::new(now.as_nanos()),
         }
     }
 
-    /// The refusal that a request would meet: within a window the count only grows. One under
-    /// another limit says nothing.
-    fn refusal(&self, limit: u64, now: Timestamp) -> Option<Quota> {
-        (*self.refusal.lock()).filter(|refusal| refusal.limit == limit && now < refusal.reset)
+    /// The answer, unless the actor has to reserve for it first.
+    fn answer(&self, ask: Ask, limit: u64, now: Timestamp) -> Option<Quota> {
+        let (quota, low) = self.counter.lock().answer(ask, limit, now)?;
+        if low {
+            // One that is gone is opened again by the first request that has to wait for it.
+            self.actor.send_message(BucketMsg::Low(limit)).ok();
+        }
+        Some(quota)
     }
 
     fn touch(&self, now: Mono) {

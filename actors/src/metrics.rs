@@ -19,6 +19,7 @@ const QUARANTINED: &str = "zajil_actors_quarantined_total";
 const TRANSITIONS: &str = "zajil_instance_transitions_total";
 const RUNNING: &str = "zajil_instances_running";
 const WINDOW_BYTES: &str = "zajil_window_bytes";
+const WAKE_UPS: &str = "zajil_wake_ups_waiting";
 
 /// The counters of a node.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub struct Metrics {
     trouble: Trouble,
     running: Gauge,
     window_bytes: Gauge,
+    wake_ups: Gauge,
     transitions: [Counter; 3],
 }
 
@@ -62,17 +64,54 @@ const KINDS: [&str; 4] = ["text", "poll", "list", "reaction"];
 
 fn describe() {
     describe_counter!(ACCEPTED, Unit::Count, "messages accepted, durable, by kind");
-    describe_counter!(FINISHED, Unit::Count, "messages that ended without the server's ack");
-    describe_counter!(ACKS, Unit::Count, "evidence from the channel: sent, delivered, read");
-    describe_counter!(RETRIES, Unit::Count, "attempts refused that are made again, by reason");
+    describe_counter!(
+        FINISHED,
+        Unit::Count,
+        "messages that ended without the server's ack"
+    );
+    describe_counter!(
+        ACKS,
+        Unit::Count,
+        "evidence from the channel: sent, delivered, read"
+    );
+    describe_counter!(
+        RETRIES,
+        Unit::Count,
+        "attempts refused that are made again, by reason"
+    );
     describe_counter!(HANDED_OVER, Unit::Count, "frames handed over to transports");
-    describe_counter!(AMBIGUOUS, Unit::Count, "attempts whose outcome was not known");
-    describe_counter!(UNKNOWN_IDS, Unit::Count, "answers for WhatsApp ids that are not ours");
-    describe_counter!(RESTARTS, Unit::Count, "instance actors started again after a failure");
-    describe_counter!(QUARANTINED, Unit::Count, "instance actors kept still after many failures");
+    describe_counter!(
+        AMBIGUOUS,
+        Unit::Count,
+        "attempts whose outcome was not known"
+    );
+    describe_counter!(
+        UNKNOWN_IDS,
+        Unit::Count,
+        "answers for WhatsApp ids that are not ours"
+    );
+    describe_counter!(
+        RESTARTS,
+        Unit::Count,
+        "instance actors started again after a failure"
+    );
+    describe_counter!(
+        QUARANTINED,
+        Unit::Count,
+        "instance actors kept still after many failures"
+    );
     describe_counter!(TRANSITIONS, Unit::Count, "changes of sessions, by where to");
     describe_gauge!(RUNNING, Unit::Count, "instances with a running actor");
-    describe_gauge!(WINDOW_BYTES, Unit::Bytes, "messages held in the windows of all instances");
+    describe_gauge!(
+        WINDOW_BYTES,
+        Unit::Bytes,
+        "messages held in the windows of all instances"
+    );
+    describe_gauge!(
+        WAKE_UPS,
+        Unit::Count,
+        "points in time at which actors asked to be woken"
+    );
 }
 
 impl Default for Metrics {
@@ -107,6 +146,7 @@ impl Metrics {
             },
             running: gauge!(RUNNING),
             window_bytes: gauge!(WINDOW_BYTES),
+            wake_ups: gauge!(WAKE_UPS),
             transitions: ["open", "connecting", "close"]
                 .map(|to| counter!(TRANSITIONS, "to" => to)),
         }
@@ -173,9 +213,10 @@ impl Metrics {
         self.trouble.quarantined.increment(1);
     }
 
-    /// How many instances run, and what their windows hold.
-    pub fn observe(&self, running: usize, window_bytes: usize) {
+    /// How many instances run, what their windows hold, and how often they are to be woken.
+    pub fn observe(&self, running: usize, window_bytes: usize, wake_ups: usize) {
         self.running.set(running as f64);
         self.window_bytes.set(window_bytes as f64);
+        self.wake_ups.set(wake_ups as f64);
     }
 }

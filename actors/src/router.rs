@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -15,7 +16,7 @@ use zajil_model::instance::Instance;
 
 use crate::context::Context;
 use crate::instance::handle::{Entered, Handle};
-use crate::shard::{ShardActor, ShardMsg};
+use crate::shard::{ShardActor, ShardMsg, parts_of};
 
 /// What the node's supervisor is told.
 #[derive(Debug)]
@@ -133,6 +134,9 @@ impl Router {
     }
 }
 
+/// The wait before an instance is looked for again that could not be read.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 struct NodeActor {
     router: Router,
@@ -205,18 +209,24 @@ impl NodeActor {
     /// A shard's supervisor is gone and its children with it: starts those that were running.
     fn restart_all(&self, myself: &ActorRef<NodeMsg>, shard: Shard) {
         for handle in self.router.all().into_iter().filter(|handle| handle.shard() == shard) {
+            // The handle stays: who is inside has accepts under way that its next actor must
+            // hear of.
             handle.set_actor(None);
-            self.router.forget(&handle);
             let (router, myself) = (self.router.clone(), myself.clone());
             let context = router.0.context.clone();
             self.router.0.context.tasks.spawn(async move {
-                match context.directory.instance_by_id(handle.instance()).await {
-                    Ok(Some(instance)) => drop(router.wake(&instance, Vec::new())),
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "cannot start an instance again");
-                        drop(myself);
+                while !context.stop.is_cancelled() {
+                    match context.directory.instance_by_id(handle.instance()).await {
+                        Ok(Some(instance)) => {
+                            let parts = parts_of(&context, instance.id).await;
+                            let start = ShardMsg::Start { handle, instance, parts };
+                            // A node that stopped starts nothing any more.
+                            return drop(myself.cast(NodeMsg::For(shard, start)));
+                        }
+                        Ok(None) => return router.forget(&handle),
+                        Err(error) => tracing::error!(%error, "cannot start an instance again"),
                     }
+                    tokio::time::sleep(START_AGAIN).await;
                 }
             });
         }

@@ -80,8 +80,25 @@ pub struct ShardState {
 
 impl std::fmt::Debug for ShardState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardState").field("children", &self.children.len()).finish()
+        f.debug_struct("ShardState")
+            .field("children", &self.children.len())
+            .finish()
     }
+}
+
+/// The batches that have unsettled rows of an instance; none when they cannot be read, and then
+/// their own actors tell of them.
+pub(crate) async fn parts_of(context: &Context, id: InstanceId) -> Vec<BatchId> {
+    let work = context.store.work().await.unwrap_or_else(|error| {
+        tracing::error!(instance = %id, %error, "cannot read what work there is");
+        Vec::new()
+    });
+    let of_instance = work.into_iter().filter(|work| work.instance == id);
+    let parts = of_instance.filter_map(|work| match work.queue {
+        Queue::Part(batch) => Some(batch),
+        Queue::High | Queue::Normal => None,
+    });
+    parts.collect()
 }
 
 /// The supervisor of one shard.
@@ -113,7 +130,11 @@ impl Actor for ShardActor {
         state: &mut ShardState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ShardMsg::Start { handle, instance, parts } => {
+            ShardMsg::Start {
+                handle,
+                instance,
+                parts,
+            } => {
                 let child = Child {
                     handle,
                     parts,
@@ -124,7 +145,11 @@ impl Actor for ShardActor {
                 state.children.insert(instance.id, child);
                 self.spawn(&myself, state, instance.id).await;
             }
-            ShardMsg::Restart(instance) | ShardMsg::Release(instance) => {
+            ShardMsg::Restart(instance) => self.restart(&myself, state, instance).await,
+            ShardMsg::Release(instance) => {
+                if let Some(child) = state.children.get_mut(&instance) {
+                    child.restarts.released();
+                }
                 self.restart(&myself, state, instance).await;
             }
         }
@@ -158,18 +183,21 @@ impl Actor for ShardActor {
 
 impl ShardActor {
     async fn spawn(&self, myself: &ActorRef<ShardMsg>, state: &mut ShardState, id: InstanceId) {
-        let Some(child) = state.children.get(&id) else { return };
+        let Some(child) = state.children.get(&id) else {
+            return;
+        };
         let args = InstanceArgs {
             handle: child.handle.clone(),
             instance: child.instance.clone(),
             parts: child.parts.clone(),
             suspects: child.suspects.clone(),
         };
-        let actor = InstanceActor { context: self.context.clone() };
+        let actor = InstanceActor {
+            context: self.context.clone(),
+        };
         match InstanceActor::spawn_linked(None, actor, args, myself.get_cell()).await {
             Ok((actor, _)) => {
                 state.running.insert(actor.get_id(), child.handle.clone());
-                child.handle.set_actor(Some(actor));
                 // What was accepted while nobody was there to be told is read from the log.
                 child.handle.tell(crate::instance::InstanceMsg::Grew);
             }
@@ -182,11 +210,16 @@ impl ShardActor {
 
     /// An actor failed: it is started again after a backoff, or quarantined.
     fn failed(&self, myself: &ActorRef<ShardMsg>, state: &mut ShardState, id: InstanceId) {
-        let Some(child) = state.children.get_mut(&id) else { return };
+        let Some(child) = state.children.get_mut(&id) else {
+            return;
+        };
         child.handle.set_actor(None);
         child.suspects.lock().died();
         let now = self.context.clock.now();
-        match child.restarts.failed(self.context.clock.mono(), self.context.chance()) {
+        match child
+            .restarts
+            .failed(self.context.clock.mono(), self.context.chance())
+        {
             Restart::After(wait) => {
                 self.context.metrics.restarted();
                 self.restart_after(myself, id, wait);
@@ -194,7 +227,9 @@ impl ShardActor {
             Restart::Quarantine => {
                 self.context.metrics.quarantined();
                 child.handle.show(|shown| {
-                    shown.session = Session::Closed { reason: CloseReason::Quarantined };
+                    shown.session = Session::Closed {
+                        reason: CloseReason::Quarantined,
+                    };
                     shown.since = now;
                 });
                 tracing::error!(instance = %id, "quarantined: it failed again and again");
@@ -218,26 +253,16 @@ impl ShardActor {
     /// Starts a failed instance again, as its account set it up by now and with the work that
     /// the store knows of.
     async fn restart(&self, myself: &ActorRef<ShardMsg>, state: &mut ShardState, id: InstanceId) {
-        let Some(child) = state.children.get_mut(&id) else { return };
+        let Some(child) = state.children.get_mut(&id) else {
+            return;
+        };
         if child.handle.actor().is_some() {
             return;
         }
         if let Ok(Some(instance)) = self.context.directory.instance_by_id(id).await {
             child.instance = instance;
         }
-        match self.context.store.work().await {
-            Ok(work) => {
-                child.parts = work
-                    .into_iter()
-                    .filter(|work| work.instance == id)
-                    .filter_map(|work| match work.queue {
-                        Queue::Part(batch) => Some(batch),
-                        Queue::High | Queue::Normal => None,
-                    })
-                    .collect();
-            }
-            Err(error) => tracing::error!(instance = %id, %error, "cannot read what work there is"),
-        }
+        child.parts = parts_of(&self.context, id).await;
         self.spawn(myself, state, id).await;
     }
 
@@ -247,7 +272,11 @@ impl ShardActor {
         self.router.forget(handle);
         let id = handle.instance();
         // Somebody may have come for the instance meanwhile: then its child is a new one.
-        if state.children.get(&id).is_some_and(|child| Arc::ptr_eq(&child.handle, handle)) {
+        if state
+            .children
+            .get(&id)
+            .is_some_and(|child| Arc::ptr_eq(&child.handle, handle))
+        {
             state.children.remove(&id);
         }
     }

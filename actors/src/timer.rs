@@ -62,7 +62,9 @@ pub struct Timer {
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").field("waiting", &self.heap.lock().deadlines.len()).finish()
+        f.debug_struct("Timer")
+            .field("waiting", &self.heap.lock().deadlines.len())
+            .finish()
     }
 }
 
@@ -72,7 +74,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 impl Timer {
     /// Starts the task that wakes.
     pub fn start(clock: Arc<dyn Clock>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
-        let timer = Self { heap: Arc::default(), earlier: Arc::new(Notify::new()) };
+        let timer = Self {
+            heap: Arc::default(),
+            earlier: Arc::new(Notify::new()),
+        };
         tasks.spawn(timer.clone().run(clock, stop));
         timer
     }
@@ -82,7 +87,10 @@ impl Timer {
         let mut heap = self.heap.lock();
         let order = heap.given;
         heap.given += 1;
-        let first = heap.deadlines.peek().is_none_or(|Reverse(next)| at < next.at);
+        let first = heap
+            .deadlines
+            .peek()
+            .is_none_or(|Reverse(next)| at < next.at);
         heap.deadlines.push(Reverse(Deadline { at, order, target }));
         drop(heap);
         if first {
@@ -90,13 +98,26 @@ impl Timer {
         }
     }
 
+    /// Wake-ups that were asked for and have not come.
+    pub fn waiting(&self) -> usize {
+        self.heap.lock().deadlines.len()
+    }
+
     /// Wakes all whose time has come; answers when the next one's comes.
     fn fire(&self, now: Mono) -> Option<Mono> {
         let mut due = Vec::new();
         let next = {
             let mut heap = self.heap.lock();
-            while heap.deadlines.peek().is_some_and(|Reverse(next)| next.at <= now) {
-                due.extend(heap.deadlines.pop().map(|Reverse(deadline)| deadline.target));
+            while heap
+                .deadlines
+                .peek()
+                .is_some_and(|Reverse(next)| next.at <= now)
+            {
+                due.extend(
+                    heap.deadlines
+                        .pop()
+                        .map(|Reverse(deadline)| deadline.target),
+                );
             }
             heap.deadlines.peek().map(|Reverse(next)| next.at)
         };
@@ -109,7 +130,9 @@ impl Timer {
     async fn run(self, clock: Arc<dyn Clock>, stop: CancellationToken) {
         loop {
             let now = clock.mono();
-            let sleep = self.fire(now).map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
+            let sleep = self
+                .fire(now)
+                .map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.earlier.notified() => {}

@@ -1,6 +1,13 @@
 //! A small language for tests of the engine: an engine on a store in memory, on time that tests
 //! move, and a WhatsApp that does as it is told.
-#![expect(dead_code, reason = "each test file uses what it needs of the language")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses what it needs of the language"
+)]
+
+#[path = "support/trouble.rs"]
+pub mod trouble;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -126,10 +133,19 @@ impl WhatsApp {
         let turn = inside.seen.entry(frame.wa_id).or_default();
         *turn += 1;
         let first = *turn == 1;
-        let answer = inside.answers.get(&frame.recipient).copied().unwrap_or(Answer::Ack);
+        let answer = inside
+            .answers
+            .get(&frame.recipient)
+            .copied()
+            .unwrap_or(Answer::Ack);
         let (wa_id, at) = (frame.wa_id, self.clock.now());
         let acked = TransportEvent::Acked { wa_id, at };
-        let refused = |refusal| TransportEvent::Refused { wa_id, refusal, code: 7, at };
+        let refused = |refusal| TransportEvent::Refused {
+            wa_id,
+            refusal,
+            code: 7,
+            at,
+        };
         match answer {
             Answer::Ack => vec![acked],
             Answer::Read => vec![
@@ -215,9 +231,16 @@ impl TransportFactory for WhatsApp {
         };
         if !offline {
             let online = SessionEvent::Online { phone: None };
-            events.push(vec![TransportEvent::Session(online)]).await.ok();
+            events
+                .push(vec![TransportEvent::Session(online)])
+                .await
+                .ok();
         }
-        Ok(Arc::new(Line { whatsapp: self.clone(), engine, sink: events }))
+        Ok(Arc::new(Line {
+            whatsapp: self.clone(),
+            engine,
+            sink: events,
+        }))
     }
 }
 
@@ -265,7 +288,10 @@ impl World {
 
     pub async fn on(store: Arc<dyn Store>, pace: PaceSpec) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-        let whatsapp = WhatsApp { inside: Arc::default(), clock: clock.clone() };
+        let whatsapp = WhatsApp {
+            inside: Arc::default(),
+            clock: clock.clone(),
+        };
         let engine = start(&store, &clock, &whatsapp).await;
         let account = engine.directory().create_account("Acme").await.unwrap().id;
         let new = NewInstance {
@@ -275,8 +301,19 @@ impl World {
             pace,
             queue_while_disconnected: false,
         };
-        let instance = engine.directory().create_instance(account, new).await.unwrap();
-        Self { engine, store, whatsapp, account, instance, clock }
+        let instance = engine
+            .directory()
+            .create_instance(account, new)
+            .await
+            .unwrap();
+        Self {
+            engine,
+            store,
+            whatsapp,
+            account,
+            instance,
+            clock,
+        }
     }
 
     /// The engine dies without a word, and another one starts on what it left.
@@ -322,9 +359,14 @@ impl World {
     /// Changes the instance and puts it in force.
     pub async fn change(&mut self, change: impl Fn(&mut Instance) + Send + Sync) {
         let directory = self.engine.directory();
-        let changed = directory.update_instance(self.account, self.instance.id, change).await;
+        let changed = directory
+            .update_instance(self.account, self.instance.id, change)
+            .await;
         self.instance = changed.unwrap();
-        self.engine.apply_instance(self.instance.clone()).await.unwrap();
+        self.engine
+            .apply_instance(self.instance.clone())
+            .await
+            .unwrap();
     }
 }
 

@@ -178,11 +178,16 @@ impl<G: Grant> FromRequestParts<ApiState> for May<G> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, ApiError> {
-        let caller = parts.extensions.get::<Arc<Caller>>().ok_or(ApiError::InvalidKey)?;
+        let caller = parts
+            .extensions
+            .get::<Arc<Caller>>()
+            .ok_or(ApiError::InvalidKey)?;
         if caller.may(G::ANY_OF) {
             return Ok(Self(Arc::clone(caller), PhantomData));
         }
-        let needed = G::ANY_OF.first().map_or("", |permission| permission.label());
+        let needed = G::ANY_OF
+            .first()
+            .map_or("", |permission| permission.label());
         Err(ApiError::MissingPermission(needed))
     }
 }
@@ -204,7 +209,11 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, state: self.0.clone(), api: self.1 }
+        Gate {
+            inner,
+            state: self.0.clone(),
+            api: self.1,
+        }
     }
 }
 
@@ -274,10 +283,21 @@ async fn by_key(
     headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<Caller, ApiError> {
-    let text = headers.get(API_KEY).and_then(|key| key.to_str().ok()).ok_or(ApiError::InvalidKey)?;
-    let key = state.engine.directory().authenticate(text, address, state.now()).await?;
+    let text = headers
+        .get(API_KEY)
+        .and_then(|key| key.to_str().ok())
+        .ok_or(ApiError::InvalidKey)?;
+    let key = state
+        .engine
+        .directory()
+        .authenticate(text, address, state.now())
+        .await?;
     let quota = state.engine.buckets().take(&key).await?;
-    Ok(Caller { account: key.account, who: Who::Key(key, quota), address })
+    Ok(Caller {
+        account: key.account,
+        who: Who::Key(key, quota),
+        address,
+    })
 }
 
 async fn by_token(
@@ -286,27 +306,48 @@ async fn by_token(
     address: IpAddr,
 ) -> Result<Caller, ApiError> {
     let token = bearer(headers).ok_or(ApiError::InvalidSession)?;
-    if state.config.operator.as_ref().is_some_and(|operator| operator.is(token)) {
+    if state
+        .config
+        .operator
+        .as_ref()
+        .is_some_and(|operator| operator.is(token))
+    {
         let account = named_account(state, headers).await?;
-        return Ok(Caller { account, who: Who::Operator, address });
+        return Ok(Caller {
+            account,
+            who: Who::Operator,
+            address,
+        });
     }
-    let signed_in =
-        state.engine.directory().session(token).await?.ok_or(ApiError::InvalidSession)?;
+    let signed_in = state
+        .engine
+        .directory()
+        .session(token)
+        .await?
+        .ok_or(ApiError::InvalidSession)?;
     let account = signed_in.user.account;
-    Ok(Caller { account, who: Who::User(signed_in, token.to_owned()), address })
+    Ok(Caller {
+        account,
+        who: Who::User(signed_in, token.to_owned()),
+        address,
+    })
 }
 
 /// The token of an `Authorization: Bearer` header.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
 }
 
 /// The account that the operator acts for: the one named by id or name, or the only one.
 async fn named_account(state: &ApiState, headers: &HeaderMap) -> Result<AccountId, ApiError> {
     let named = headers.get(ACCOUNT).and_then(|value| value.to_str().ok());
-    Ok(crate::operations::account_of(state, named, "X-Account").await?.id)
+    Ok(crate::operations::account_of(state, named, "X-Account")
+        .await?
+        .id)
 }
 
 impl From<AuthError> for ApiError {

@@ -58,8 +58,15 @@ pub(crate) async fn whole(
 ) -> Result<Received, ApiError> {
     let mut pieces = Pieces::new(headers, body, limit, WHOLE_RATE)?;
     let mut held = Held::default();
-    let Some(first) = pieces.next().await? else { return Ok(Received::default()) };
-    let Some(second) = pieces.next().await? else { return Ok(Received { bytes: first, held }) };
+    let Some(first) = pieces.next().await? else {
+        return Ok(Received::default());
+    };
+    let Some(second) = pieces.next().await? else {
+        return Ok(Received {
+            bytes: first,
+            _held: held,
+        });
+    };
     // What a client announces is not reserved before it comes: memory follows the bytes.
     let mut all = BytesMut::with_capacity((first.len() + second.len()).max(FIRST_PIECE) * 2);
     all.extend_from_slice(&first);
@@ -68,15 +75,18 @@ pub(crate) async fn whole(
         budget.cover(&mut held, all.len() + piece.len())?;
         all.extend_from_slice(&piece);
     }
-    Ok(Received { bytes: all.freeze(), held })
+    Ok(Received {
+        bytes: all.freeze(),
+        _held: held,
+    })
 }
 
 /// A body in memory, and its share of the memory for bodies.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
     bytes: Bytes,
-    #[expect(dead_code, reason = "it is held for as long as the bytes are")]
-    held: Held,
+    /// Held for as long as the bytes are.
+    _held: Held,
 }
 
 impl Deref for Received {
@@ -113,9 +123,14 @@ impl Pieces {
         if announced.is_some_and(|length| length > limit as u64) {
             return Err(ApiError::TooLarge(limit));
         }
-        #[expect(clippy::disallowed_methods, reason = "a deadline of this very wait")]
         let began = Instant::now();
-        Ok(Self { body, limit, rate, read: 0, began })
+        Ok(Self {
+            body,
+            limit,
+            rate,
+            read: 0,
+            began,
+        })
     }
 
     /// The next piece; `None` at the end.
@@ -129,7 +144,9 @@ impl Pieces {
                 Ok(Some(Err(error))) => return Err(broken(&error)),
                 Ok(Some(Ok(frame))) => frame,
             };
-            let Ok(piece) = frame.into_data() else { continue };
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
             self.read += piece.len();
             if self.read > self.limit {
                 return Err(ApiError::TooLarge(self.limit));
@@ -193,7 +210,13 @@ mod tests {
         announced.insert(CONTENT_LENGTH, HeaderValue::from_static("11"));
 
         let by_header = json(&announced, Body::empty(), 10, &budget()).await;
-        let by_bytes = json(&headers("application/json"), Body::from("0123456789a"), 10, &budget()).await;
+        let by_bytes = json(
+            &headers("application/json"),
+            Body::from("0123456789a"),
+            10,
+            &budget(),
+        )
+        .await;
 
         assert!(matches!(by_header, Err(ApiError::TooLarge(10))));
         assert!(matches!(by_bytes, Err(ApiError::TooLarge(10))));
@@ -201,7 +224,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_comes_is_given_up() {
-        let silent = Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>());
+        let silent =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, axum::Error>>());
 
         let refused = json(&headers("application/json"), silent, 10, &budget()).await;
 

@@ -85,7 +85,13 @@ pub(crate) fn written<T: Serialize>(
     warnings: Vec<String>,
 ) -> Vec<u8> {
     let status = StatusCode::OK;
-    let success = Success { success: true, message, data: Some(data), warnings, status };
+    let success = Success {
+        success: true,
+        message,
+        data: Some(data),
+        warnings,
+        status,
+    };
     // Only a map whose keys are no texts can fail, and no answer has one.
     serde_json::to_vec(&success).unwrap_or_default()
 }
@@ -120,8 +126,7 @@ pub(crate) fn download(content_type: &'static str, file_name: &str, body: Body) 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(disposition) =
-        HeaderValue::from_str(&format!("attachment; filename=\"{file_name}\""))
+    if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{file_name}\""))
     {
         headers.insert(http::header::CONTENT_DISPOSITION, disposition);
     }

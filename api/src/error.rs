@@ -82,7 +82,10 @@ pub(crate) enum ApiError {
 impl ApiError {
     /// Overloaded or draining: nothing was done, ask again soon.
     pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Unavailable { message: message.into(), retry_after: RETRY_SOON_S }
+        Self::Unavailable {
+            message: message.into(),
+            retry_after: RETRY_SOON_S,
+        }
     }
 
     /// One fault of one field.
@@ -172,9 +175,7 @@ impl ApiError {
             }
             Self::RowGap { message, .. } | Self::WrongState(message) => message.clone(),
             Self::Invalid(faults) => summary(faults).into(),
-            Self::IdempotencyMismatch => {
-                "This Idempotency-Key was used with another body.".into()
-            }
+            Self::IdempotencyMismatch => "This Idempotency-Key was used with another body.".into(),
             Self::RateLimited(_) => "Too many requests.".into(),
             Self::Unavailable { message, .. } => {
                 format!("Unavailable: {message}; nothing was accepted.").into()
@@ -189,9 +190,11 @@ impl ApiError {
 
     const fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited(seconds) | Self::Unavailable { retry_after: seconds, .. } => {
-                Some(*seconds)
-            }
+            Self::RateLimited(seconds)
+            | Self::Unavailable {
+                retry_after: seconds,
+                ..
+            } => Some(*seconds),
             Self::OutcomeUnknown | Self::IdempotencyInFlight => Some(RETRY_SOON_S),
             _ => None,
         }
@@ -201,7 +204,9 @@ impl ApiError {
 /// The first fault and how many more there are, as Laravel sums them up.
 fn summary(faults: &Faults) -> String {
     let mut sentences = faults.values().flatten();
-    let first = sentences.next().map_or("The request is not valid.", String::as_str);
+    let first = sentences
+        .next()
+        .map_or("The request is not valid.", String::as_str);
     match sentences.count() {
         0 => first.to_owned(),
         1 => format!("{first} (and 1 more error)"),
@@ -230,7 +235,11 @@ impl IntoResponse for ApiError {
             success: false,
             message: &self.message(),
             error_code: self.code(),
-            errors: if let Self::Invalid(faults) = &self { Some(faults) } else { None },
+            errors: if let Self::Invalid(faults) = &self {
+                Some(faults)
+            } else {
+                None
+            },
             expected_row: if let Self::RowGap { expected_row, .. } = &self {
                 Some(*expected_row)
             } else {
@@ -239,11 +248,15 @@ impl IntoResponse for ApiError {
         };
         let mut response = envelope::json(self.status(), &body);
         if let Some(seconds) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if matches!(self, Self::InvalidSession) {
             let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(HeaderName::from_static("www-authenticate"), scheme);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static("www-authenticate"), scheme);
         }
         response.extensions_mut().insert(Rejection(self.code()));
         response
@@ -253,9 +266,10 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full => {
-                Self::Unavailable { message: "the disk is full".into(), retry_after: RETRY_FULL_S }
-            }
+            StoreError::Full => Self::Unavailable {
+                message: "the disk is full".into(),
+                retry_after: RETRY_FULL_S,
+            },
             StoreError::Overloaded => Self::unavailable("too much waits to be written"),
             StoreError::Fenced { .. } => Self::unavailable("it is moving to another node"),
             StoreError::Closed => Self::unavailable("the engine is stopping"),
@@ -287,7 +301,9 @@ impl From<BatchError> for ApiError {
                 message: format!("The next row is {expected}.").into(),
                 expected_row: expected,
             },
-            BatchError::WrongState(wrong) => Self::WrongState(format!("Wrong state: {wrong}.").into()),
+            BatchError::WrongState(wrong) => {
+                Self::WrongState(format!("Wrong state: {wrong}.").into())
+            }
             BatchError::TakesNoRows => Self::WrongState("The batch takes no more rows.".into()),
             BatchError::Unavailable(why) => Self::unavailable(why),
             BatchError::Store(error) => error.into(),

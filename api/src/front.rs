@@ -8,6 +8,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +35,10 @@ impl<S> Layer<S> for FrontLayer {
     type Service = Front<S>;
 
     fn layer(&self, inner: S) -> Front<S> {
-        Front { inner, state: self.0.clone() }
+        Front {
+            inner,
+            state: self.0.clone(),
+        }
     }
 }
 
@@ -61,7 +65,10 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let state = self.state.clone();
         let began = state.engine.clock().mono();
-        let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let matched = request
+            .extensions()
+            .get::<MatchedPath>()
+            .map(MatchedPath::as_str);
         let route = state.metrics.route(matched);
         let endless = matched.is_some_and(|path| path.ends_with(UPLOAD));
         let id = request_id(&request);
@@ -80,7 +87,8 @@ where
         let inner = self.inner.call(request);
         Box::pin(async move {
             let _counted = Counted(&state);
-            let response = carry_out(&state, inner, &method, endless).await;
+            let patience = (!endless).then_some(state.config.request_timeout);
+            let response = carry_out(inner, &method, patience).await;
             drop(place);
             if let Some(code) = refused_as(&response) {
                 state.metrics.refused(code);
@@ -101,24 +109,22 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Waits for the answer, within the time that a request has.
+/// Waits for the answer, within the time that a request has; `None` is without an end.
 async fn carry_out(
-    state: &ApiState,
     inner: impl Future<Output = Result<Response, Infallible>>,
     method: &Method,
-    endless: bool,
+    patience: Option<Duration>,
 ) -> Response {
     let caught = AssertUnwindSafe(inner).catch_unwind();
-    let ended = if endless {
-        caught.await
-    } else {
-        match tokio::time::timeout(state.config.request_timeout, caught).await {
+    let ended = match patience {
+        None => caught.await,
+        Some(patience) => match tokio::time::timeout(patience, caught).await {
             Ok(ended) => ended,
             Err(_) if *method == Method::GET => {
                 return ApiError::unavailable("it took too long").into_response();
             }
             Err(_) => return ApiError::OutcomeUnknown.into_response(),
-        }
+        },
     };
     match ended {
         // A read that failed has not done anything, whatever the store says of its outcome.
@@ -141,7 +147,10 @@ async fn carry_out(
 }
 
 fn refused_as(response: &Response) -> Option<&'static str> {
-    response.extensions().get::<Rejection>().map(|Rejection(code)| *code)
+    response
+        .extensions()
+        .get::<Rejection>()
+        .map(|Rejection(code)| *code)
 }
 
 fn named(mut response: Response, id: HeaderValue) -> Response {
@@ -160,4 +169,51 @@ fn request_id(request: &Request) -> HeaderValue {
     }
     let made = format!("{:016x}", rand::random::<u64>());
     HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("unnamed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Option<Duration> = Some(Duration::from_secs(1));
+
+    async fn code(
+        inner: impl Future<Output = Result<Response, Infallible>>,
+        method: Method,
+    ) -> (u16, Option<&'static str>) {
+        let response = carry_out(inner, &method, SECOND).await;
+        (response.status().as_u16(), refused_as(&response))
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_and_not_passed_on() {
+        let panics = async { panic!("a fault of ours") };
+
+        assert_eq!(code(panics, Method::POST).await, (500, Some("internal")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_may_have_been_done_unless_it_only_reads() {
+        let never = std::future::pending;
+
+        assert_eq!(
+            code(never(), Method::POST).await,
+            (503, Some("outcome_unknown"))
+        );
+        assert_eq!(code(never(), Method::GET).await, (503, Some("unavailable")));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_failed_has_done_nothing() {
+        let failed = || async { Ok(ApiError::OutcomeUnknown.into_response()) };
+
+        assert_eq!(
+            code(failed(), Method::GET).await,
+            (503, Some("unavailable"))
+        );
+        assert_eq!(
+            code(failed(), Method::POST).await,
+            (503, Some("outcome_unknown"))
+        );
+    }
 }

@@ -58,7 +58,9 @@ impl Value<'_> {
 pub(crate) fn parse(body: &[u8]) -> Result<Value<'_>, String> {
     let budget = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Seed(&budget).deserialize(&mut reader).map_err(|error| error.to_string())?;
+    let value = Seed(&budget)
+        .deserialize(&mut reader)
+        .map_err(|error| error.to_string())?;
     reader.end().map_err(|error| error.to_string())?;
     Ok(value)
 }
@@ -71,9 +73,9 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value<'de>, D::Error> {
         let left = self.0.get().checked_sub(1);
-        self.0.set(left.ok_or_else(|| {
-            de::Error::custom(format_args!("more than {MAX_VALUES} values"))
-        })?);
+        self.0.set(
+            left.ok_or_else(|| de::Error::custom(format_args!("more than {MAX_VALUES} values")))?,
+        );
         reader.deserialize_any(self)
     }
 }
@@ -144,7 +146,10 @@ fn repeated<'m>(object: &'m [Member<'_>]) -> Option<&'m str> {
     }
     let mut names: Vec<&str> = object.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
-    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    names
+        .windows(2)
+        .find(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0])
 }
 
 struct Name;
@@ -181,11 +186,16 @@ mod tests {
     fn plain_texts_are_borrowed_and_escaped_ones_are_decoded() {
         let body = br#"{"a":"plain","b":"tab\t","n":-3,"f":1.5}"#;
 
-        let Value::Object(members) = parse(body).unwrap() else { panic!("an object") };
+        let Value::Object(members) = parse(body).unwrap() else {
+            panic!("an object")
+        };
 
         assert!(matches!(members[0].1, Value::Text(Cow::Borrowed("plain"))));
         assert_eq!(members[1].1, Value::Text(Cow::Owned("tab\t".to_owned())));
-        assert_eq!((&members[2].1, &members[3].1), (&Value::Whole(-3), &Value::Float(1.5)));
+        assert_eq!(
+            (&members[2].1, &members[3].1),
+            (&Value::Whole(-3), &Value::Float(1.5))
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A handler extracts, reads, asks the engine, and answers. Everything that a client can be told
-//! goes through [`envelope`] or [`error`].
+//! goes through `envelope` or `error`.
 
 use axum::Router;
 use axum::response::Response;
@@ -47,6 +47,7 @@ use auth::{Api, GateLayer};
 use dashboard::{api_keys, audit, instances as own_instances, login, pacing};
 use error::ApiError;
 use front::FrontLayer;
+use integration::batches::create;
 use integration::upload::{self, streams};
 use integration::{
     batches, bulk, contacts, instances, me, messages, sends, stats, suppressions, templates,
@@ -62,7 +63,10 @@ pub fn integration_router(state: ApiState) -> Router {
     let json = bytes::Bytes::from(document.to_json().unwrap_or_default());
     let docs = utoipa_swagger_ui::Config::from("/openapi.json");
     router
-        .route("/openapi.json", axum::routing::get(move || serve_document(json.clone())))
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || serve_document(json.clone())),
+        )
         .merge(SwaggerUi::new("/docs").config(docs))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -77,7 +81,10 @@ pub fn operations_router(state: OpsState) -> Router {
 
 /// The OpenAPI document of both APIs, as JSON.
 pub fn openapi_json(state: &ApiState) -> String {
-    routes(state).into_openapi().to_pretty_json().unwrap_or_default()
+    routes(state)
+        .into_openapi()
+        .to_pretty_json()
+        .unwrap_or_default()
 }
 
 /// Every route of both APIs.
@@ -107,7 +114,10 @@ fn dashboard_routes(state: &ApiState) -> Routes {
         .routes(routes!(api_keys::revoke_api_key))
         .routes(routes!(api_keys::rotate_api_key))
         .routes(routes!(own_instances::create_instance))
-        .routes(routes!(own_instances::update_instance, own_instances::delete_instance))
+        .routes(routes!(
+            own_instances::update_instance,
+            own_instances::delete_instance
+        ))
         .routes(routes!(own_instances::connect_instance))
         .routes(routes!(own_instances::disconnect_instance))
         .routes(routes!(own_instances::logout_instance))
@@ -145,10 +155,16 @@ fn shared_routes() -> Routes {
         .routes(routes!(contacts::get_contact, contacts::replace_contact))
         .routes(routes!(contacts::update_contact, contacts::delete_contact));
     let suppressions = OpenApiRouter::new()
-        .routes(routes!(suppressions::list_suppressions, suppressions::create_suppression))
+        .routes(routes!(
+            suppressions::list_suppressions,
+            suppressions::create_suppression
+        ))
         .routes(routes!(suppressions::delete_suppression));
     let templates = OpenApiRouter::new()
-        .routes(routes!(templates::list_templates, templates::create_template))
+        .routes(routes!(
+            templates::list_templates,
+            templates::create_template
+        ))
         .routes(routes!(templates::get_template));
     OpenApiRouter::new()
         .nest("/messages", messages)
@@ -162,7 +178,7 @@ fn shared_routes() -> Routes {
 
 fn batch_routes() -> Routes {
     OpenApiRouter::new()
-        .routes(routes!(batches::list_batches, batches::create_batch))
+        .routes(routes!(batches::list_batches, create::create_batch))
         .routes(routes!(batches::get_batch))
         .routes(routes!(upload::upload_recipients))
         .routes(routes!(batches::start_batch))

@@ -41,7 +41,10 @@ pub(crate) struct Place(Arc<InFlight>);
 impl InFlight {
     /// Room for `max` requests.
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { now: AtomicUsize::new(0), max })
+        Arc::new(Self {
+            now: AtomicUsize::new(0),
+            max,
+        })
     }
 
     /// Takes a place, if there is one.
@@ -71,7 +74,9 @@ pub(crate) struct Held(Option<OwnedSemaphorePermit>);
 impl BodyBudget {
     /// A budget of so many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS))))
+        Self(Arc::new(Semaphore::new(
+            (bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS),
+        )))
     }
 
     /// Holds enough for a body that has grown to `bytes`; refused when the budget is used up.

@@ -49,7 +49,9 @@ pub(crate) struct RouteMetrics {
 
 impl std::fmt::Debug for RouteMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RouteMetrics").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("RouteMetrics")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,7 +59,11 @@ impl HttpMetrics {
     /// Describes the families and makes the handles, each with a zero.
     pub(crate) fn new() -> Self {
         describe_counter!(REQUESTS, "Requests by route, method and status code.");
-        describe_histogram!(DURATION, Unit::Seconds, "Time from the head of a request to its answer.");
+        describe_histogram!(
+            DURATION,
+            Unit::Seconds,
+            "Time from the head of a request to its answer."
+        );
         describe_gauge!(IN_FLIGHT, "Requests that are being carried out.");
         describe_counter!(REJECTED, "Requests that were refused, by reason.");
         describe_gauge!(CONNECTIONS, "Open connections.");
@@ -85,7 +91,12 @@ impl HttpMetrics {
             duration: histogram!(DURATION, "route" => name.to_owned()),
             codes: RwLock::default(),
         };
-        Arc::clone(self.routes.write().entry(name.into()).or_insert_with(|| Arc::new(made)))
+        Arc::clone(
+            self.routes
+                .write()
+                .entry(name.into())
+                .or_insert_with(|| Arc::new(made)),
+        )
     }
 
     /// A request began.

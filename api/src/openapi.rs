@@ -18,13 +18,35 @@ const SESSION: &str = "session";
 /// Refusals that every gated route knows.
 const REFUSALS: [(&str, &str); 8] = [
     ("400", "`malformed`: not JSON, or a bad header."),
-    ("401", "`invalid_key`: missing, unknown, revoked or expired."),
-    ("403", "`missing_permission`, `ip_not_allowed` or `recipient_suppressed`."),
+    (
+        "401",
+        "`invalid_key`: missing, unknown, revoked or expired.",
+    ),
+    (
+        "403",
+        "`missing_permission`, `ip_not_allowed` or `recipient_suppressed`.",
+    ),
     ("404", "`not_found`: nothing of that id for this account."),
-    ("409", "`idempotency_in_flight`, `instance_unavailable`, `row_gap` or `wrong_state`."),
-    ("422", "`validation` or `idempotency_mismatch`; `errors` names every field at once."),
+    (
+        "409",
+        "`idempotency_in_flight`, `instance_unavailable`, `row_gap` or `wrong_state`.",
+    ),
+    (
+        "422",
+        "`validation` or `idempotency_mismatch`; `errors` names every field at once.",
+    ),
     ("429", "`rate_limited`; `Retry-After` says how long."),
-    ("503", "`unavailable`: nothing was accepted; or `outcome_unknown`."),
+    (
+        "503",
+        "`unavailable`: nothing was accepted; or `outcome_unknown`.",
+    ),
+];
+
+/// Refusals that every route with a body knows besides.
+const BODY_REFUSALS: [(&str, &str); 3] = [
+    ("408", "`request_timeout`: the body did not arrive in time."),
+    ("413", "`too_large`: more bytes than a body may have."),
+    ("415", "`unsupported_media_type`: the message names the right one."),
 ];
 
 #[derive(utoipa::OpenApi)]
@@ -65,28 +87,45 @@ pub(crate) enum Side {
 
 /// Gives the operations of one API their security and their refusals.
 pub(crate) fn finish(document: &mut OpenApi, side: Side, prefix_names: bool) {
-    let scheme = if side == Side::Integration { KEY } else { SESSION };
+    let scheme = if side == Side::Integration {
+        KEY
+    } else {
+        SESSION
+    };
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         if prefix_names && let Some(name) = &mut operation.operation_id {
             name.insert_str(0, "dashboard_");
         }
         if operation.security.is_none() {
-            operation.security =
-                Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
+            operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
         }
-        for (status, description) in REFUSALS {
-            let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("Failure"))).build();
+        let of_body = operation.request_body.iter().flat_map(|_| BODY_REFUSALS);
+        for (status, description) in REFUSALS.into_iter().chain(of_body) {
+            let body = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Failure")))
+                .build();
             let response = ResponseBuilder::new()
                 .description(description)
                 .content("application/json", body)
                 .build();
-            operation.responses.responses.entry(status.to_owned()).or_insert(response.into());
+            operation
+                .responses
+                .responses
+                .entry(status.to_owned())
+                .or_insert(response.into());
         }
     }
 }
 
 /// The operations of a path.
 pub(crate) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = item;
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
     [get, put, post, delete, patch].into_iter().flatten()
 }

@@ -1,6 +1,5 @@
 //! What operators and their machines ask, on an address of its own: health, metrics, upkeep.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,7 +57,12 @@ impl OpsState {
     /// The state beside that of the APIs. `drain` is cancelled when an operator asks the node to
     /// stop; `node` then stops it in good order.
     pub fn new(api: ApiState, metrics: PrometheusHandle, drain: CancellationToken) -> Self {
-        Self { api, metrics, rendering: Arc::default(), drain }
+        Self {
+            api,
+            metrics,
+            rendering: Arc::default(),
+            drain,
+        }
     }
 }
 
@@ -103,7 +107,10 @@ impl FromRequestParts<OpsState> for Operator {
             return Ok(Self);
         }
         let address = ops.api.address(&parts.extensions, &parts.headers);
-        Err(ops.api.bad_attempts.count(address, ApiError::InvalidSession))
+        Err(ops
+            .api
+            .bad_attempts
+            .count(address, ApiError::InvalidSession))
     }
 }
 
@@ -135,14 +142,20 @@ async fn readyz(State(ops): State<OpsState>) -> Answer {
             "durability": "embedded: one copy, on stable storage before an accept is answered",
         },
     });
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Ok(envelope::json(status, &body))
 }
 
 fn text(content_type: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     let content_type = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -154,7 +167,9 @@ async fn render(State(ops): State<OpsState>) -> Result<Response, ApiError> {
     ops.api.engine.observe_gauges();
     let handle = ops.metrics.clone();
     let rendered = tokio::task::spawn_blocking(move || handle.render()).await;
-    rendered.map(|body| text(EXPOSITION, body)).map_err(|_| ApiError::Internal)
+    rendered
+        .map(|body| text(EXPOSITION, body))
+        .map_err(|_| ApiError::Internal)
 }
 
 /// Shows figures of single instances, which `/metrics` leaves out to stay small.
@@ -162,7 +177,11 @@ async fn instances(State(ops): State<OpsState>, called: Called) -> Result<Respon
     let (only, state, limit) = validate::query(called.uri(), |form| {
         let only = form.optional("instance", field::id);
         let state = form.optional("state", field::text(1, MAX_WORDS));
-        (only, state, form.optional("limit", field::whole(1, MAX_INSTANCES)))
+        (
+            only,
+            state,
+            form.optional("limit", field::whole(1, MAX_INSTANCES)),
+        )
     })?;
     let limit = usize::try_from(limit.unwrap_or(MAX_INSTANCES)).unwrap_or(1);
     let mut figures = ops.api.engine.figures(only, limit).await;
@@ -173,40 +192,57 @@ async fn instances(State(ops): State<OpsState>, called: Called) -> Result<Respon
     Ok(text(EXPOSITION, exposition(&figures)))
 }
 
-type Family = (&'static str, &'static str, &'static str, fn(&InstanceFigures) -> f64);
+type Family = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&InstanceFigures) -> f64,
+);
 
 /// The families of one instance: name, type, help, value.
 const FAMILIES: [Family; 5] = [
-    ("zajil_instance_rate", "gauge", "Messages a second that it may send now.", |figure| {
-        figure.view.rate
-    }),
-    ("zajil_instance_in_flight", "gauge", "Messages handed over and unanswered.", |figure| {
-        f64::from(figure.view.in_flight)
-    }),
-    ("zajil_instance_depth", "gauge", "Messages that are not settled.", |figure| {
-        figure.view.depth.iter().sum::<u64>() as f64
-    }),
-    ("zajil_instance_sent_total", "counter", "Messages acknowledged by WhatsApp.", |figure| {
-        figure.sent as f64
-    }),
-    ("zajil_instance_failed_total", "counter", "Messages that ended unsent.", |figure| {
-        figure.failed as f64
-    }),
+    (
+        "zajil_instance_rate",
+        "gauge",
+        "Messages a second that it may send now.",
+        |figure| figure.view.rate,
+    ),
+    (
+        "zajil_instance_in_flight",
+        "gauge",
+        "Messages handed over and unanswered.",
+        |figure| f64::from(figure.view.in_flight),
+    ),
+    (
+        "zajil_instance_depth",
+        "gauge",
+        "Messages that are not settled.",
+        |figure| figure.view.depth.iter().sum::<u64>() as f64,
+    ),
+    (
+        "zajil_instance_sent_total",
+        "counter",
+        "Messages acknowledged by WhatsApp.",
+        |figure| figure.sent as f64,
+    ),
+    (
+        "zajil_instance_failed_total",
+        "counter",
+        "Messages that ended unsent.",
+        |figure| figure.failed as f64,
+    ),
 ];
 
 fn exposition(figures: &[InstanceFigures]) -> String {
     let mut out = String::new();
     for (name, kind, help, value) in FAMILIES {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
         for figure in figures {
             let instance = label(&figure.name);
             let (id, state) = (figure.instance, figure.view.session.label());
-            let _ = writeln!(
-                out,
-                "{name}{{id=\"{id}\",instance=\"{instance}\",state=\"{state}\"}} {}",
-                value(figure)
-            );
+            let value = value(figure);
+            let labels = format!("id=\"{id}\",instance=\"{instance}\",state=\"{state}\"");
+            out.push_str(&format!("{name}{{{labels}}} {value}\n"));
         }
     }
     out
@@ -214,13 +250,19 @@ fn exposition(figures: &[InstanceFigures]) -> String {
 
 /// A text as the value of a label.
 fn label(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 /// Shows who owns what.
 async fn cluster(State(ops): State<OpsState>) -> Answer {
     let engine = &ops.api.engine;
-    let state = if engine.is_draining() { "draining" } else { "live" };
+    let state = if engine.is_draining() {
+        "draining"
+    } else {
+        "live"
+    };
     envelope::data(json!({
         "store": "embedded",
         "shards": SHARDS,
@@ -238,7 +280,9 @@ async fn cluster(State(ops): State<OpsState>) -> Answer {
 async fn drain(State(ops): State<OpsState>, _operator: Operator) -> Answer {
     tracing::info!("an operator asked for a drain");
     ops.drain.cancel();
-    envelope::done("Draining").status(StatusCode::ACCEPTED).answer()
+    envelope::done("Draining")
+        .status(StatusCode::ACCEPTED)
+        .answer()
 }
 
 /// Makes an account.
@@ -264,25 +308,32 @@ async fn create_account(
 }
 
 /// Makes a user of an account.
-async fn create_user(
-    State(ops): State<OpsState>,
-    _operator: Operator,
-    request: Request,
-) -> Answer {
+async fn create_user(State(ops): State<OpsState>, _operator: Operator, request: Request) -> Answer {
     let post = Post::json(&ops.api, request, MAX_BODY).await?;
     let ((account, email, name, password), report) = post.read(|form| {
         let email = form.required("email", field::text(1, MAX_WORDS));
         let password = form.required("password", field::text(1, MAX_WORDS));
         let name = form.optional("name", field::text(1, MAX_WORDS));
         // An account is named as an instance is: by its id or its name.
-        (form.optional("account_id", field::instance), email, name, password)
+        (
+            form.optional("account_id", field::instance),
+            email,
+            name,
+            password,
+        )
     })?;
     let warnings = report.accepted()?;
-    let (Some(email), Some(password)) = (email, password) else { return Err(ApiError::Internal) };
+    let (Some(email), Some(password)) = (email, password) else {
+        return Err(ApiError::Internal);
+    };
     let account = account_of(&ops.api, account.as_deref(), "account_id").await?;
     let name = name.unwrap_or_else(|| email.clone());
-    let user =
-        ops.api.engine.directory().create_user(account.id, &email, &name, &password).await?;
+    let user = ops
+        .api
+        .engine
+        .directory()
+        .create_user(account.id, &email, &name, &password)
+        .await?;
     envelope::data(json!({
         "id": user.id,
         "account_id": user.account,
@@ -327,10 +378,15 @@ async fn backup(State(ops): State<OpsState>, _operator: Operator, request: Reque
     if !file.is_absolute() {
         return Err(ApiError::field("file", "must be an absolute path."));
     }
-    ops.api.engine.store().backup(&file).await.map_err(|error| {
-        tracing::error!(%error, "a backup failed");
-        ApiError::WrongState(format!("The backup failed: {error}.").into())
-    })?;
+    ops.api
+        .engine
+        .store()
+        .backup(&file)
+        .await
+        .map_err(|error| {
+            tracing::error!(%error, "a backup failed");
+            ApiError::WrongState(format!("The backup failed: {error}.").into())
+        })?;
     envelope::data(json!({ "file": file }))
         .message("Backup written")
         .warnings(warnings)

@@ -44,7 +44,9 @@ pub(crate) enum PageCursor {
 impl PageQuery {
     /// Takes `page`, `per_page` and `cursor` out of a query.
     pub(crate) fn read(form: &mut Form<'_, '_>) -> Self {
-        let number = form.optional("page", field::whole(1, i64::MAX)).unwrap_or(1);
+        let number = form
+            .optional("page", field::whole(1, i64::MAX))
+            .unwrap_or(1);
         let per_page = form.optional("per_page", field::whole(1, MAX_PER_PAGE));
         let per_page = per_page.unwrap_or(DEFAULT_PER_PAGE);
         let cursor = form.optional("cursor", page_cursor);
@@ -79,7 +81,10 @@ impl PageQuery {
 
     /// The page of a list that counts its entries.
     pub(crate) fn request(&self) -> PageRequest {
-        PageRequest { skip: self.skip(), limit: self.per_page }
+        PageRequest {
+            skip: self.skip(),
+            limit: self.per_page,
+        }
     }
 
     /// The cursor behind a page of `shown` entries out of `total`.
@@ -101,7 +106,9 @@ impl PageCursor {
 /// Reads the cursor of a page.
 fn page_cursor(value: Value<'_>) -> Result<PageCursor, Complaint> {
     let text = field::any_text(value)?;
-    let number = text.get(1..).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let number = text
+        .get(1..)
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let cursor = match (text.as_bytes().first(), number) {
         (Some(b'b'), Some(number)) => MessageId::new(number).map(PageCursor::Below),
         (Some(b'a'), Some(number)) => (number <= MAX_SKIP).then_some(PageCursor::After(number)),
@@ -128,7 +135,10 @@ pub(crate) fn feed_cursor(value: Value<'_>) -> Result<Cursor, Complaint> {
     let text = field::any_text(value)?;
     let cursor = text.split_once('.').and_then(|(record, within)| {
         let record = u64::from_str_radix(record, 16).ok()?;
-        Some(Cursor { record, within: u32::from_str_radix(within, 16).ok()? })
+        Some(Cursor {
+            record,
+            within: u32::from_str_radix(within, 16).ok()?,
+        })
     });
     cursor.ok_or_else(|| "must be a next_cursor of an earlier answer.".into())
 }
@@ -208,16 +218,28 @@ impl<T: Serialize> Page<T> {
 
 /// The links that Laravel shows: previous, a window of numbers, next.
 fn links(current: u64, last: u64, url: impl Fn(u64) -> String) -> Vec<Link> {
-    let to = |page: u64, label: String| Link { url: Some(url(page)), label, active: false };
+    let to = |page: u64, label: String| Link {
+        url: Some(url(page)),
+        label,
+        active: false,
+    };
     let edge = |page: Option<u64>, label: &str| match page {
         Some(page) => to(page, label.to_owned()),
-        None => Link { url: None, label: label.to_owned(), active: false },
+        None => Link {
+            url: None,
+            label: label.to_owned(),
+            active: false,
+        },
     };
     let mut links = vec![edge((current > 1).then(|| current - 1), "&laquo; Previous")];
     let mut before = 0;
     for page in window(current, last) {
         if page > before + 1 {
-            links.push(Link { url: None, label: "...".to_owned(), active: false });
+            links.push(Link {
+                url: None,
+                label: "...".to_owned(),
+                active: false,
+            });
         }
         let mut link = to(page, page.to_string());
         link.active = page == current;
@@ -236,10 +258,17 @@ fn window(current: u64, last: u64) -> Vec<u64> {
     } else if current <= width {
         (1..=width + ON_EACH_SIDE).chain([last - 1, last]).collect()
     } else if current > last - width {
-        [1, 2].into_iter().chain(last - (width + ON_EACH_SIDE - 1)..=last).collect()
+        [1, 2]
+            .into_iter()
+            .chain(last - (width + ON_EACH_SIDE - 1)..=last)
+            .collect()
     } else {
         let around = current - ON_EACH_SIDE..=current + ON_EACH_SIDE;
-        [1, 2].into_iter().chain(around).chain([last - 1, last]).collect()
+        [1, 2]
+            .into_iter()
+            .chain(around)
+            .chain([last - 1, last])
+            .collect()
     }
 }
 
@@ -258,16 +287,27 @@ mod tests {
     use crate::validate;
 
     fn query(text: &str) -> Result<PageQuery, ApiError> {
-        validate::query(&format!("/messages?{text}").parse().unwrap(), PageQuery::read)
+        validate::query(
+            &format!("/messages?{text}").parse().unwrap(),
+            PageQuery::read,
+        )
     }
 
     fn called() -> Called {
-        Called::new(Some("https://api.test".to_owned()), &"/messages?page=2&status=sent".parse().unwrap())
+        Called::new(
+            Some("https://api.test".to_owned()),
+            &"/messages?page=2&status=sent".parse().unwrap(),
+        )
     }
 
     #[test]
     fn a_page_has_every_member_of_laravels_paginator() {
-        let found = Found { items: vec![1, 2], total: 7, capped: false, next: None };
+        let found = Found {
+            items: vec![1, 2],
+            total: 7,
+            capped: false,
+            next: None,
+        };
 
         let page = Page::new(&called(), query("page=2&per_page=2").unwrap(), found);
         let json = serde_json::to_value(&page).unwrap();
@@ -276,19 +316,30 @@ mod tests {
         assert_eq!(json["to"], 4);
         assert_eq!(json["last_page"], 4);
         assert_eq!(json["path"], "https://api.test/messages");
-        assert_eq!(json["next_page_url"], "https://api.test/messages?status=sent&page=3");
+        assert_eq!(
+            json["next_page_url"],
+            "https://api.test/messages?status=sent&page=3"
+        );
         assert_eq!(json["links"].as_array().unwrap().len(), 6);
         assert_eq!(json["links"][2]["active"], true);
     }
 
     #[test]
     fn an_empty_page_has_no_from_and_to() {
-        let found = Found::<u8> { items: vec![], total: 0, capped: false, next: None };
+        let found = Found::<u8> {
+            items: vec![],
+            total: 0,
+            capped: false,
+            next: None,
+        };
 
         let json = serde_json::to_value(Page::new(&called(), query("").unwrap(), found)).unwrap();
 
         assert!(json["from"].is_null() && json["to"].is_null() && json["next_page_url"].is_null());
-        assert_eq!((&json["last_page"], &json["per_page"]), (&1.into(), &50.into()));
+        assert_eq!(
+            (&json["last_page"], &json["per_page"]),
+            (&1.into(), &50.into())
+        );
     }
 
     #[test]
@@ -298,13 +349,26 @@ mod tests {
             let read = query(&format!("cursor={}", cursor.text())).unwrap();
             assert_eq!(read.cursor, Some(cursor));
         }
-        let place = Cursor { record: u64::MAX, within: 7 };
-        assert_eq!(feed_cursor(Value::Text(feed_cursor_text(place).into())), Ok(place));
+        let place = Cursor {
+            record: u64::MAX,
+            within: 7,
+        };
+        assert_eq!(
+            feed_cursor(Value::Text(feed_cursor_text(place).into())),
+            Ok(place)
+        );
     }
 
     #[test]
     fn pages_out_of_bounds_are_faults() {
-        for text in ["page=0", "per_page=201", "per_page=x", "cursor=zz", "page=100000", "cursor="] {
+        for text in [
+            "page=0",
+            "per_page=201",
+            "per_page=x",
+            "cursor=zz",
+            "page=100000",
+            "cursor=",
+        ] {
             assert!(matches!(query(text), Err(ApiError::Invalid(_))), "{text}");
         }
     }

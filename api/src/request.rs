@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRef, FromRequestParts, OriginalUri, Request};
+use axum::extract::{FromRef, FromRequestParts, OriginalUri, Path, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::HOST;
 use http::request::Parts;
@@ -33,7 +33,10 @@ pub(crate) struct Called {
 impl Called {
     /// A URI below an origin such as `https://api.example.com`.
     pub(crate) fn new(origin: Option<String>, uri: &Uri) -> Self {
-        Self { origin, uri: uri.clone() }
+        Self {
+            origin,
+            uri: uri.clone(),
+        }
     }
 
     /// The URI.
@@ -43,7 +46,11 @@ impl Called {
 
     /// The URL without its query.
     pub(crate) fn base(&self) -> String {
-        format!("{}{}", self.origin.as_deref().unwrap_or_default(), self.uri.path())
+        format!(
+            "{}{}",
+            self.origin.as_deref().unwrap_or_default(),
+            self.uri.path()
+        )
     }
 
     /// The same URL for another page: other members of the query stay, the cursor goes.
@@ -72,14 +79,38 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let api = ApiState::from_ref(state);
-        let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
+        let uri = parts
+            .extensions
+            .get::<OriginalUri>()
+            .map_or(&parts.uri, |uri| &uri.0);
         let origin = api.config.public_url.clone().or_else(|| {
             let host = parts.headers.get(HOST)?.to_str().ok()?;
-            let forwarded = parts.headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok());
-            let scheme = if forwarded == Some("https") { "https" } else { "http" };
+            let forwarded = parts
+                .headers
+                .get("x-forwarded-proto")
+                .and_then(|it| it.to_str().ok());
+            let scheme = if forwarded == Some("https") {
+                "https"
+            } else {
+                "http"
+            };
             Some(format!("{scheme}://{host}"))
         });
         Ok(Self::new(origin, uri))
+    }
+}
+
+/// The one segment of a path that names something. What cannot be read names nothing.
+#[derive(Debug)]
+pub(crate) struct Segment(pub(crate) String);
+
+impl FromRequestParts<ApiState> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, api).await;
+        path.map(|Path(text)| Self(text))
+            .map_err(|_| ApiError::NotFound)
     }
 }
 
@@ -123,9 +154,21 @@ impl Post {
     }
 
     fn from_parts(parts: &Parts, key: Option<String>, body: Received) -> Self {
-        let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
-        let path = if key.is_some() { uri.path().to_owned() } else { String::new() };
-        Self { method: parts.method.clone(), path, key, body }
+        let uri = parts
+            .extensions
+            .get::<OriginalUri>()
+            .map_or(&parts.uri, |uri| &uri.0);
+        let path = if key.is_some() {
+            uri.path().to_owned()
+        } else {
+            String::new()
+        };
+        Self {
+            method: parts.method.clone(),
+            path,
+            key,
+            body,
+        }
     }
 
     /// Reads the body as an object.
@@ -138,7 +181,9 @@ impl Post {
 
     /// Whether it is this request's turn, or it was carried out before.
     pub(crate) async fn turn(&self, api: &ApiState, caller: &Caller) -> Result<Turn, ApiError> {
-        let Some(key) = &self.key else { return Ok(Turn::Fresh(None)) };
+        let Some(key) = &self.key else {
+            return Ok(Turn::Fresh(None));
+        };
         let scope = Scope {
             account: caller.account,
             method: self.method.as_str(),
@@ -176,7 +221,9 @@ impl Post {
             }
         };
         let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, usize::MAX).await.map_err(|_| ApiError::Internal)?;
+        let bytes = to_bytes(body, usize::MAX)
+            .await
+            .map_err(|_| ApiError::Internal)?;
         kept(ticket, parts.status, &bytes).await;
         Ok(Response::from_parts(parts, Body::from(bytes)))
     }
@@ -200,12 +247,16 @@ pub(crate) async fn kept(ticket: Ticket, status: StatusCode, body: &[u8]) {
 fn replay(status: u16, body: Vec<u8>) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let mut response = envelope::raw_json(status, body);
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
     response.into_response()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
     let bytes = value.as_bytes();
     let is_good = (1..=MAX_IDEMPOTENCY_KEY).contains(&bytes.len())
         && bytes.iter().all(|byte| byte.is_ascii_graphic());

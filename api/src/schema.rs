@@ -102,7 +102,6 @@ pub struct InstanceName {
     pub name: String,
 }
 
-
 /// A text that was accepted.
 #[derive(Debug, ToSchema)]
 pub struct Sent {

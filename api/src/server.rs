@@ -48,8 +48,8 @@ const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 content-type: application/json\r\n\
 retry-after: 1\r\n\
 connection: close\r\n\
-content-length: 117\r\n\r\n\
-{\"success\":false,\"message\":\"Unavailable: too many connections; nothing was accepted.\",\"error_code\":\"unavailable\"}\r\n\r\n";
+content-length: 113\r\n\r\n\
+{\"success\":false,\"message\":\"Unavailable: too many connections; nothing was accepted.\",\"error_code\":\"unavailable\"}";
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,9 @@ pub async fn serve(
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
 ) -> ServerReport {
-    let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let room = Arc::new(Semaphore::new(
+        limits.max_connections.min(Semaphore::MAX_PERMITS),
+    ));
     let metrics = ConnectionMetrics::new();
     let tracker = TaskTracker::new();
     let open = Arc::new(AtomicUsize::new(0));
@@ -92,7 +94,11 @@ pub async fn serve(
         };
         metrics.opened();
         open.fetch_add(1, Ordering::Relaxed);
-        let held = Held { _permit: permit, open: Arc::clone(&open), metrics: metrics.clone() };
+        let held = Held {
+            _permit: permit,
+            open: Arc::clone(&open),
+            metrics: metrics.clone(),
+        };
         let connection = connection(stream, peer, router.clone(), &limits, stopping.clone());
         tracker.spawn(async move {
             let _held = held;
@@ -222,7 +228,11 @@ struct Impatient {
 
 impl Impatient {
     const fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+        Self {
+            stream,
+            patience,
+            waiting: None,
+        }
     }
 
     /// Passes progress on; without any, fails once the patience is used up.
@@ -236,7 +246,6 @@ impl Impatient {
             return polled;
         }
         let patience = self.patience;
-        #[expect(clippy::disallowed_methods, reason = "a deadline of this very wait")]
         let sleep = self
             .waiting
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));

@@ -86,7 +86,11 @@ const fn civil(days: i64) -> (i64, i64, i64) {
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day_of_year - (153 * shifted_month + 2) / 5 + 1)
 }
@@ -104,9 +108,20 @@ mod tests {
 
     #[test]
     fn times_are_read_back_as_written_over_leap_years_and_before_1970() {
-        for micros in [0, -1, 951_782_400_000_000, 4_107_542_399_999_999, -86_400_000_000] {
+        for micros in [
+            0,
+            -1,
+            951_782_400_000_000,
+            4_107_542_399_999_999,
+            -86_400_000_000,
+        ] {
             let time = Timestamp::from_micros(micros);
-            assert_eq!(parse(&Stamp(time).to_string()), Some(time), "{}", Stamp(time));
+            assert_eq!(
+                parse(&Stamp(time).to_string()),
+                Some(time),
+                "{}",
+                Stamp(time)
+            );
         }
     }
 

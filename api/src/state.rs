@@ -47,22 +47,27 @@ impl ApiState {
 
     /// The caller's address: the peer's, or the one that a trusted proxy names.
     pub(crate) fn address(&self, extensions: &Extensions, headers: &HeaderMap) -> IpAddr {
-        let peer = extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0);
+        let peer = extensions
+            .get::<Peer>()
+            .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0);
         let trusted = |address: IpAddr| {
-            self.config.trusted_proxies.iter().any(|range| range.holds(address))
+            self.config
+                .trusted_proxies
+                .iter()
+                .any(|range| range.holds(address))
         };
         if !trusted(peer) {
             return peer;
         }
         // Each proxy adds the address it saw at the end: the last one that is no proxy of ours is
         // the caller; what stands before it is the caller's own claim.
-        let named = headers
+        let mut named = headers
             .get_all("x-forwarded-for")
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|address| address.trim().parse::<IpAddr>().ok());
-        named.filter(|address| !trusted(*address)).last().unwrap_or(peer)
+        named.rfind(|address| !trusted(*address)).unwrap_or(peer)
     }
 }
 

@@ -6,148 +6,27 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt;
 
 use crate::error::ApiError;
 use crate::json::{Member, Value};
 
 pub(crate) mod field;
+mod report;
 
-/// Faults kept of one request: all of a bulk of 100 with ten faults each; more help nobody.
-const MAX_FAULTS: usize = 1_000;
-
-/// Ignored members named in one answer; more help nobody.
-const MAX_WARNINGS: usize = 100;
+pub(crate) use report::{Faults, Place, Report};
 
 /// Members that the vendor of the guide names: they change what is sent, so ignoring them would
 /// be a silent lie. They are refused until they work.
-const NOT_YET: [&str; 5] = ["quoted", "delay", "mentioned", "mentions_everyone", "link_preview"];
+const NOT_YET: [&str; 5] = [
+    "quoted",
+    "delay",
+    "mentioned",
+    "mentions_everyone",
+    "link_preview",
+];
 
 /// What is wrong with a value, as the end of a sentence: "must be a string."
 pub(crate) type Complaint = Cow<'static, str>;
-
-/// The faults of a request, by path.
-pub(crate) type Faults = BTreeMap<String, Vec<String>>;
-
-/// What was found in a request.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Report {
-    /// Path and sentence, in the order in which they were found.
-    faults: Vec<(String, String)>,
-    /// Paths of what was accepted and has no effect.
-    ignored: Vec<String>,
-}
-
-impl Report {
-    /// Notes a fault of the field at `path`; `complaint` ends the sentence.
-    pub(crate) fn fault(&mut self, path: impl fmt::Display, complaint: impl Into<Complaint>) {
-        let path = path.to_string();
-        let spoken = if path.contains('.') { path.clone() } else { path.replace('_', " ") };
-        self.sentence(path, format!("The {spoken} field {}", complaint.into()));
-    }
-
-    /// Notes a fault of the field at `path` in a whole sentence.
-    pub(crate) fn sentence(&mut self, path: String, sentence: String) {
-        if self.faults.len() < MAX_FAULTS {
-            self.faults.push((path, sentence));
-        }
-    }
-
-    /// Notes what the rules of the model found, but for fields that are known to be faulty: a value
-    /// of a wrong type was handed to the rules as an empty one.
-    pub(crate) fn rules(&mut self, faults: impl IntoIterator<Item = (String, String)>) {
-        let known = self.faults.len();
-        for (path, sentence) in faults {
-            let is_known = self.faults[..known].iter().any(|(faulty, _)| {
-                path.strip_prefix(faulty.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            });
-            if !is_known {
-                self.sentence(path, sentence);
-            }
-        }
-    }
-
-    /// Notes a member that has no effect.
-    pub(crate) fn ignored(&mut self, path: impl fmt::Display) {
-        if self.ignored.len() < MAX_WARNINGS {
-            self.ignored.push(path.to_string());
-        }
-    }
-
-    /// Whether nothing is wrong so far.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.faults.is_empty()
-    }
-
-    /// Whether something is wrong with the field of that path.
-    pub(crate) fn has(&self, path: &str) -> bool {
-        self.faults.iter().any(|(faulty, _)| faulty == path)
-    }
-
-    /// What is wrong so far, by path.
-    pub(crate) fn faults(&self) -> Faults {
-        let mut faults = Faults::new();
-        for (path, sentence) in &self.faults {
-            faults.entry(path.clone()).or_default().push(sentence.clone());
-        }
-        faults
-    }
-
-    /// Takes in what was found in a part of the request that stands at `place`.
-    pub(crate) fn absorb(&mut self, place: Place<'_>, part: Self) {
-        for (path, sentence) in part.faults {
-            self.sentence(Place::Member(&place, &path).to_string(), sentence);
-        }
-        self.absorb_ignored(place, part.ignored);
-    }
-
-    /// Takes in the ignored members only.
-    pub(crate) fn absorb_ignored(&mut self, place: Place<'_>, ignored: Vec<String>) {
-        for path in ignored {
-            self.ignored(Place::Member(&place, &path));
-        }
-    }
-
-    /// Takes the ignored members out.
-    pub(crate) fn take_ignored(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.ignored)
-    }
-
-    /// What was accepted and has no effect.
-    pub(crate) fn warnings(self) -> Vec<String> {
-        self.ignored.into_iter().map(|path| format!("ignored: {path}")).collect()
-    }
-
-    /// The warnings, if nothing is wrong.
-    pub(crate) fn accepted(self) -> Result<Vec<String>, ApiError> {
-        if self.is_clean() { Ok(self.warnings()) } else { Err(ApiError::Invalid(self.faults())) }
-    }
-}
-
-/// Where a value stands in the body.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Place<'p> {
-    /// The body itself.
-    Root,
-    /// A member of an object.
-    Member(&'p Place<'p>, &'p str),
-    /// An item of an array, from 0.
-    Item(&'p Place<'p>, usize),
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => f.write_str("body"),
-            Self::Member(Place::Root, name) => f.write_str(name),
-            Self::Member(parent, name) => write!(f, "{parent}.{name}"),
-            Self::Item(Place::Root, index) => write!(f, "{index}"),
-            Self::Item(parent, index) => write!(f, "{parent}.{index}"),
-        }
-    }
-}
 
 /// One object of a body, whose members are taken out as they are understood.
 #[derive(Debug)]
@@ -168,7 +47,11 @@ impl<'r, 'a> Form<'r, 'a> {
                 Vec::new()
             }
         };
-        Self { members, place, report }
+        Self {
+            members,
+            place,
+            report,
+        }
     }
 
     /// Takes a member out; `None` when it is absent or null.
@@ -182,7 +65,9 @@ impl<'r, 'a> Form<'r, 'a> {
 
     /// Whether a member is there and not null.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.members.iter().any(|(member, value)| member == name && *value != Value::Null)
+        self.members
+            .iter()
+            .any(|(member, value)| member == name && *value != Value::Null)
     }
 
     /// A copy of a text that is there and not good, to be shown to its sender again.
@@ -205,7 +90,9 @@ impl<'r, 'a> Form<'r, 'a> {
         parse: impl FnOnce(Value<'a>) -> Result<T, Complaint>,
     ) -> Option<T> {
         let value = self.take(name)?;
-        parse(value).map_err(|complaint| self.fault(name, complaint)).ok()
+        parse(value)
+            .map_err(|complaint| self.fault(name, complaint))
+            .ok()
     }
 
     /// Takes a member that must be there.
@@ -215,7 +102,9 @@ impl<'r, 'a> Form<'r, 'a> {
         parse: impl FnOnce(Value<'a>) -> Result<T, Complaint>,
     ) -> Option<T> {
         match self.take(name) {
-            Some(value) => parse(value).map_err(|complaint| self.fault(name, complaint)).ok(),
+            Some(value) => parse(value)
+                .map_err(|complaint| self.fault(name, complaint))
+                .ok(),
             None => {
                 self.fault(name, "is required.");
                 None
@@ -272,7 +161,9 @@ impl<'r, 'a> Form<'r, 'a> {
 
     /// Notes a fault of a member.
     pub(crate) fn fault(&self, name: &str, complaint: impl Into<Complaint>) {
-        self.report.borrow_mut().fault(Place::Member(&self.place, name), complaint);
+        self.report
+            .borrow_mut()
+            .fault(Place::Member(&self.place, name), complaint);
     }
 
     /// Notes a fault of a member in a whole sentence.
@@ -304,14 +195,18 @@ impl<'r, 'a> Form<'r, 'a> {
     /// Ends the reading: what nobody took is named as ignored.
     pub(crate) fn done(self) {
         for (name, _) in &self.members {
-            self.report.borrow_mut().ignored(Place::Member(&self.place, name));
+            self.report
+                .borrow_mut()
+                .ignored(Place::Member(&self.place, name));
         }
     }
 
     /// Ends the reading of a query: what nobody took is a fault.
     fn done_strictly(self) {
         for (name, _) in &self.members {
-            self.report.borrow_mut().fault(Place::Member(&self.place, name), "is not a known filter.");
+            self.report
+                .borrow_mut()
+                .fault(Place::Member(&self.place, name), "is not a known filter.");
         }
     }
 }
@@ -321,9 +216,8 @@ pub(crate) fn body<T>(
     bytes: &[u8],
     read: impl FnOnce(&mut Form<'_, '_>) -> T,
 ) -> Result<(T, Report), ApiError> {
-    let value = crate::json::parse(bytes).map_err(|reason| {
-        ApiError::Malformed(format!("The body is not valid JSON: {reason}."))
-    })?;
+    let value = crate::json::parse(bytes)
+        .map_err(|reason| ApiError::Malformed(format!("The body is not valid JSON: {reason}.")))?;
     let report = RefCell::new(Report::default());
     let mut form = Form::new(value, Place::Root, &report);
     let made = read(&mut form);
@@ -338,9 +232,16 @@ pub(crate) fn query<T>(
 ) -> Result<T, ApiError> {
     let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|_| ApiError::Malformed("The query is not well formed.".to_owned()))?;
-    let members = pairs.0.into_iter().map(|(name, text)| (name.into(), Value::Text(text.into())));
+    let members = pairs
+        .0
+        .into_iter()
+        .map(|(name, text)| (name.into(), Value::Text(text.into())));
     let report = RefCell::new(Report::default());
-    let mut form = Form { members: members.collect(), place: Place::Root, report: &report };
+    let mut form = Form {
+        members: members.collect(),
+        place: Place::Root,
+        report: &report,
+    };
     let made = read(&mut form);
     form.done_strictly();
     report.into_inner().accepted().map(|_| made)
@@ -367,17 +268,24 @@ mod tests {
 
         let faults = report.faults();
         let paths: Vec<&str> = faults.keys().map(String::as_str).collect();
-        let expected =
-            ["delay", "instance", "name", "sections.1.title", "sections.2", "sections.2.title"];
+        let expected = [
+            "delay",
+            "instance",
+            "name",
+            "sections.1.title",
+            "sections.2",
+            "sections.2.title",
+        ];
         assert_eq!(paths, expected);
         assert_eq!(faults["name"], ["The name field must be a string."]);
     }
 
     #[test]
     fn unknown_members_are_named_and_null_is_absent() {
-        let (name, report) =
-            body(br#"{"sendAt":"x","name":null}"#, |form| form.optional("name", field::text(1, 3)))
-                .unwrap();
+        let (name, report) = body(br#"{"sendAt":"x","name":null}"#, |form| {
+            form.optional("name", field::text(1, 3))
+        })
+        .unwrap();
 
         assert_eq!(name, None);
         assert_eq!(report.accepted().unwrap(), ["ignored: sendAt"]);
@@ -389,7 +297,12 @@ mod tests {
 
         let error = query(&uri, |form| form.optional("page", field::whole(1, 9))).unwrap_err();
 
-        let ApiError::Invalid(faults) = error else { panic!("a validation error") };
-        assert_eq!(faults["stauts"], ["The stauts field is not a known filter."]);
+        let ApiError::Invalid(faults) = error else {
+            panic!("a validation error")
+        };
+        assert_eq!(
+            faults["stauts"],
+            ["The stauts field is not a known filter."]
+        );
     }
 }

@@ -41,7 +41,11 @@ pub(crate) struct Book {
 
 impl Book {
     fn new() -> Self {
-        Self { zero: measure::now(), pages: RwLock::default(), count: AtomicU64::new(0) }
+        Self {
+            zero: measure::now(),
+            pages: RwLock::default(),
+            count: AtomicU64::new(0),
+        }
     }
 
     /// Now, as hand-overs are stamped.
@@ -61,7 +65,11 @@ impl Book {
 
     /// How many instances handed something over.
     pub(crate) fn senders(&self) -> usize {
-        self.pages.read().values().filter(|page| !page.lock().is_empty()).count()
+        self.pages
+            .read()
+            .values()
+            .filter(|page| !page.lock().is_empty())
+            .count()
     }
 
     fn page(&self, instance: InstanceId) -> Page {
@@ -82,7 +90,11 @@ pub(crate) struct Courier {
 
 impl Courier {
     pub(crate) fn new(clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
-        Self { book: Arc::new(Book::new()), clock, tasks }
+        Self {
+            book: Arc::new(Book::new()),
+            clock,
+            tasks,
+        }
     }
 
     /// Where hand-overs are written down.
@@ -141,11 +153,19 @@ impl Transport for Way {
         let (at, now) = (self.book.now(), self.clock.now());
         let stamp = |frame: &Outbound| {
             let created = frame.message.get().chunk().created_at;
-            HandOver { at, wait: now.since(created).as_micros() as u64 }
+            HandOver {
+                at,
+                wait: now.since(created).as_micros() as u64,
+            }
         };
         self.page.lock().extend(frames.iter().map(stamp));
-        self.book.count.fetch_add(frames.len() as u64, Ordering::Relaxed);
-        let acked = |frame: &Outbound| TransportEvent::Acked { wa_id: frame.wa_id, at: now };
+        self.book
+            .count
+            .fetch_add(frames.len() as u64, Ordering::Relaxed);
+        let acked = |frame: &Outbound| TransportEvent::Acked {
+            wa_id: frame.wa_id,
+            at: now,
+        };
         match self.events.try_push(frames.iter().map(acked).collect()) {
             Ok(()) | Err(NotPushed::Closed) => {}
             Err(NotPushed::Full(events)) => {

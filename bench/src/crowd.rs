@@ -25,7 +25,9 @@ where
         working.spawn(async move {
             loop {
                 let next = items.lock().next();
-                let Some(item) = next else { return anyhow::Ok(()) };
+                let Some(item) = next else {
+                    return anyhow::Ok(());
+                };
                 job(item).await?;
             }
         });

@@ -51,15 +51,26 @@ pub(crate) fn sync(dir: &Path, block: usize, seconds: f64) -> Result<Synced> {
         }
     }
     let rate = count as f64 / stretch.took().as_secs_f64();
-    Ok(Synced { rate, times, cpu: stretch.cpu()?, count })
+    Ok(Synced {
+        rate,
+        times,
+        cpu: stretch.cpu()?,
+        count,
+    })
 }
 
 fn prepared(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
     let zeros = vec![0; 1 << 20];
     for at in (0..FILE).step_by(zeros.len()) {
-        file.write_all_at(&zeros, at).context("cannot fill the file")?;
+        file.write_all_at(&zeros, at)
+            .context("cannot fill the file")?;
     }
     file.sync_all()?;
     Ok(file)

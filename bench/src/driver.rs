@@ -109,7 +109,11 @@ impl Driven {
         if self.refused.is_empty() && self.broken == 0 && self.messages > 0 {
             return Ok(self);
         }
-        bail!("requests were refused {:?}, {} connections broke", self.refused, self.broken)
+        bail!(
+            "requests were refused {:?}, {} connections broke",
+            self.refused,
+            self.broken
+        )
     }
 }
 
@@ -157,14 +161,22 @@ enum Outcome {
 
 impl Counts {
     fn new(began: Instant) -> Self {
-        Self { began, seconds: Vec::new(), refused: BTreeMap::new(), broken: 0, requests: 0 }
+        Self {
+            began,
+            seconds: Vec::new(),
+            refused: BTreeMap::new(),
+            broken: 0,
+            requests: 0,
+        }
     }
 
     fn note(&mut self, outcome: Outcome, took: Duration, at: Instant) {
         match outcome {
             Outcome::Broke => self.broken += 1,
             Outcome::Answered(200 | 201) => {
-                let Some(since) = at.checked_duration_since(self.began) else { return };
+                let Some(since) = at.checked_duration_since(self.began) else {
+                    return;
+                };
                 let second = since.as_secs() as usize;
                 while self.seconds.len() <= second {
                     self.seconds.push((0, micros()));
@@ -184,7 +196,10 @@ impl Counts {
                 self.seconds.push((0, micros()));
             }
             self.seconds[n].0 += count;
-            self.seconds[n].1.add(times).expect("both have the same bounds");
+            self.seconds[n]
+                .1
+                .add(times)
+                .expect("both have the same bounds");
         }
         for (status, count) in &other.refused {
             *self.refused.entry(*status).or_default() += count;

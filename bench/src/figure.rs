@@ -70,7 +70,10 @@ impl Figure {
 
     /// The same beside a limit: from here on its ratio to it is judged.
     pub(crate) fn beside(mut self, name: &'static str, value: f64) -> Self {
-        self.limit = Some(Limit { name, value: round(value) });
+        self.limit = Some(Limit {
+            name,
+            value: round(value),
+        });
         self.ratio = (value != 0.0).then(|| round(self.value / value));
         self.judged()
     }
@@ -88,15 +91,21 @@ impl Figure {
     }
 
     fn judged(mut self) -> Self {
-        let judged = if self.limit.is_some() { self.ratio } else { Some(self.value) };
+        let judged = if self.limit.is_some() {
+            self.ratio
+        } else {
+            Some(self.value)
+        };
         (self.reach, self.met) = match self.wanted {
             None => (None, None),
-            Some(Reach::AtLeast(least)) => {
-                (Some(format!(">= {least}")), Some(judged.is_some_and(|value| value >= least)))
-            }
-            Some(Reach::AtMost(most)) => {
-                (Some(format!("<= {most}")), Some(judged.is_some_and(|value| value <= most)))
-            }
+            Some(Reach::AtLeast(least)) => (
+                Some(format!(">= {least}")),
+                Some(judged.is_some_and(|value| value >= least)),
+            ),
+            Some(Reach::AtMost(most)) => (
+                Some(format!("<= {most}")),
+                Some(judged.is_some_and(|value| value <= most)),
+            ),
         };
         self
     }
@@ -132,8 +141,12 @@ mod tests {
 
     #[test]
     fn a_figure_beside_a_limit_is_judged_by_its_ratio() {
-        let good = bulk(50.0).beside("front", 100.0).reaching(Reach::AtLeast(0.4));
-        let bad = bulk(30.0).beside("front", 100.0).reaching(Reach::AtLeast(0.4));
+        let good = bulk(50.0)
+            .beside("front", 100.0)
+            .reaching(Reach::AtLeast(0.4));
+        let bad = bulk(30.0)
+            .beside("front", 100.0)
+            .reaching(Reach::AtLeast(0.4));
 
         assert_eq!((good.ratio, good.met), (Some(0.5), Some(true)));
         assert_eq!((bad.ratio, bad.met), (Some(0.3), Some(false)));
@@ -155,6 +168,9 @@ mod tests {
 
     #[test]
     fn values_keep_four_digits() {
-        assert_eq!([123_456.7, 1.234_56, 0.012_345_6, 0.0].map(round), [123_457.0, 1.235, 0.01235, 0.0]);
+        assert_eq!(
+            [123_456.7, 1.234_56, 0.012_345_6, 0.0].map(round),
+            [123_457.0, 1.235, 0.01235, 0.0]
+        );
     }
 }

@@ -33,8 +33,7 @@ pub(crate) async fn of_bare_loops(loops: usize, every: Duration, seconds: f64) -
         });
     }
     while running.join_next().await.is_some() {}
-    let all = errors.lock().clone();
-    all
+    errors.lock().clone()
 }
 
 /// By how many microseconds a gap is wrong.

@@ -82,10 +82,16 @@ fn measure_all(arguments: &Arguments) -> Result<()> {
 /// Runs every benchmark in a process of its own, so that none measures what another left behind.
 fn each_in_a_process() -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let options: Vec<_> = std::env::args().skip(1).filter(|word| word != "all").collect();
+    let options: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "all")
+        .collect();
     let mut failed = Vec::new();
     for benchmark in runs::ALL {
-        let status = Command::new(&program).arg(benchmark.name).args(&options).status()?;
+        let status = Command::new(&program)
+            .arg(benchmark.name)
+            .args(&options)
+            .status()?;
         if !status.success() {
             failed.push(benchmark.name);
         }
@@ -98,5 +104,7 @@ fn each_in_a_process() -> Result<()> {
 
 fn run(benchmark: &Benchmark, arguments: &Arguments) -> Result<()> {
     let run = Run::new(arguments.seconds, arguments.quick, arguments.dir.clone());
-    site::runtime()?.block_on((benchmark.run)(run)).with_context(|| benchmark.name.to_owned())
+    site::runtime()?
+        .block_on((benchmark.run)(run))
+        .with_context(|| benchmark.name.to_owned())
 }

@@ -11,7 +11,10 @@ use hdrhistogram::Histogram;
 const TICK: Duration = Duration::from_millis(10);
 
 /// The time: benchmarks measure the real one.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures the real time"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -25,14 +28,23 @@ pub(crate) fn cpu() -> Result<Duration> {
 /// CPU of each kind of thread of this process, by name without its number.
 pub(crate) fn cpu_by_thread() -> BTreeMap<String, Duration> {
     let mut by_name = BTreeMap::new();
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return by_name };
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return by_name;
+    };
     for task in tasks.flatten() {
         // A thread may end between the two.
-        let Ok(line) = fs::read_to_string(task.path().join("stat")) else { continue };
-        let Some(name) = line.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')) else {
+        let Ok(line) = fs::read_to_string(task.path().join("stat")) else {
             continue;
         };
-        let name = name.0.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        let Some(name) = line
+            .split_once('(')
+            .and_then(|(_, rest)| rest.rsplit_once(')'))
+        else {
+            continue;
+        };
+        let name = name
+            .0
+            .trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
         *by_name.entry(name.to_owned()).or_default() += ticks_of(&line).unwrap_or_default();
     }
     by_name
@@ -51,7 +63,10 @@ fn ticks_of(line: &str) -> Option<Duration> {
 pub(crate) fn memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")
         .context("cannot read /proc/self/smaps_rollup")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss line")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .context("no Pss line")?;
     let kib = line.trim().trim_end_matches("kB").trim();
     Ok(kib.parse::<u64>().context("Pss is no number")? << 10)
 }
@@ -67,7 +82,11 @@ pub(crate) struct Stretch {
 impl Stretch {
     /// Begins now.
     pub(crate) fn begin() -> Result<Self> {
-        Ok(Self { began: now(), cpu: cpu()?, threads: cpu_by_thread() })
+        Ok(Self {
+            began: now(),
+            cpu: cpu()?,
+            threads: cpu_by_thread(),
+        })
     }
 
     /// How long it took until now.

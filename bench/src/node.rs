@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use zajil_model::lifecycle::Status;
 
 use crate::measure::{self, Stretch};
@@ -105,18 +104,18 @@ pub(crate) async fn run(plan: NodePlan) -> Result<()> {
     }
     site.remember().await?;
     let mut site = Arc::new(site);
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        let order: Order = serde_json::from_str(&line)?;
+    while let Some(order) = next_order().await? {
         let stretch = Stretch::begin()?;
         if matches!(order, Order::Stop) {
-            Arc::into_inner(site).context("somebody still uses the site")?.close().await?;
+            Arc::into_inner(site)
+                .context("somebody still uses the site")?
+                .close()
+                .await?;
             println!("{}", serde_json::to_string(&Report::default())?);
             return Ok(());
         }
         let text = obey(&mut site, order).await?;
-        let (seconds, cpu_seconds) =
-            (stretch.took().as_secs_f64(), stretch.cpu()?.as_secs_f64());
+        let (seconds, cpu_seconds) = (stretch.took().as_secs_f64(), stretch.cpu()?.as_secs_f64());
         // Waiting for the first hand-over must not itself take time.
         let totals = match order {
             Order::Senders(_) => zajil_storage::Totals::default(),
@@ -135,6 +134,20 @@ pub(crate) async fn run(plan: NodePlan) -> Result<()> {
     Ok(())
 }
 
+/// What the parent says next; `None` when it is gone.
+async fn next_order() -> Result<Option<Order>> {
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = line.await??;
+    Ok(if line.is_empty() {
+        None
+    } else {
+        Some(serde_json::from_str(&line)?)
+    })
+}
+
 async fn obey(site: &mut Arc<Site>, order: Order) -> Result<String> {
     match order {
         Order::Populate(count, per_second) => {
@@ -147,7 +160,8 @@ async fn obey(site: &mut Arc<Site>, order: Order) -> Result<String> {
         }
         Order::Key => return site.new_key().await,
         Order::Fill(instances, messages) => {
-            site.fill(&site.instances[..instances], messages / instances).await?;
+            site.fill(&site.instances[..instances], messages / instances)
+                .await?;
         }
         Order::Pause(paused) => site.set_paused(&site.instances, paused).await?,
         Order::Sent(messages) => site.wait_for_sent(messages, LOOK_AT_TOTALS).await?,

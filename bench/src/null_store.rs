@@ -5,6 +5,7 @@
 //! storage can make faster.
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
@@ -58,7 +59,9 @@ impl Store for NullStore {
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<Row>, StoreError> {
-        self.rows.rows(table, partition, after, limit, reverse).await
+        self.rows
+            .rows(table, partition, after, limit, reverse)
+            .await
     }
 
     async fn message(&self, _: MessageId) -> Result<Option<MessageRecord>, StoreError> {
@@ -116,7 +119,7 @@ impl Store for NullStore {
         Ok(Vec::new())
     }
 
-    async fn retire(&self, _: Timestamp) -> Result<u32, StoreError> {
+    async fn retire(&self, _: Timestamp, _: Duration) -> Result<u32, StoreError> {
         Ok(0)
     }
 

@@ -137,22 +137,22 @@ pub(crate) const WARM_UP: f64 = 2.0;
 
 impl Run {
     pub(crate) fn new(seconds: Option<f64>, quick: bool, dir: Option<PathBuf>) -> Self {
-        Self { seconds, quick, dir }
+        Self {
+            seconds,
+            quick,
+            dir,
+        }
     }
 
     /// How long a stretch is that takes `full` seconds.
     pub(crate) fn seconds(&self, full: f64, quick: f64) -> f64 {
-        self.seconds.unwrap_or(if self.quick { quick } else { full })
+        self.seconds
+            .unwrap_or(if self.quick { quick } else { full })
     }
 
     /// How many of something there are.
     pub(crate) fn count<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
-    }
-
-    /// Whether it is the quick form.
-    pub(crate) fn is_quick(&self) -> bool {
-        self.quick
     }
 
     /// A new folder for data, which goes with the answer.

@@ -83,7 +83,12 @@ impl Speed {
             Self::Unlimited => (MAX_RATE, Per::Second, MAX_BURST),
         };
         let default = PaceSpec::default_for(TransportKind::Simulator);
-        PaceSpec { count, per, burst: Some(burst), ..default }
+        PaceSpec {
+            count,
+            per,
+            burst: Some(burst),
+            ..default
+        }
     }
 }
 
@@ -116,7 +121,10 @@ pub(crate) fn runtime() -> Result<Runtime> {
             metrics.run_upkeep();
         }
     });
-    Ok(Builder::new_multi_thread().enable_all().thread_name("zajil-worker").build()?)
+    Ok(Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("zajil-worker")
+        .build()?)
 }
 
 /// Opens the embedded store of a folder.
@@ -141,18 +149,32 @@ impl Site {
         let book = courier.book();
         let transport: Arc<dyn TransportFactory> = match way {
             Way::Courier => Arc::new(courier),
-            Way::Simulator => {
-                Arc::new(SimulatorFactory::new(clock.clone(), tasks.clone(), crate::SEED))
-            }
+            Way::Simulator => Arc::new(SimulatorFactory::new(
+                clock.clone(),
+                tasks.clone(),
+                crate::SEED,
+            )),
         };
-        let ports = Ports { store, clock, transports: vec![transport], seed: crate::SEED };
+        let ports = Ports {
+            store,
+            clock,
+            transports: vec![transport],
+            seed: crate::SEED,
+        };
         let engine = Engine::start(ports).await.context("start the engine")?;
         let known = engine.directory().accounts().await?;
         let account = match known.first() {
             Some(account) => account.id,
             None => engine.directory().create_account("bench").await?.id,
         };
-        Ok(Self { engine, account, instances: Vec::new(), book, tasks, served: None })
+        Ok(Self {
+            engine,
+            account,
+            instances: Vec::new(),
+            book,
+            tasks,
+            served: None,
+        })
     }
 
     /// A site with `instances` instances that is listening.
@@ -165,7 +187,8 @@ impl Site {
         let mut site = Self::open(keeping, way).await?;
         site.populate(instances, speed, false).await?;
         let key = site.new_key().await?;
-        site.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), key).await?;
+        site.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), key)
+            .await?;
         Ok(site)
     }
 
@@ -197,7 +220,10 @@ impl Site {
                 if paused {
                     let pause = |instance: &mut Instance| instance.paused = true;
                     let id = instance.id;
-                    instance = engine.directory().update_instance(account, id, pause).await?;
+                    instance = engine
+                        .directory()
+                        .update_instance(account, id, pause)
+                        .await?;
                 }
                 made.lock()[n] = Some(instance);
                 Ok(())
@@ -213,7 +239,11 @@ impl Site {
         const PAGE: usize = 1_000;
         let mut after = None;
         loop {
-            let page = self.engine.directory().instances(self.account, after, PAGE).await?;
+            let page = self
+                .engine
+                .directory()
+                .instances(self.account, after, PAGE)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             self.instances.extend(page);
@@ -233,7 +263,11 @@ impl Site {
             allowed_ips: Vec::new(),
             allowed_instances: [].into(),
         };
-        let (_, text) = self.engine.directory().create_key(self.account, new).await?;
+        let (_, text) = self
+            .engine
+            .directory()
+            .create_key(self.account, new)
+            .await?;
         Ok(text.reveal().to_owned())
     }
 
@@ -250,7 +284,12 @@ impl Site {
             stop.clone().cancelled_owned(),
         );
         let server = self.tasks.spawn(serving);
-        self.served = Some(Served { address, key, stop, server });
+        self.served = Some(Served {
+            address,
+            key,
+            stop,
+            server,
+        });
         Ok(())
     }
 
@@ -271,7 +310,9 @@ impl Site {
         change: impl Fn(&mut Instance) + Send + Sync,
     ) -> Result<()> {
         let directory = self.engine.directory();
-        let changed = directory.update_instance(self.account, instance.id, change).await?;
+        let changed = directory
+            .update_instance(self.account, instance.id, change)
+            .await?;
         let barrier = self.engine.apply_instance(changed).await?;
         if !barrier.is_confirmed() {
             bail!("{} did not confirm the change", instance.name);
@@ -288,7 +329,10 @@ impl Site {
         let site = self.clone();
         crowd::each(instances.to_vec(), move |instance| {
             let site = site.clone();
-            async move { site.change(&instance, |instance| instance.paused = paused).await }
+            async move {
+                site.change(&instance, |instance| instance.paused = paused)
+                    .await
+            }
         })
         .await
     }
@@ -301,7 +345,9 @@ impl Site {
         // Instances take turns, as they do when many campaigns are posted.
         let jobs = (0..messages.div_ceil(BULK)).flat_map(|round| {
             let count = BULK.min(messages - round * BULK);
-            instances.iter().map(move |instance| (instance.clone(), round, count))
+            instances
+                .iter()
+                .map(move |instance| (instance.clone(), round, count))
         });
         let engine = self.engine.clone();
         crowd::each(jobs.collect::<Vec<_>>(), move |(instance, round, count)| {
@@ -315,7 +361,13 @@ impl Site {
     /// Exact counts of the messages of all instances.
     pub(crate) async fn totals(&self) -> Result<Totals, StoreError> {
         let instances = self.instances.iter().map(|instance| instance.id).collect();
-        self.engine.store().totals(TotalsFilter { instances, ..TotalsFilter::default() }).await
+        self.engine
+            .store()
+            .totals(TotalsFilter {
+                instances,
+                ..TotalsFilter::default()
+            })
+            .await
     }
 
     /// Waits until `messages` messages were sent, looking every `look`.

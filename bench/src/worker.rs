@@ -47,19 +47,30 @@ impl Worker {
             .context("cannot start a child")?;
         let input = child.stdin.take().context("the child has no input")?;
         let output = child.stdout.take().context("the child has no output")?;
-        let mut worker = Self { child, input, lines: BufReader::new(output).lines() };
+        let mut worker = Self {
+            child,
+            input,
+            lines: BufReader::new(output).lines(),
+        };
         worker.say(&serde_json::to_string(task)?).await?;
         Ok(worker)
     }
 
     /// Tells it something.
     pub(crate) async fn say(&mut self, line: &str) -> Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await.context("the child is gone")
+        self.input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .context("the child is gone")
     }
 
     /// What it says next.
     pub(crate) async fn line(&mut self) -> Result<String> {
-        let line = self.lines.next_line().await.context("cannot read from the child")?;
+        let line = self
+            .lines
+            .next_line()
+            .await
+            .context("cannot read from the child")?;
         line.context("the child ended early; what it wrote to its standard error says why")
     }
 
@@ -71,7 +82,10 @@ impl Worker {
     /// Lets it end by itself.
     pub(crate) async fn end(mut self) -> Result<()> {
         drop(self.input);
-        self.child.wait().await.context("cannot wait for the child")?;
+        self.child
+            .wait()
+            .await
+            .context("cannot wait for the child")?;
         Ok(())
     }
 }
@@ -83,8 +97,13 @@ pub(crate) fn run() -> Result<()> {
     match serde_json::from_str(&line)? {
         Task::Drive(plan) => {
             // One thread: the load must not take more of the machine than it needs.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            println!("{}", serde_json::to_string(&runtime.block_on(driver::drive(plan))?)?);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            println!(
+                "{}",
+                serde_json::to_string(&runtime.block_on(driver::drive(plan))?)?
+            );
             Ok(())
         }
         Task::Node(plan) => site::runtime()?.block_on(node::run(plan)),

@@ -14,13 +14,29 @@ pub(crate) const BULK: usize = 100;
 const SEED: u64 = 7;
 
 const NAMES: [&str; 10] = [
-    "Maria", "Joao", "Ana Paula", "Carlos", "Fernanda", "Luiz", "Beatriz", "Rafael", "Juliana",
+    "Maria",
+    "Joao",
+    "Ana Paula",
+    "Carlos",
+    "Fernanda",
+    "Luiz",
+    "Beatriz",
+    "Rafael",
+    "Juliana",
     "Pedro",
 ];
 
 const THINGS: [&str; 10] = [
-    "delivery", "invoice", "appointment", "order", "subscription", "ticket", "parcel", "payment",
-    "reservation", "contract",
+    "delivery",
+    "invoice",
+    "appointment",
+    "order",
+    "subscription",
+    "ticket",
+    "parcel",
+    "payment",
+    "reservation",
+    "contract",
 ];
 
 /// Makes texts and recipients.

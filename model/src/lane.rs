@@ -205,6 +205,17 @@ impl<T> Window<T> {
             .min()
     }
 
+    /// When the next message expires; those of paused queues do not.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// When the next waiting message of a queue expires, whether the queue is paused or not.
+    pub fn next_expiry_of(&self, queue: Queue) -> Option<Timestamp> {
+        let of_queue = self.lines.of(|other| other == queue).into_iter();
+        of_queue.map(|at| self.lines.slot(at).ready.expires_at).min()
+    }
+
     /// Messages that wait: all but those in flight.
     pub fn len(&self) -> usize {
         self.lines.len()

@@ -146,13 +146,19 @@ impl Window {
         }
     }
 
-    /// The reservation to write now, before anybody has to wait for it: when half a chunk or less
-    /// is left of the window and no other reservation is on its way.
+    /// Whether a reservation is to be written now, before anybody has to wait for it: half a chunk
+    /// or less is left of the window and no other reservation is on its way.
+    pub fn is_low(&self, now: Timestamp, limit: u64) -> bool {
+        self.current(now).is_some_and(|current| {
+            let left = current.upto.saturating_sub(self.used);
+            self.asked.is_none() && current.upto < limit && left <= chunk(limit) / 2
+        })
+    }
+
+    /// The reservation to write now, if the window [is low](Self::is_low).
     pub fn needs_reservation(&mut self, now: Timestamp, limit: u64) -> Option<Reservation> {
         let current = self.current(now)?;
-        let left = current.upto.saturating_sub(self.used);
-        let wanted = self.asked.is_none() && current.upto < limit && left <= chunk(limit) / 2;
-        wanted.then(|| self.ask(now, self.next(current, limit)))
+        self.is_low(now, limit).then(|| self.ask(now, self.next(current, limit)))
     }
 
     /// A reservation is durable.

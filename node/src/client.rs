@@ -21,8 +21,11 @@ use crate::files::{self, Presence};
 /// below 4 MiB.
 const LONGEST_ANSWER: usize = 16 << 20;
 
-/// How long a node may take to answer: far above its own deadlines.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node may take to answer: above its own deadlines.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long a node may take to do what an operator asks: a backup of a full disk takes hours.
+const OPERATOR_PATIENCE: Duration = Duration::from_secs(12 * 3_600);
 
 const DASHBOARD: &str = "/api/v1/dashboard";
 const INTEGRATION: &str = "/integration/v1";
@@ -60,10 +63,10 @@ pub struct Target {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nothing answers there.
-    #[error("no node answers at {url}; start one with `zajil serve`, or say where it is")]
+    #[error("no node answers at {at}; start one with `zajil serve`, or say where it is")]
     Unreachable {
         /// The address.
-        url: String,
+        at: String,
         /// What the system said.
         source: hyper_util::client::legacy::Error,
     },
@@ -82,10 +85,10 @@ pub enum CallError {
         retry_after: Option<Duration>,
     },
     /// The connection broke, or the node did not answer in time: what was asked may have happened.
-    #[error("the answer of {url} was lost")]
+    #[error("the answer of {at} was lost")]
     Lost {
         /// The address.
-        url: String,
+        at: String,
     },
     /// What answers there is not a node.
     #[error("what answers at {url} is not Zajil")]
@@ -117,6 +120,7 @@ impl Client {
     /// # Errors
     /// No node runs here and the command line names none; or there is no token.
     pub fn open(config: &Config, target: &Target) -> Result<Self> {
+        let (api, operations) = addresses(config, target)?;
         let token = match &target.token {
             Some(token) => Some(token.clone()),
             None => config
@@ -131,7 +135,6 @@ impl Client {
                 file.display()
             )
         })?;
-        let (api, operations) = addresses(config, target)?;
         Ok(Self {
             http: hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http(),
             api,
@@ -278,18 +281,19 @@ impl Client {
             request = request.header(ACCOUNT, account);
         }
         let request = request.body(Full::new(body)).map_err(|_| foreign())?;
-        let answered = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
-        let lost = CallError::Lost {
-            url: url.to_owned(),
-        };
-        answered.map_err(|_| lost)?.map_err(|source| {
-            let url = url.to_owned();
-            if source.is_connect() {
-                CallError::Unreachable { url, source }
-            } else {
-                CallError::Lost { url }
-            }
-        })
+        let at = request
+            .uri()
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let slow = url.starts_with(&self.operations) && self.operations != self.api;
+        let patience = if slow { OPERATOR_PATIENCE } else { PATIENCE };
+        let answered = tokio::time::timeout(patience, self.http.request(request)).await;
+        match answered {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) if source.is_connect() => Err(CallError::Unreachable { at, source }),
+            Ok(Err(_)) | Err(_) => Err(CallError::Lost { at }),
+        }
     }
 }
 
@@ -334,9 +338,10 @@ async fn answer(url: &str, response: Response<Incoming>) -> Result<Value, CallEr
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
     let limited = http_body_util::Limited::new(response.into_body(), LONGEST_ANSWER);
-    let body = limited.collect().await.map_err(|_| CallError::Lost {
-        url: url.to_owned(),
-    })?;
+    let body = limited
+        .collect()
+        .await
+        .map_err(|_| CallError::Lost { at: url.to_owned() })?;
     let answer: Value =
         serde_json::from_slice(&body.to_bytes()).map_err(|_| CallError::Foreign {
             url: url.to_owned(),

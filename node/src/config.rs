@@ -65,6 +65,8 @@ pub struct Config {
     pub operator_token: Option<String>,
     /// How long messages and outcomes are kept.
     pub retention: Duration,
+    /// How many bytes have to be free for accepts, where it is configured.
+    pub min_free: Option<u64>,
     /// What the log shows and how.
     pub log: LogConfig,
 }
@@ -106,6 +108,7 @@ impl Config {
             operations_listen: address(layers, "operations.listen"),
             operator_token: (!token.is_empty()).then(|| token.to_owned()),
             retention: time(layers, "storage.retention"),
+            min_free: units::parse_size(text("storage.min_free")),
             log: LogConfig {
                 level: text("log.level").to_owned(),
                 format: match text("log.format") {
@@ -181,6 +184,7 @@ mod tests {
         assert!(config.operations_listen.ip().is_loopback());
         assert_eq!(config.retention, Duration::from_secs(90 * 86_400));
         assert_eq!(config.operator_token, None);
+        assert_eq!(config.min_free, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zajil_actors::directory::FirstStart;
 
-use crate::files;
+use crate::{files, show};
 
 /// Somebody's number in an example; the simulated WhatsApp takes any.
 const EXAMPLE_RECIPIENT: &str = "+966501234567";
@@ -77,15 +77,15 @@ impl Welcome {
     /// The file cannot be written.
     pub fn tell(&self, data_dir: &Path) -> io::Result<()> {
         if io::stdout().is_terminal() {
-            println!("\n{}", self.text());
+            show::say(&format!("\n{}", self.text()));
             return Ok(());
         }
         let file = Self::path(data_dir);
         files::write_private(&file, &self.text())?;
-        println!(
+        show::say(&format!(
             "first start: the login, the API key and a first request are in {}",
             file.display()
-        );
+        ));
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use zajil_actors::send::DrainReport;
 use zajil_api::OperatorToken;
 use zajil_model::time::Clock;
 use zajil_storage::Store;
+use zajil_storage::embedded::EmbeddedConfig;
 use zajil_transport::simulator::SimulatorFactory;
 
 use crate::clock::SystemClock;
@@ -37,7 +38,12 @@ pub struct Process {
     pub metrics: PrometheusHandle,
     /// Called when the store failed for good. It must not return to work as usual.
     pub on_store_failed: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Adjusts how the store is opened: crash tests put small segments and failpoints there.
+    pub adjust_store: AdjustStore,
 }
+
+/// A change to the usual way of opening a store.
+pub type AdjustStore = Arc<dyn Fn(EmbeddedConfig) -> EmbeddedConfig + Send + Sync>;
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,6 +64,7 @@ impl Process {
         Self {
             metrics,
             on_store_failed: Arc::new(on_store_failed),
+            adjust_store: Arc::new(std::convert::identity),
         }
     }
 
@@ -67,6 +74,7 @@ impl Process {
         Self {
             metrics: telemetry::detached_metrics(),
             on_store_failed: Arc::new(on_store_failed),
+            adjust_store: Arc::new(std::convert::identity),
         }
     }
 }

@@ -85,6 +85,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 /// A recorder is installed already.
 pub fn start_metrics(started_at: Timestamp) -> Result<PrometheusHandle, BuildError> {
     let handle = buckets(PrometheusBuilder::new())?.install_recorder()?;
+    zajil_storage::metrics::describe();
+    zajil_transport::metrics::describe();
     metrics_process::Collector::default().describe();
     metrics::describe_gauge!(BUILD, "Always 1; the label says which version runs.");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

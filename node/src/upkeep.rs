@@ -35,9 +35,9 @@ pub fn start(
 
     let (store, clock, retention) = (Arc::clone(store), Arc::clone(clock), config.retention);
     let retiring = every(RETIRE_EVERY, move || {
-        let (store, horizon) = (Arc::clone(&store), clock.now() - retention);
+        let (store, now) = (Arc::clone(&store), clock.now());
         async move {
-            match store.retire(horizon).await {
+            match store.retire(now, retention).await {
                 Ok(0) => {}
                 Ok(periods) => tracing::info!(periods, "periods past their retention were dropped"),
                 Err(error) => tracing::warn!(%error, "cannot drop what is past its retention"),

@@ -27,7 +27,11 @@ pub async fn open_store(
     process: &Process,
 ) -> Result<Arc<dyn Store>> {
     let on_fatal = Arc::clone(&process.on_store_failed);
-    let config = EmbeddedConfig::new(&config.data_dir, Arc::clone(clock), on_fatal);
+    let config = EmbeddedConfig {
+        min_free: config.min_free,
+        ..EmbeddedConfig::new(&config.data_dir, Arc::clone(clock), on_fatal)
+    };
+    let config = (process.adjust_store)(config);
     // Reading the log again may take seconds of disk and processor.
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(config)).await;
     Ok(Arc::new(

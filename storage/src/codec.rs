@@ -311,3 +311,6 @@ fn read_rows(reader: &mut Reader<'_>) -> Result<Vec<RowChange>, StoreError> {
     }
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests;

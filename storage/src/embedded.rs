@@ -11,8 +11,8 @@
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc::sync_channel;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -28,6 +28,7 @@ mod open;
 mod projector;
 mod restore;
 mod shared;
+pub mod space;
 mod stage;
 mod store;
 
@@ -37,6 +38,7 @@ pub use restore::{RestoreError, restore};
 use item::Call;
 use log::{Committer, Failpoints, FileLog, SEGMENT_BYTES};
 use shared::Shared;
+use space::{FileSystem, Space};
 use stage::Commit;
 
 use crate::projection::Budgets;
@@ -65,6 +67,12 @@ pub struct EmbeddedConfig {
     pub direct: bool,
     /// What its projection may hold in memory.
     pub budgets: Budgets,
+    /// Below this many free bytes on the file system of the directory accepts are refused, until
+    /// a quarter more is free; below half of it flushes wait, too. `None` is
+    /// [`space::MIN_FREE`], or a twentieth of the file system where that is less.
+    pub min_free: Option<u64>,
+    /// Tells how much is free.
+    pub space: Arc<dyn Space>,
     /// Where crash tests interfere.
     pub failpoints: Failpoints,
 }
@@ -79,6 +87,8 @@ impl EmbeddedConfig {
             segment_bytes: SEGMENT_BYTES,
             direct: true,
             budgets: Budgets::default(),
+            min_free: None,
+            space: Arc::new(FileSystem),
             failpoints: Failpoints::default(),
         }
     }
@@ -86,7 +96,9 @@ impl EmbeddedConfig {
 
 impl fmt::Debug for EmbeddedConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedConfig").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("EmbeddedConfig")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,6 +118,7 @@ struct Ceilings {
 struct Threads {
     projector: JoinHandle<()>,
     flusher: JoinHandle<()>,
+    watcher: JoinHandle<()>,
 }
 
 /// A store in a directory of this machine.
@@ -131,28 +144,41 @@ impl EmbeddedStore {
     /// Another process uses the directory; the system refuses something; or what is stored is
     /// damaged in a way that no crash explains.
     pub fn open(config: EmbeddedConfig) -> Result<Self, OpenError> {
-        let dir = config.dir.clone();
-        let opened = open::open(config)?;
+        let opened = open::open(&config)?;
         let (sender, receiver) = sync_channel(GROUPS_AHEAD);
         let commit = Commit::new(Arc::clone(&opened.shared), sender);
         let committer = Arc::new(Committer::start(&opened.log, commit)?);
         let projector = {
             let (shared, committer) = (Arc::clone(&opened.shared), Arc::clone(&committer));
-            spawn("store-project", move || projector::project(&shared, &committer, &receiver))?
+            spawn("store-project", move || {
+                projector::project(&shared, &committer, &receiver)
+            })?
         };
         let flusher = {
             let shared = Arc::clone(&opened.shared);
             spawn("store-flush", move || projector::flush_on_time(&shared))?
         };
+        let watcher = {
+            let guard = Arc::clone(&opened.shared.guard);
+            spawn("store-space", move || guard.watch())?
+        };
         let (before, written) = (opened.ceiling, opened.ceiling);
         Ok(Self {
-            dir,
+            dir: config.dir,
             shared: opened.shared,
             log: opened.log,
             committer,
             epoch: opened.epoch,
-            ceilings: Mutex::new(Ceilings { before, written, raised: FxHashMap::default() }),
-            threads: Mutex::new(Some(Threads { projector, flusher })),
+            ceilings: Mutex::new(Ceilings {
+                before,
+                written,
+                raised: FxHashMap::default(),
+            }),
+            threads: Mutex::new(Some(Threads {
+                projector,
+                flusher,
+                watcher,
+            })),
             keeping: Arc::default(),
             lock: opened.lock,
         })
@@ -166,8 +192,11 @@ impl EmbeddedStore {
     /// Writes what waits and ends the threads.
     fn stop(&self) {
         self.committer.close();
-        let Some(threads) = self.threads.lock().take() else { return };
-        for thread in [threads.projector, threads.flusher] {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        self.shared.guard.stop();
+        for thread in [threads.projector, threads.flusher, threads.watcher] {
             if thread.join().is_err() {
                 let error = crate::StoreError::Closed;
                 self.shared.fail("run its threads", &error);

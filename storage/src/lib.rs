@@ -95,6 +95,10 @@ pub struct Work {
     pub queue: Queue,
     /// Messages that are pending, processing or scheduled there.
     pub unsettled: u64,
+    /// The same, by each of these: scheduled, pending, processing.
+    pub counts: [u64; 3],
+    /// No unsettled message there was accepted before this time.
+    pub since: Timestamp,
 }
 
 /// What a shard begins with under a new owner.
@@ -190,7 +194,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Exact counts by status.
     async fn totals(&self, filter: TotalsFilter) -> Result<Totals, StoreError>;
 
-    /// Status changes of an account after a cursor, in order per message.
+    /// Status changes of an account after a cursor, in order per message. A cursor older than
+    /// what is kept ([`FEED_KEPT`]) goes on with the oldest that is.
     async fn changes(
         &self,
         account: AccountId,
@@ -208,8 +213,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<(MessageId, Phone)>, StoreError>;
 
-    /// Drops whole periods that ended before `horizon` and hold nothing live; answers how many.
-    async fn retire(&self, horizon: Timestamp) -> Result<u32, StoreError>;
+    /// Lets go of what is past its time: whole periods that ended `retention` before `now` and
+    /// hold nothing unsettled, the log that nothing needs any more, and changes that were written
+    /// [`FEED_KEPT`] before an earlier call and longer ago. Answers how many periods went.
+    async fn retire(&self, now: Timestamp, retention: Duration) -> Result<u32, StoreError>;
 
     /// Writes a consistent copy of everything to a new file, while the store works.
     async fn backup(&self, file: &Path) -> Result<(), StoreError>;
@@ -230,6 +237,11 @@ pub type DaySpan = (Option<Day>, Option<Day>);
 /// A message whose time is at least this far after its acceptance begins as `scheduled`, off its
 /// queue, so that it never pins a position there; a nearer one waits in its queue.
 pub const SCHEDULE_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the change feed keeps a change at least, from when it was written: a client that is
+/// away for longer asks for its messages instead. Up to two hours more, for the steps in which it
+/// is let go.
+pub const FEED_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// The state that a message of a chunk begins in.
 pub fn initial_state(chunk: &Chunk, index: usize) -> MessageState {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
@@ -275,12 +276,14 @@ impl Store for MemoryStore {
         self.projection.recipients(queue, after, limit)
     }
 
-    async fn retire(&self, horizon: Timestamp) -> Result<u32, StoreError> {
+    async fn retire(&self, now: Timestamp, retention: Duration) -> Result<u32, StoreError> {
         let mut writer = self.writer.lock();
-        let below = self.projection.retirable(horizon);
+        let below = self.projection.retirable(now - retention);
         let before = self.projection.kept_periods();
         self.apply_one(&mut writer, vec![encode_alone(Record::Retire(below))])?;
-        self.projection.trim_feed(horizon)?;
+        while self.projection.trim_feed(now)? {
+            self.projection.flush()?;
+        }
         self.projection.flush()?;
         let floor = self.projection.log_floor();
         self.projection

@@ -13,18 +13,23 @@ use crate::StoreError;
 use crate::codec::Record;
 use crate::kv::Kv;
 
+mod accept;
 mod apply;
 mod block;
 pub(crate) mod bodies;
 mod cancel;
+mod count;
 mod disk;
 mod feed;
+mod fetch;
 mod flush;
 mod head;
 mod hot;
 pub(crate) mod key;
 mod list;
+mod mark;
 mod overlay;
+mod queue;
 mod read;
 mod retire;
 mod schedule;
@@ -62,9 +67,6 @@ impl Default for Budgets {
     }
 }
 
-/// Hot blocks may exceed their budget by this share (an eighth) before a walk evicts some.
-const EVICT_SLACK: usize = 8;
-
 /// The projection of a log.
 #[derive(Debug)]
 pub(crate) struct Projection<K, C> {
@@ -95,7 +97,9 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         let state = disk::state(&kv)?;
         let flushed = AtomicU64::new(state.position);
         let bodies = Bodies::new(source, budgets.body_bytes);
-        Ok(Self { kv, budgets,
+        Ok(Self {
+            kv,
+            budgets,
             bodies,
             state: RwLock::new(state),
             flushes: Mutex::new(()),
@@ -116,8 +120,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         for record in records {
             applier.apply(record.lsn, record.len, record.record)?;
         }
-        let budget = self.budgets.hot_bytes;
-        if applier.state.hot_bytes > budget + budget / EVICT_SLACK {
+        if applier.state.hot_bytes > applier.state.evict_at {
             applier.state.evict(&self.budgets);
         }
         Ok(())

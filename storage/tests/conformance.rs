@@ -1,7 +1,12 @@
 //! Every promise of the port, kept by every kind of store.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "conformance/cancels.rs"]
+mod cancels;
 #[path = "conformance/compare.rs"]
 mod compare;
+#[path = "conformance/damage.rs"]
+mod damage;
 #[path = "conformance/history.rs"]
 mod history;
 #[path = "conformance/keeping.rs"]
@@ -10,5 +15,9 @@ mod keeping;
 mod model;
 #[path = "conformance/promises.rs"]
 mod promises;
+#[path = "conformance/retention.rs"]
+mod retention;
+#[path = "conformance/space.rs"]
+mod space;
 #[path = "conformance/world.rs"]
 mod world;

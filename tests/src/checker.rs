@@ -54,6 +54,9 @@ pub struct Rules {
     /// How long a frame may be on its way, its outcome unwritten: only such a frame may be
     /// repeated after a kill.
     pub in_flight: Duration,
+    /// How late a hand-over may be stamped after the pace allowed it: what a busy machine makes a
+    /// thread wait. A window may look this much shorter than it was.
+    pub stamp_lag: Duration,
     /// Whether the channel refuses or leaves unanswered: it may be sent a message again then, and
     /// may fail one that it showed.
     pub troubled_channel: bool,
@@ -66,6 +69,7 @@ impl Default for Rules {
             barriers: Vec::new(),
             kills: Vec::new(),
             in_flight: Duration::from_secs(2),
+            stamp_lag: Duration::from_millis(20),
             troubled_channel: false,
         }
     }
@@ -93,7 +97,7 @@ pub fn check(evidence: &Evidence, rules: &Rules) -> Report {
     case.repeats(&mut faults);
     case.barriers(&mut faults);
     order::check(&case, &mut faults);
-    pace::check(&evidence.frames, &rules.paces, &mut faults);
+    pace::check(&evidence.frames, rules, &mut faults);
     Report {
         accepted: evidence.book.accepted.len(),
         indeterminate: evidence.book.indeterminate.len(),

@@ -14,6 +14,7 @@ use crate::clock::wall_micros;
 use crate::http::{Answer, Http, Sending};
 use crate::operator::Operator;
 use crate::program::{self, Running};
+use crate::stand_in::StandIn;
 use crate::wait::{seconds, until};
 
 /// How long a node may take to be ready: far above what it takes, for busy machines.
@@ -61,6 +62,8 @@ impl Whereabouts {
 pub struct Setup {
     /// `--set` of these.
     pub settings: Vec<(String, String)>,
+    /// What runs instead of the program itself.
+    pub stand_in: Option<StandIn>,
 }
 
 impl Setup {
@@ -74,6 +77,15 @@ impl Setup {
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.push((key.to_owned(), value.into()));
         self
+    }
+
+    /// With something else than the program itself.
+    #[must_use]
+    pub fn acted_by(self, stand_in: StandIn) -> Self {
+        Self {
+            stand_in: Some(stand_in),
+            ..self
+        }
     }
 }
 
@@ -124,9 +136,29 @@ impl Engine {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let command = program::command(&arguments, self.home());
+        let command = match &self.setup.stand_in {
+            None => program::command(&arguments, self.home()),
+            Some(stand_in) => stand_in.command(&arguments, self.home())?,
+        };
         self.running = Some(Running::start(command, &self.log_file())?);
         self.await_ready().await
+    }
+
+    /// From its next start on, something else runs than the program itself.
+    pub fn act_by(&mut self, stand_in: StandIn) {
+        self.setup.stand_in = Some(stand_in);
+    }
+
+    /// Waits until its process ended by itself; answers how, and when that was seen, in
+    /// microseconds of the wall clock.
+    ///
+    /// # Panics
+    /// It does not run, or did not end within `patience`.
+    pub async fn await_end(&mut self, patience: Duration) -> (ExitStatus, i64) {
+        let mut running = self.running.take().expect("the node was started");
+        let ended = until("the node ends", patience, async || running.ended()).await;
+        self.at.set(None);
+        (ended, wall_micros())
     }
 
     /// The folder that holds the data folder.

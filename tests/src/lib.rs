@@ -18,6 +18,7 @@ pub mod load;
 pub mod operator;
 pub mod program;
 pub mod scene;
+pub mod stand_in;
 pub mod wait;
 pub mod whatsapp;
 

@@ -72,7 +72,7 @@ impl Operator {
         let sending = document.map_or_else(Sending::nothing, |document| Sending::json(&document));
         let sending = sending
             .with("authorization", self.bearer())
-            .with("x-account-id", account.to_string());
+            .with("x-account", account.to_string());
         let url = format!("http://{address}/api/v1/dashboard{path}");
         self.http
             .call(method, &url, sending)

@@ -32,9 +32,15 @@ pub fn path() -> PathBuf {
 
 /// The program with arguments, in a folder, apart from the settings of whoever runs the tests.
 pub fn command(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(path());
+    let mut command = quiet(path(), folder);
+    command.args(arguments);
     command
-        .args(arguments)
+}
+
+/// An executable in a folder, apart from the settings and the terminal of whoever runs the tests.
+pub(crate) fn quiet(executable: PathBuf, folder: &Path) -> Command {
+    let mut command = Command::new(executable);
+    command
         .current_dir(folder)
         .stdin(Stdio::null())
         .kill_on_drop(true);

@@ -1,5 +1,6 @@
 //! The usual setting of a scenario: a WhatsApp, a node, an account with instances, a customer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -44,6 +45,7 @@ pub struct Plan {
     script: Value,
     paces: Vec<Pace>,
     setup: Setup,
+    data: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -55,6 +57,7 @@ impl Default for Plan {
                 burst: 20,
             }],
             setup: Setup::new(),
+            data: None,
         }
     }
 }
@@ -90,6 +93,15 @@ impl Plan {
         Self { setup, ..self }
     }
 
+    /// The data of the node is in this folder, and not in one of the scene.
+    #[must_use]
+    pub fn data(self, folder: PathBuf) -> Self {
+        Self {
+            data: Some(folder),
+            ..self
+        }
+    }
+
     /// Makes it.
     ///
     /// # Errors
@@ -98,7 +110,8 @@ impl Plan {
         let folder = tempfile::tempdir()?;
         let whatsapp = WhatsApp::start(folder.path(), &self.script).await?;
         let setup = self.setup.with("node.first_run", "never");
-        let engine = Engine::start(&folder.path().join("data"), setup).await?;
+        let data = self.data.unwrap_or_else(|| folder.path().join("data"));
+        let engine = Engine::start(&data, setup).await?;
         let operator = engine.operator();
         let account = operator.make_account("scenario").await;
         let customer = operator.customer(&account.key);

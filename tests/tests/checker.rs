@@ -66,6 +66,7 @@ fn good() -> (Evidence, Rules) {
         )]),
         kills: vec![KILL],
         in_flight: Duration::from_secs(1),
+        stamp_lag: Duration::ZERO,
         ..Rules::default()
     };
     (

@@ -7,8 +7,9 @@ use zajil_tests::Scene;
 use zajil_tests::customer::Customer;
 use zajil_tests::http::Answer;
 
-/// How many requests a kill may cost: what was reserved ahead for the node that died.
-const RESERVED_AHEAD: u64 = 50;
+/// How many requests a kill may cost: what was reserved ahead for the node that died, at this limit
+/// 50 at a time, and again when half of them are left.
+const RESERVED_AHEAD: u64 = 75;
 
 async fn pings(customer: &Customer, count: usize) -> Vec<Answer> {
     let mut answers = JoinSet::new();
@@ -52,9 +53,10 @@ async fn exactly_the_limit_passes_and_the_headers_count_it() -> Result<()> {
         "each number was told once"
     );
     let reset = header(&answers[0], "x-ratelimit-reset");
+    // An hour from the first request, rounded up to a whole second.
     let now = zajil_tests::clock::wall_micros() / 1_000_000;
     assert!(
-        (now + 3_500..=now + 3_600).contains(&reset),
+        (now + 3_500..=now + 3_601).contains(&reset),
         "{reset} at {now}"
     );
     for answer in &answers {
@@ -67,7 +69,7 @@ async fn exactly_the_limit_passes_and_the_headers_count_it() -> Result<()> {
             );
             assert_eq!(header(answer, "x-ratelimit-remaining"), 0);
             let wait = header(answer, "retry-after");
-            assert!((3_500..=3_600).contains(&wait), "{wait}");
+            assert!((3_500..=3_601).contains(&wait), "{wait}");
         }
     }
     Ok(())
@@ -106,7 +108,10 @@ async fn a_kill_never_lets_more_than_the_limit_through() -> Result<()> {
 
     let mut sum = 0;
     for _ in 0..3 {
-        sum += passed(&pings(&customer, 80).await);
+        let some = passed(&pings(&customer, 80).await);
+        let left = customer.get("/ping").await.number("x-ratelimit-remaining");
+        println!("{some} of 80 passed before a kill, {left:?} are left");
+        sum += some + 1;
         scene.kill_and_start_again().await?;
     }
     sum += passed(&pings(&customer, 400).await);

@@ -1,6 +1,6 @@
 //! What the transports count.
 
-use ::metrics::{Counter, counter};
+use ::metrics::{Counter, counter, describe_counter};
 
 use crate::TransportEvent;
 
@@ -9,6 +9,12 @@ pub const FRAMES: &str = "zajil_transport_frames_total";
 
 /// Events that transports told.
 pub const EVENTS: &str = "zajil_transport_events_total";
+
+/// Describes what transports count; `node` calls it once its recorder is in place.
+pub fn describe() {
+    describe_counter!(FRAMES, "Frames that transports took.");
+    describe_counter!(EVENTS, "Events that transports told, by kind.");
+}
 
 /// The counters of one transport, looked up once: frames pass at the highest rate of all.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, MessageId, RequestId, Shard, Tick};
 use zajil_model::instance::Instance;
-use zajil_model::message::{Chunk, Lane, Message, Queue};
 use zajil_model::message::limits::is_scheduled;
+use zajil_model::message::{Chunk, Lane, Message, Queue};
 use zajil_model::time::Timestamp;
 use zajil_storage::{Append, Entry, StoreError};
 
@@ -91,7 +91,9 @@ impl Engine {
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
         if self.clock().now().since(reserved.created_at) > RESERVED_FOR {
-            return Err(AcceptError::Unavailable("the ids were reserved too long ago"));
+            return Err(AcceptError::Unavailable(
+                "the ids were reserved too long ago",
+            ));
         }
         let admitted = self.admit(submission)?;
         durable(self.append(reserved, admitted, Told::Late), reserved).await
@@ -105,7 +107,11 @@ impl Engine {
             Some(reason) if !instance.queue_while_disconnected => {
                 Err(AcceptError::InstanceUnavailable(reason))
             }
-            _ => Ok(Admitted { submission, entered, permit }),
+            _ => Ok(Admitted {
+                submission,
+                entered,
+                permit,
+            }),
         }
     }
 
@@ -130,7 +136,11 @@ impl Engine {
     }
 
     fn append(&self, reserved: Reserved, admitted: Admitted, told: Told) -> Answer {
-        let Admitted { submission, entered, permit } = admitted;
+        let Admitted {
+            submission,
+            entered,
+            permit,
+        } = admitted;
         let shard = entered.shard();
         let due = earliest_due(&submission.messages, reserved.created_at);
         let chunks = chunks(reserved, submission);
@@ -142,8 +152,8 @@ impl Engine {
                 for chunk in chunks {
                     metrics.accepted(&chunk);
                     match told {
-                        Told::InCredit => entered.stored(chunk),
-                        Told::Late => entered.stored_late(chunk),
+                        Told::InCredit => entered.stored(&chunk),
+                        Told::Late => entered.stored_late(&chunk),
                     }
                 }
                 if let Some(due) = due {
@@ -155,7 +165,14 @@ impl Engine {
             drop(permit);
         };
         let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
-        self.store().append(Append { shard, epoch, entries }, Box::new(done));
+        self.store().append(
+            Append {
+                shard,
+                epoch,
+                entries,
+            },
+            Box::new(done),
+        );
         answer
     }
 }
@@ -187,7 +204,13 @@ fn earliest_due(messages: &[Message], created_at: Timestamp) -> Option<Timestamp
 
 /// The messages in chunks of at most [`CHUNK_BYTES`].
 fn chunks(reserved: Reserved, submission: Submission) -> Vec<Arc<Chunk>> {
-    let Submission { instance, lane, messages, request, .. } = submission;
+    let Submission {
+        instance,
+        lane,
+        messages,
+        request,
+        ..
+    } = submission;
     let queue = match lane {
         Lane::High => Queue::High,
         Lane::Normal | Lane::Bulk => Queue::Normal,

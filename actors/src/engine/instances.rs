@@ -31,7 +31,9 @@ pub(super) struct Instances {
 
 impl fmt::Debug for Instances {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instances").field("router", &self.router).finish_non_exhaustive()
+        f.debug_struct("Instances")
+            .field("router", &self.router)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +60,11 @@ pub(super) async fn ask<T>(
 impl Instances {
     /// Reaches them from anywhere; to be made within the runtime.
     pub(super) fn new(context: Arc<Context>, router: Router) -> Self {
-        Self { context, router, runtime: tokio::runtime::Handle::current() }
+        Self {
+            context,
+            router,
+            runtime: tokio::runtime::Handle::current(),
+        }
     }
 
     /// Starts an instance with a part, if it does not run.
@@ -112,7 +118,12 @@ impl InstancePort for Instances {
         };
         // An instance that was deleted has nothing to send any more.
         let Some(handle) = handle else { return true };
-        let told = |reply| InstanceMsg::Part(batch, Some(state), Some(reply));
+        // A cancel takes an id, and its owner does not wait for one.
+        if let Err(error) = self.context.clocks.ensure(handle.shard(), 1).await {
+            tracing::warn!(%batch, %error, "cannot get an id for the cancel of a part");
+            return false;
+        }
+        let told = |reply| InstanceMsg::Part(batch, state, reply);
         ask(&handle, told).await.unwrap_or(false)
     }
 }

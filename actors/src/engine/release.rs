@@ -9,6 +9,7 @@ use zajil_model::message::Queue;
 use zajil_model::time::Timestamp;
 use zajil_storage::{Append, Entry, MessageRecord, RowKey, RowWrite, Store, StoreError, Table};
 
+use crate::batch::InstancePort;
 use crate::engine::Engine;
 use crate::instance::InstanceMsg;
 use crate::send::EngineError;
@@ -48,8 +49,16 @@ impl Engine {
         }
         let count = parts.len();
         for (instance, parts) in parts {
-            if let Some(instance) = self.instance(instance).await? {
-                self.0.router.wake(&instance, parts);
+            let Some(instance) = self.instance(instance).await? else {
+                continue;
+            };
+            let runs = self.0.router.running(instance.id).is_some();
+            self.0.router.wake(&instance, parts.clone());
+            if runs {
+                // Somebody woke it before, who did not know of its parts.
+                parts
+                    .into_iter()
+                    .for_each(|batch| self.0.instances.part_grew(instance.id, batch));
             }
         }
         if count > 0 {
@@ -68,7 +77,9 @@ impl Engine {
             return Ok(0);
         }
         let settled = if resend { 0 } else { self.settle_all().await? };
-        self.store().write(vec![RowWrite::delete(restored_key())]).await?;
+        self.store()
+            .write(vec![RowWrite::delete(restored_key())])
+            .await?;
         self.0.context.held.store(false, Ordering::Release);
         for handle in self.0.router.all() {
             handle.tell(InstanceMsg::ReadAgain);
@@ -84,12 +95,19 @@ impl Engine {
             loop {
                 let read = self
                     .store()
-                    .queued(work.instance, work.queue, after, SETTLE_AT_ONCE, SETTLE_BYTES)
+                    .queued(
+                        work.instance,
+                        work.queue,
+                        after,
+                        SETTLE_AT_ONCE,
+                        SETTLE_BYTES,
+                    )
                     .await?;
                 let ids = read.0.iter().flat_map(|read| {
-                    let unsettled = |(_, state): &(usize, &zajil_model::lifecycle::MessageState)| {
-                        matches!(state.status, Status::Pending | Status::Processing)
-                    };
+                    let unsettled =
+                        |(_, state): &(usize, &zajil_model::lifecycle::MessageState)| {
+                            matches!(state.status, Status::Pending | Status::Processing)
+                        };
                     let states = read.states.iter().enumerate().filter(unsettled);
                     states.map(|(index, _)| read.chunk.id(index))
                 });
@@ -107,11 +125,16 @@ impl Engine {
     async fn settle_schedule(&self, instance: InstanceId) -> Result<u64, EngineError> {
         let mut settled = 0;
         loop {
-            let (due, _) = self.store().scheduled(instance, FOR_EVER, SETTLE_AT_ONCE).await?;
+            let (due, _) = self
+                .store()
+                .scheduled(instance, FOR_EVER, SETTLE_AT_ONCE)
+                .await?;
             if due.is_empty() {
                 return Ok(settled);
             }
-            settled += self.settle(instance, due.iter().map(MessageRecord::id).collect()).await?;
+            settled += self
+                .settle(instance, due.iter().map(MessageRecord::id).collect())
+                .await?;
         }
     }
 
@@ -123,12 +146,21 @@ impl Engine {
         let (shard, at) = (instance.shard(), self.clock().now());
         let epoch = self.0.context.clocks.ensure(shard, 1).await?;
         let settled = ids.len() as u64;
-        let outcomes = ids.into_iter().map(|id| Outcome { id, at, event: Event::Unknown });
+        let outcomes = ids.into_iter().map(|id| Outcome {
+            id,
+            at,
+            event: Event::Unknown,
+        });
         let entries = vec![Entry::Outcomes(outcomes.collect())];
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let append = Append { shard, epoch, entries };
+        let append = Append {
+            shard,
+            epoch,
+            entries,
+        };
         // Who asked for the release may have gone; what it settled stays settled.
-        self.store().append(append, Box::new(move |result| drop(reply.send(result))));
+        self.store()
+            .append(append, Box::new(move |result| drop(reply.send(result))));
         answer.await.map_err(|_| StoreError::Closed)??;
         Ok(settled)
     }

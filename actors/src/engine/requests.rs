@@ -31,8 +31,9 @@ impl Engine {
         id: MessageId,
     ) -> Result<MessageRecord, CancelError> {
         let found = self.store().message(id).await.map_err(EngineError::from)?;
-        let record =
-            found.filter(|found| found.chunk.account == account).ok_or(CancelError::NotFound)?;
+        let record = found
+            .filter(|found| found.chunk.account == account)
+            .ok_or(CancelError::NotFound)?;
         if record.state.status.is_settled() || record.state.status == Status::Processing {
             return Err(CancelError::TooLate(record.state.status));
         }
@@ -62,12 +63,12 @@ impl Engine {
         // One that does not run is opened when it is needed.
         let session = match instance.wanted {
             Wanted::Connected => Session::Open,
-            Wanted::Disconnected => {
-                Session::Closed { reason: zajil_model::instance::CloseReason::Disconnected }
-            }
-            Wanted::LoggedOut => {
-                Session::Closed { reason: zajil_model::instance::CloseReason::LoggedOut }
-            }
+            Wanted::Disconnected => Session::Closed {
+                reason: zajil_model::instance::CloseReason::Disconnected,
+            },
+            Wanted::LoggedOut => Session::Closed {
+                reason: zajil_model::instance::CloseReason::LoggedOut,
+            },
         };
         Shown {
             session,
@@ -118,8 +119,9 @@ impl Engine {
         let Some(handle) = self.0.router.running(instance.id) else {
             return Ok(Barrier::confirmed());
         };
-        let asked =
-            ask(&handle, |reply| InstanceMsg::Apply(instance.clone(), reply)).await.is_some();
+        let asked = ask(&handle, |reply| InstanceMsg::Apply(instance.clone(), reply))
+            .await
+            .is_some();
         Ok(self.barrier(asked, &instance.name))
     }
 
@@ -137,9 +139,16 @@ impl Engine {
     /// [`EngineError`].
     pub async fn remove_instance(&self, instance: &Instance) -> Result<Barrier, EngineError> {
         let purged = self.purge(instance).await?;
-        let gone = Instance { wanted: Wanted::Disconnected, ..instance.clone() };
+        let gone = Instance {
+            wanted: Wanted::Disconnected,
+            ..instance.clone()
+        };
         let applied = self.apply_instance(Arc::new(gone)).await?;
-        Ok(if purged.is_confirmed() { applied } else { purged })
+        Ok(if purged.is_confirmed() {
+            applied
+        } else {
+            purged
+        })
     }
 
     /// Cancels everything of an instance that is not being sent.
@@ -148,6 +157,8 @@ impl Engine {
     /// [`EngineError::Store`] when the cancel could not be made durable.
     pub async fn purge(&self, instance: &Instance) -> Result<Barrier, EngineError> {
         let entered = self.0.router.enter(&Arc::new(instance.clone()));
+        // The owner takes an id for it, and does not wait for one.
+        self.0.context.clocks.ensure(instance.id.shard(), 1).await?;
         match ask(&entered, |reply| InstanceMsg::Purge(None, reply)).await {
             Some(result) => {
                 result?;
@@ -168,9 +179,14 @@ impl Engine {
             } else {
                 WaitReason::Paused
             };
-            return Some(Waiting { reason, next_attempt_at: record.state.next_at });
+            return Some(Waiting {
+                reason,
+                next_attempt_at: record.state.next_at,
+            });
         };
-        ask(&handle, |reply| InstanceMsg::Waiting(record.clone(), reply)).await.flatten()
+        ask(&handle, |reply| InstanceMsg::Waiting(record.clone(), reply))
+            .await
+            .flatten()
     }
 
     /// Opts a recipient out; once confirmed, nothing new is handed over to them.
@@ -185,13 +201,23 @@ impl Engine {
         source: String,
     ) -> Result<Barrier, EngineError> {
         let created_at = self.clock().now();
-        let entry = Suppression { phone, reason, source, created_at };
-        self.directory().suppress(account, entry).await.map_err(|error| match error {
-            DirectoryError::Store(error) => EngineError::Store(error),
-            _ => EngineError::Unavailable("the opt-out was not taken"),
-        })?;
+        let entry = Suppression {
+            phone,
+            reason,
+            source,
+            created_at,
+        };
+        self.directory()
+            .suppress(account, entry)
+            .await
+            .map_err(|error| match error {
+                DirectoryError::Store(error) => EngineError::Store(error),
+                _ => EngineError::Unavailable("the opt-out was not taken"),
+            })?;
         let running = self.0.router.all();
-        let of_account = running.into_iter().filter(|handle| handle.account() == account);
+        let of_account = running
+            .into_iter()
+            .filter(|handle| handle.account() == account);
         let asked = of_account.map(|handle| async move {
             // An actor that is not there hands nothing over, and reads the list when it starts.
             let confirmed =
@@ -200,7 +226,11 @@ impl Engine {
         });
         let answers = futures_util::future::join_all(asked).await;
         let missing = answers.into_iter().filter(|(_, confirmed)| !confirmed);
-        Ok(Barrier { missing: missing.map(|(handle, _)| handle.instance().to_string()).collect() })
+        Ok(Barrier {
+            missing: missing
+                .map(|(handle, _)| handle.instance().to_string())
+                .collect(),
+        })
     }
 
     /// Figures of running instances, at most `limit`.
@@ -210,20 +240,33 @@ impl Engine {
             None => self.0.router.all().into_iter().take(limit).collect(),
         };
         let asked = handles.iter().map(|handle| ask(handle, InstanceMsg::View));
-        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+        futures_util::future::join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     pub(super) async fn instance(
         &self,
         id: InstanceId,
     ) -> Result<Option<Arc<Instance>>, EngineError> {
-        self.directory().instance_by_id(id).await.map_err(|error| match error {
-            DirectoryError::Store(error) => EngineError::Store(error),
-            _ => EngineError::Unavailable("the instance could not be read"),
-        })
+        self.directory()
+            .instance_by_id(id)
+            .await
+            .map_err(|error| match error {
+                DirectoryError::Store(error) => EngineError::Store(error),
+                _ => EngineError::Unavailable("the instance could not be read"),
+            })
     }
 
     fn barrier(&self, confirmed: bool, name: &str) -> Barrier {
-        Barrier { missing: if confirmed { Vec::new() } else { vec![name.to_owned()] } }
+        Barrier {
+            missing: if confirmed {
+                Vec::new()
+            } else {
+                vec![name.to_owned()]
+            },
+        }
     }
 }

@@ -7,17 +7,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
-use zajil_model::id::{AccountId, InstanceId, Shard};
+use zajil_model::id::{AccountId, InstanceId, MessageId, Shard};
 use zajil_model::instance::{CloseReason, Session};
 use zajil_model::message::{Chunk, Lane};
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 
 use crate::instance::InstanceMsg;
+use crate::instance::expiries::Expiries;
 use crate::timer::Wake;
 
 /// The bit of the gate that says: closed for ever, ask for a new handle.
@@ -37,12 +38,30 @@ pub struct Shown {
 }
 
 /// How much the actor wants to be told of, for one lane of single messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Credit {
     /// Messages that the actor has room for; their chunks are sent to it.
     messages: AtomicI64,
     /// Something was accepted that the actor was not told of: it has to read the log.
     missed: AtomicBool,
+    /// The lowest id of what it was not told of and may have read past; [`NONE_LATE`] is none.
+    late: AtomicU64,
+    /// What it was not told of, by expiry.
+    unread: Mutex<Expiries>,
+}
+
+/// Above every id.
+const NONE_LATE: u64 = u64::MAX;
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self {
+            messages: AtomicI64::new(0),
+            missed: AtomicBool::new(false),
+            late: AtomicU64::new(NONE_LATE),
+            unread: Mutex::default(),
+        }
+    }
 }
 
 /// A handle on one instance of this node.
@@ -60,7 +79,9 @@ pub struct Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("instance", &self.instance).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +162,9 @@ impl Handle {
 
     /// Closes the handle if nobody is inside: the last thing an idle actor does.
     pub fn try_close(&self) -> bool {
-        self.entrants.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.entrants
+            .compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// The actor behind it changed.
@@ -156,47 +179,85 @@ impl Handle {
 
     /// Tells the actor something; answers whether one was there to be told.
     pub fn tell(&self, msg: InstanceMsg) -> bool {
-        self.actor.read().as_ref().is_some_and(|actor| actor.cast(msg).is_ok())
+        self.actor
+            .read()
+            .as_ref()
+            .is_some_and(|actor| actor.cast(msg).is_ok())
     }
 
     /// Messages became durable: tells the actor, as far as it has room.
-    pub fn stored(&self, chunk: Arc<Chunk>) {
+    pub fn stored(&self, chunk: &Arc<Chunk>) {
         let credit = &self.credits[slot(chunk.queue.lane())];
         let wanted = i64::from(chunk.len());
         let told = credit.messages.fetch_sub(wanted, Ordering::AcqRel) > 0
             && !credit.missed.load(Ordering::Acquire)
-            && self.tell(InstanceMsg::Stored(chunk));
-        if !told && !credit.missed.swap(true, Ordering::AcqRel) {
-            self.tell(InstanceMsg::Grew);
+            && self.tell(InstanceMsg::Stored(chunk.clone()));
+        if !told {
+            self.not_told(credit, chunk);
         }
     }
 
     /// Messages became durable whose ids are older than others that the actor may have read
-    /// past: it is told whatever its credit, or reads from far enough back when it starts.
-    pub fn stored_late(&self, chunk: Arc<Chunk>) {
+    /// past: where it has no room, it goes back to them later.
+    pub fn stored_late(&self, chunk: &Arc<Chunk>) {
         let credit = &self.credits[slot(chunk.queue.lane())];
-        if !self.tell(InstanceMsg::Stored(chunk)) {
-            credit.missed.store(true, Ordering::Release);
+        let wanted = i64::from(chunk.len());
+        let told = credit.messages.fetch_sub(wanted, Ordering::AcqRel) > 0
+            && self.tell(InstanceMsg::StoredLate(chunk.clone()));
+        if !told {
+            credit.late.fetch_min(chunk.first.get(), Ordering::AcqRel);
+            self.not_told(credit, chunk);
         }
+    }
+
+    fn not_told(&self, credit: &Credit, chunk: &Chunk) {
+        credit.unread.lock().note_chunk(chunk);
+        if !credit.missed.swap(true, Ordering::AcqRel) {
+            self.tell(InstanceMsg::Grew);
+        }
+    }
+
+    /// The lowest id of what the actor was not told of and may have read past, once.
+    pub fn take_late(&self, lane: Lane) -> Option<MessageId> {
+        MessageId::new(
+            self.credits[slot(lane)]
+                .late
+                .swap(NONE_LATE, Ordering::AcqRel),
+        )
+    }
+
+    /// When what the actor was not told of expires, once.
+    pub fn take_unread(&self, lane: Lane) -> Expiries {
+        std::mem::take(&mut *self.credits[slot(lane)].unread.lock())
     }
 
     /// The actor has room for so many messages of a lane, and is about to read what it missed.
     pub fn grant(&self, lane: Lane, messages: usize) {
         let credit = &self.credits[slot(lane)];
-        credit.messages.store(i64::try_from(messages).unwrap_or(i64::MAX), Ordering::Release);
+        credit.messages.store(
+            i64::try_from(messages).unwrap_or(i64::MAX),
+            Ordering::Release,
+        );
         credit.missed.store(false, Ordering::Release);
     }
 
     /// The actor has room for so many messages; what it missed stays missed.
     pub fn refill(&self, lane: Lane, messages: usize) {
         let credit = &self.credits[slot(lane)];
-        credit.messages.store(i64::try_from(messages).unwrap_or(i64::MAX), Ordering::Release);
+        credit.messages.store(
+            i64::try_from(messages).unwrap_or(i64::MAX),
+            Ordering::Release,
+        );
     }
 
     /// The actor takes no more chunks of a lane from the edge.
     pub fn withdraw(&self, lane: Lane) {
-        self.credits[slot(lane)].messages.store(0, Ordering::Release);
-        self.credits[slot(lane)].missed.store(true, Ordering::Release);
+        self.credits[slot(lane)]
+            .messages
+            .store(0, Ordering::Release);
+        self.credits[slot(lane)]
+            .missed
+            .store(true, Ordering::Release);
     }
 
     /// Whether something was accepted that the actor was not told of.

@@ -17,8 +17,11 @@ use zajil_model::time::Timestamp;
 use zajil_storage::{MessageRecord, QueuedChunk, StoreError};
 
 use crate::batch::{PartPhase, PartState};
+use crate::instance::expire::Sweep;
+use crate::instance::expiries::{Expiries, Stretch, expiry};
 use crate::instance::handle::Handle;
 use crate::instance::outbox::Item;
+use crate::instance::reads::Read;
 use crate::instance::{InstanceMsg, InstanceState};
 
 /// How long ids that were reserved may be used: the deadline of an accept and room to spare.
@@ -34,70 +37,103 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 const LEAST_WINDOW: usize = 4;
 
 /// A time that never comes: the expiry of rows while their batch is not running.
-const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
+pub(super) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// What was read ahead of a queue.
 #[derive(Debug)]
 pub struct Loaded {
     queue: Queue,
     generation: u32,
+    read: Read,
     result: Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>,
 }
 
 /// What was read of the schedule.
 #[derive(Debug)]
 pub struct Scheduled {
+    read: Read,
     result: Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError>,
+}
+
+/// How chunks come straight from the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// In the order of their ids.
+    InOrder,
+    /// With ids older than others that were read.
+    Late,
 }
 
 /// The reader of one queue.
 #[derive(Debug, Default)]
-struct Reader {
+pub(super) struct Reader {
     /// Everything up to this id was read.
-    after: Option<MessageId>,
-    at_end: bool,
-    loading: bool,
+    pub(super) after: Option<MessageId>,
+    pub(super) at_end: bool,
+    pub(super) loading: bool,
     /// Chunks that came from the edge during a read.
-    stash: Vec<Arc<Chunk>>,
+    stash: Vec<(Arc<Chunk>, Told)>,
     /// First ids of the chunks of the read that reached the end: the edge may tell of them again.
     seen: FxHashSet<MessageId>,
-    part: Option<PartState>,
+    pub(super) part: Option<PartState>,
     /// Counts the reads that were made void: an answer of an older one is dropped.
     generation: u32,
+    /// When what was not read expires.
+    pub(super) expiries: Expiries,
+    /// Whether `expiries` covers everything that was not read.
+    pub(super) surveyed: bool,
+    /// Everything up to this id was withdrawn, but for what was with the transport.
+    pub(super) withdrawn: Option<MessageId>,
 }
 
 impl Reader {
     fn runs(&self, queue: Queue) -> bool {
         match queue {
             Queue::High | Queue::Normal => true,
-            Queue::Part(_) => {
-                self.part.is_some_and(|part| part.phase == PartPhase::Running)
-            }
+            Queue::Part(_) => self
+                .part
+                .is_some_and(|part| part.phase == PartPhase::Running),
         }
     }
 
     /// Reads from after `after` again; what is being read now is void.
-    fn restart(&mut self, after: Option<MessageId>) {
+    pub(super) fn restart(&mut self, after: Option<MessageId>) {
         self.after = after;
         self.at_end = false;
         self.loading = false;
         self.generation += 1;
         self.stash.clear();
     }
+
+    /// Reads again from before `first`: that was passed over.
+    fn go_back(&mut self, first: MessageId) {
+        let before = MessageId::new(first.get().saturating_sub(1));
+        self.after = self.after.min(before);
+        self.at_end = false;
+    }
 }
 
 /// The readers of an instance, and its schedule.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    readers: FxHashMap<Queue, Reader>,
+    pub(super) readers: FxHashMap<Queue, Reader>,
     schedule: Schedule,
+    pub(super) sweep: Sweep,
     read_again_at: Option<Timestamp>,
 }
+
+/// While a queue is behind, what was accepted of it unread is asked for at least this often.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+/// And at most this often.
+const LEAST_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Schedule {
     next: Option<Timestamp>,
     reading: bool,
+    /// The earliest that came during a read, which may not have seen it.
+    meanwhile: Option<Timestamp>,
     /// Messages of the schedule that are in hand; the store goes on listing them until they end.
     in_hand: FxHashSet<MessageId>,
 }
@@ -118,6 +154,7 @@ impl Inbox {
         Self {
             readers: queues.map(|queue| (queue, Reader::default())).collect(),
             schedule: Schedule::default(),
+            sweep: Sweep::default(),
             read_again_at: None,
         }
     }
@@ -131,18 +168,25 @@ impl Inbox {
                 && !reader.loading
             {
                 reader.at_end = false;
+                if let Some(late) = handle.take_late(lane) {
+                    reader.go_back(late);
+                }
             }
         }
     }
 
     /// A message was accepted that waits in the schedule.
     pub(super) fn due_at(&mut self, due: Timestamp) {
-        self.schedule.next = Some(self.schedule.next.map_or(due, |next| next.min(due)));
+        let earliest = |known: Option<Timestamp>| known.map_or(due, |known| known.min(due));
+        self.schedule.next = Some(earliest(self.schedule.next));
+        if self.schedule.reading {
+            self.schedule.meanwhile = Some(earliest(self.schedule.meanwhile));
+        }
     }
 
     /// Reads the schedule at once: a fresh actor does not know when it begins.
     pub(super) fn ask_schedule(&mut self) {
-        self.schedule.next = Some(Timestamp::from_micros(0));
+        self.due_at(Timestamp::from_micros(0));
     }
 
     /// A message left: settled, or put into the schedule.
@@ -154,16 +198,71 @@ impl Inbox {
     pub(super) fn is_empty(&self) -> bool {
         self.schedule.next.is_none()
             && !self.schedule.reading
-            && self.readers.iter().all(|(queue, reader)| {
-                !reader.loading && (reader.at_end || !reader.runs(*queue))
-            })
+            && self
+                .readers
+                .iter()
+                .all(|(queue, reader)| !reader.loading && (reader.at_end || !reader.runs(*queue)))
     }
 
     /// When a read is due by itself.
     pub(super) fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
         // What is due already and not being read waits for room in the window, not for time.
-        let schedule = self.schedule.next.filter(|next| !self.schedule.reading && *next > now);
-        [self.read_again_at, schedule].into_iter().flatten().min()
+        let schedule = self
+            .schedule
+            .next
+            .filter(|next| !self.schedule.reading && *next > now);
+        let behind = self
+            .readers
+            .iter()
+            .filter(|(queue, reader)| !reader.at_end && reader.runs(**queue));
+        let unread = behind.map(|(_, reader)| {
+            let look = now + LOOK_EVERY;
+            reader
+                .expiries
+                .next()
+                .map_or(look, |at| at.min(look))
+                .max(now + LEAST_LOOK)
+        });
+        let others = [self.read_again_at, schedule, self.sweep.wakes_at()];
+        others.into_iter().flatten().chain(unread).min()
+    }
+
+    /// Nothing in a stretch of a queue, which is not read, expires before `at`.
+    pub(super) fn expires_unread(&mut self, queue: Queue, at: Timestamp, stretch: Stretch) {
+        if let Some(reader) = self.readers.get_mut(&queue).filter(|_| at < NEVER) {
+            reader.expiries.note(at, stretch);
+        }
+    }
+
+    /// A stretch of a queue in which something may have expired unread.
+    pub(super) fn expired_unread(
+        &mut self,
+        handle: &Handle,
+        now: Timestamp,
+    ) -> Option<(Queue, Stretch)> {
+        for (queue, reader) in &mut self.readers {
+            if let Some(lane) = single(*queue) {
+                reader.expiries.absorb(handle.take_unread(lane));
+            }
+            let missed = single(*queue).is_some_and(|lane| handle.missed(lane));
+            let behind = (missed || !reader.at_end) && reader.runs(*queue);
+            while let Some(mut stretch) = reader.expiries.take(now) {
+                // What was read is in the window, and expires there.
+                if let Some(after) = reader.after {
+                    stretch.first = stretch.first.max(after);
+                }
+                if stretch.first <= stretch.last && behind {
+                    return Some((*queue, stretch));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether a message was withdrawn with its queue.
+    pub(super) fn is_withdrawn(&self, queue: Queue, id: MessageId) -> bool {
+        let upto = self.readers.get(&queue).and_then(|reader| reader.withdrawn);
+        upto.is_some_and(|upto| id <= upto)
     }
 
     /// Everything up to `upto` was cancelled: reading goes on behind it, and what is being read
@@ -172,30 +271,38 @@ impl Inbox {
         for (of, reader) in &mut self.readers {
             if queue.is_none_or(|queue| queue == *of) {
                 reader.restart(Some(reader.after.map_or(upto, |after| after.max(upto))));
+                reader.withdrawn = Some(upto);
             }
         }
     }
 
     /// Whether a queue is paused, for who asks what its messages wait for.
     pub(super) fn is_held(&self, queue: Queue) -> bool {
-        self.readers.get(&queue).is_some_and(|reader| !reader.runs(queue))
+        self.readers
+            .get(&queue)
+            .is_some_and(|reader| !reader.runs(queue))
     }
 }
 
 impl InstanceState {
     /// Messages came straight from the edge.
-    pub(super) fn on_stored(&mut self, chunk: Arc<Chunk>) {
+    pub(super) fn on_stored(&mut self, chunk: Arc<Chunk>, told: Told) {
         let now = self.me.now();
-        let Some(reader) = self.inbox.readers.get_mut(&chunk.queue) else { return };
+        let Some(reader) = self.inbox.readers.get_mut(&chunk.queue) else {
+            return;
+        };
         if reader.loading {
-            reader.stash.push(chunk);
+            reader.stash.push((chunk, told));
         } else if reader.after.is_some_and(|after| chunk.first <= after) {
-            if !reader.seen.contains(&chunk.first) {
+            // In order: it was read before it was told of.
+            if told == Told::Late && !reader.seen.contains(&chunk.first) {
                 self.admit(&chunk, None, now);
             }
         } else if reader.at_end {
             reader.after = Some(chunk.last());
             self.admit(&chunk, None, now);
+        } else {
+            reader.expiries.note_chunk(&chunk);
         }
     }
 
@@ -203,8 +310,12 @@ impl InstanceState {
     /// now.
     fn admit(&mut self, chunk: &Arc<Chunk>, states: Option<&[MessageState]>, now: Timestamp) {
         for index in 0..chunk.len() {
-            let Some(message) = MessageRef::new(chunk.clone(), index) else { continue };
-            let state = states.and_then(|states| states.get(index as usize)).copied();
+            let Some(message) = MessageRef::new(chunk.clone(), index) else {
+                continue;
+            };
+            let state = states
+                .and_then(|states| states.get(index as usize))
+                .copied();
             if state.is_none() && message.starts_scheduled() {
                 self.inbox.due_at(message.due());
                 continue;
@@ -234,11 +345,19 @@ impl InstanceState {
         if self.window.blocked_reason(id) != Blocked::Absent {
             return false;
         }
+        let mut doubtful = false;
         if state.status == Status::Processing {
             // An attempt without an outcome: this actor never made it, so a crash came between.
+            doubtful = true;
             let first = state.first_attempt_at.unwrap_or(now);
             let wish = message.message().on_ambiguous;
-            match after_ambiguous(self.session.is_idempotent(), first, state.attempts, wish, now) {
+            match after_ambiguous(
+                self.session.is_idempotent(),
+                first,
+                state.attempts,
+                wish,
+                now,
+            ) {
                 AfterAmbiguous::ResendNow => {}
                 AfterAmbiguous::ResendAt(at) => not_before = not_before.max(at),
                 AfterAmbiguous::Unknown => {
@@ -257,18 +376,20 @@ impl InstanceState {
             expires_at: self.expires_at(&message),
             attempts: state.attempts,
             bytes: message.weight(),
-            item: Item { message, first_attempt_at: state.first_attempt_at },
+            item: Item {
+                message,
+                first_attempt_at: state.first_attempt_at,
+                doubtful,
+            },
         };
         self.window.push(ready, now)
     }
 
     /// When a message is not sent any more.
-    fn expires_at(&self, message: &MessageRef) -> Timestamp {
+    pub(super) fn expires_at(&self, message: &MessageRef) -> Timestamp {
         let ttl_seconds = message.message().ttl_seconds;
         match message.chunk().queue {
-            Queue::High | Queue::Normal => {
-                message.due() + Duration::from_secs(u64::from(ttl_seconds))
-            }
+            Queue::High | Queue::Normal => expiry(message.message(), message.chunk().created_at),
             queue @ Queue::Part(_) => self
                 .inbox
                 .readers
@@ -298,7 +419,9 @@ impl InstanceState {
         let queues: Vec<Queue> = self.inbox.readers.keys().copied().collect();
         for queue in queues {
             let room = self.window.room(queue, target);
-            let Some(reader) = self.inbox.readers.get_mut(&queue) else { continue };
+            let Some(reader) = self.inbox.readers.get_mut(&queue) else {
+                continue;
+            };
             if reader.loading || !reader.runs(queue) {
                 continue;
             }
@@ -308,32 +431,51 @@ impl InstanceState {
                 }
             } else if room > 0 {
                 reader.loading = true;
-                let after = reader.after;
-                self.load(queue, after, room);
+                self.load(queue, room);
             }
         }
         self.read_schedule(now, target);
     }
 
-    fn load(&self, queue: Queue, after: Option<MessageId>, room: usize) {
+    fn load(&mut self, queue: Queue, room: usize) {
+        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
+            return;
+        };
         if let Some(lane) = single(queue) {
             // Granted before the read: what becomes durable during it is told, or read, or both.
             self.me.handle.grant(lane, room);
+            if let Some(late) = self.me.handle.take_late(lane) {
+                reader.go_back(late);
+            }
         }
+        let (after, generation) = (reader.after, reader.generation);
+        let read = self.outcomes.reads.begin();
         let (store, tell) = (self.me.context.store.clone(), self.me.teller());
-        let generation = self.inbox.readers.get(&queue).map_or(0, |reader| reader.generation);
         let instance = self.me.id();
         self.me.context.tasks.spawn(async move {
             let result = store.queued(instance, queue, after, room, READ_BYTES).await;
-            tell(InstanceMsg::Loaded(Loaded { queue, generation, result }));
+            tell(InstanceMsg::Loaded(Loaded {
+                queue,
+                generation,
+                read,
+                result,
+            }));
         });
     }
 
     /// What was read of a queue goes into the window.
     pub(super) fn on_loaded(&mut self, loaded: Loaded) {
+        let read = loaded.read;
+        self.admit_loaded(loaded);
+        self.outcomes.read_ended(read);
+    }
+
+    fn admit_loaded(&mut self, loaded: Loaded) {
         let now = self.me.now();
         let queue = loaded.queue;
-        let Some(reader) = self.inbox.readers.get_mut(&queue) else { return };
+        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
+            return;
+        };
         if loaded.generation != reader.generation {
             return;
         }
@@ -343,6 +485,9 @@ impl InstanceState {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot read a queue ahead");
+                if let Some(first) = stash.iter().map(|(chunk, _)| chunk.first).min() {
+                    reader.go_back(first);
+                }
                 self.inbox.read_again_at = Some(now + READ_AGAIN);
                 return;
             }
@@ -357,11 +502,34 @@ impl InstanceState {
         for read in &chunks {
             self.admit(&read.chunk, Some(&read.states), now);
         }
-        for chunk in stash {
-            self.on_stored(chunk);
+        for (chunk, told) in stash {
+            self.on_stored(chunk, told);
         }
+        self.survey(queue, next, now);
         // More may have been accepted than there was credit for.
         self.inbox.grew(&self.me.handle);
+    }
+
+    /// What lies behind the first read of a queue was never looked at: it may expire any time.
+    /// The rows of a part expire together.
+    fn survey(&mut self, queue: Queue, next: Option<MessageId>, now: Timestamp) {
+        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
+            return;
+        };
+        if std::mem::replace(&mut reader.surveyed, true) {
+            return;
+        }
+        let Some(first) = next.and_then(|next| MessageId::new(next.get() + 1)) else {
+            return;
+        };
+        let behind = Stretch { first, last: LAST };
+        match single(queue) {
+            Some(_) => reader.expiries.note(now, behind),
+            None => {
+                let at = self.window.next_expiry_of(queue).unwrap_or(now);
+                self.inbox.expires_unread(queue, at, behind);
+            }
+        }
     }
 
     fn read_schedule(&mut self, now: Timestamp, target: usize) {
@@ -371,19 +539,27 @@ impl InstanceState {
             return;
         }
         schedule.reading = true;
+        let read = self.outcomes.reads.begin();
         let limit = schedule.in_hand.len() + target;
         let (store, tell) = (self.me.context.store.clone(), self.me.teller());
         let instance = self.me.id();
         self.me.context.tasks.spawn(async move {
             let result = store.scheduled(instance, now, limit).await;
-            tell(InstanceMsg::Scheduled(Scheduled { result }));
+            tell(InstanceMsg::Scheduled(Scheduled { read, result }));
         });
     }
 
     /// What is due goes into the window; the store lists it until it ends.
     pub(super) fn on_scheduled(&mut self, scheduled: Scheduled) {
+        let read = scheduled.read;
+        self.admit_scheduled(scheduled);
+        self.outcomes.read_ended(read);
+    }
+
+    fn admit_scheduled(&mut self, scheduled: Scheduled) {
         let now = self.me.now();
         self.inbox.schedule.reading = false;
+        let meanwhile = self.inbox.schedule.meanwhile.take();
         let (due, next) = match scheduled.result {
             Ok(read) => read,
             Err(error) => {
@@ -392,7 +568,7 @@ impl InstanceState {
                 return;
             }
         };
-        self.inbox.schedule.next = next;
+        self.inbox.schedule.next = [next, meanwhile].into_iter().flatten().min();
         for record in due {
             self.admit_due(&record, now);
         }
@@ -406,7 +582,9 @@ impl InstanceState {
         {
             return;
         }
-        let Some(message) = MessageRef::new(record.chunk.clone(), record.index) else { return };
+        let Some(message) = MessageRef::new(record.chunk.clone(), record.index) else {
+            return;
+        };
         let queue = message.chunk().queue;
         if self.inbox.is_held(queue) {
             return;
@@ -420,78 +598,10 @@ impl InstanceState {
             self.inbox.schedule.in_hand.insert(id);
         }
     }
-
-    /// A part of a batch has new rows.
-    pub(super) fn on_part_grew(&mut self, batch: BatchId) {
-        match self.inbox.readers.get_mut(&Queue::Part(batch)) {
-            Some(reader) if reader.loading => {
-                // The read that is under way may end before the new rows: look again after it.
-                let tell = self.me.teller();
-                self.me.context.tasks.spawn(async move {
-                    tokio::time::sleep(PART_LOOK_AGAIN).await;
-                    tell(InstanceMsg::PartGrew(batch));
-                });
-            }
-            Some(reader) => reader.at_end = false,
-            None => {
-                self.inbox.readers.insert(Queue::Part(batch), Reader::default());
-                self.read_part(batch);
-            }
-        }
-    }
-
-    /// The state of a part changed. What waits of it is read again, with the expiry it has now.
-    pub(super) fn on_part(
-        &mut self,
-        batch: BatchId,
-        part: Option<PartState>,
-        reply: Option<tokio::sync::oneshot::Sender<bool>>,
-    ) {
-        let queue = Queue::Part(batch);
-        let Some(part) = part else {
-            self.inbox.readers.remove(&queue);
-            return;
-        };
-        let reader = self.inbox.readers.entry(queue).or_default();
-        let before = reader.part.replace(part);
-        self.window.set_paused(queue, part.phase != PartPhase::Running);
-        if before == Some(part) {
-            // Nothing new.
-        } else if part.phase == PartPhase::Running {
-            self.read_again(queue);
-        } else if part.phase == PartPhase::Cancelled {
-            self.cancel_part(queue, reply);
-            return;
-        }
-        if let Some(reply) = reply {
-            super::requests::answer(reply, true);
-        }
-    }
-
-    /// Forgets what waits and reads it again.
-    pub(super) fn read_all_again(&mut self) {
-        let queues: Vec<Queue> = self.inbox.readers.keys().copied().collect();
-        for queue in queues {
-            self.read_again(queue);
-        }
-    }
-
-    /// Forgets what waits of a queue and reads it again from its beginning.
-    fn read_again(&mut self, queue: Queue) {
-        let Some(reader) = self.inbox.readers.get_mut(&queue) else { return };
-        reader.restart(None);
-        for waiting in self.window.remove_where(|of| of == queue, LAST) {
-            self.inbox.finished(waiting.id);
-        }
-        self.inbox.ask_schedule();
-    }
 }
 
-/// A part is looked at again so long after a read that may have ended before its new rows.
-const PART_LOOK_AGAIN: Duration = Duration::from_millis(20);
-
 /// The highest id there can be.
-const LAST: MessageId = match MessageId::new((1 << 53) - 1) {
+pub(super) const LAST: MessageId = match MessageId::new((1 << 53) - 1) {
     Some(id) => id,
     None => panic!("2^53 - 1 is an id"),
 };

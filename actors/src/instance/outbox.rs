@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::{Ready, Taken, window_size};
@@ -41,6 +41,8 @@ const POISON_DEATHS: u8 = 2;
 pub(crate) struct Item {
     pub(crate) message: MessageRef,
     pub(crate) first_attempt_at: Option<Timestamp>,
+    /// An attempt of it has no known outcome: it may have been sent.
+    pub(crate) doubtful: bool,
 }
 
 /// A message whose attempt is being recorded, or is.
@@ -55,12 +57,10 @@ pub(crate) struct Outbox {
     pub(crate) pace: Pace,
     cap: Cap,
     suppressions: Option<Arc<SuppressionSet>>,
-    armed: VecDeque<Armed>,
+    pub(super) armed: VecDeque<Armed>,
     recording: usize,
     flights: Flights,
     blocked_until: Option<Mono>,
-    /// Mass cancels that came while attempts were being recorded: queue, and up to which id.
-    withdrawn: Vec<(Option<Queue>, MessageId)>,
 }
 
 #[derive(Debug)]
@@ -80,20 +80,16 @@ impl Outbox {
     pub(super) fn new(instance: &Instance, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
         Self {
             pace: Pace::restored(&instance.pace, saved, mono),
-            cap: Cap { day: DayCap::new(&instance.pace, saved.day, now), until: None },
+            cap: Cap {
+                day: DayCap::new(&instance.pace, saved.day, now),
+                until: None,
+            },
             suppressions: None,
             armed: VecDeque::new(),
             recording: 0,
             flights: Flights::default(),
             blocked_until: None,
-            withdrawn: Vec::new(),
         }
-    }
-
-    fn is_withdrawn(&self, ready: &Ready<Item>) -> bool {
-        self.withdrawn.iter().any(|(queue, upto)| {
-            ready.id <= *upto && queue.is_none_or(|queue| queue == ready.queue)
-        })
     }
 
     pub(super) fn saved(&self) -> PaceSaved {
@@ -153,7 +149,8 @@ impl Outbox {
         let waiting = self.armed.len() + self.recording;
         let busy = waiting + self.flights.by_id.len();
         let soon = 1 + (self.rate() * (ARM_AHEAD - ahead).as_secs_f64()) as usize;
-        soon.saturating_sub(waiting).min(self.most_in_flight().saturating_sub(busy))
+        soon.saturating_sub(waiting)
+            .min(self.most_in_flight().saturating_sub(busy))
     }
 
     fn is_blocked(&self, mono: Mono) -> bool {
@@ -166,7 +163,11 @@ impl Outbox {
         if self.armed.is_empty() || self.flights.by_id.len() >= self.most_in_flight() {
             return None;
         }
-        Some(self.pace.ready_at(mono).max(self.blocked_until.unwrap_or(mono)))
+        Some(
+            self.pace
+                .ready_at(mono)
+                .max(self.blocked_until.unwrap_or(mono)),
+        )
     }
 
     /// When a waiting message may be armed; `None` while an answer has to come first.
@@ -190,7 +191,9 @@ impl Outbox {
     }
 
     fn is_suppressed(&self, ready: &Ready<Item>) -> bool {
-        self.suppressions.as_ref().is_none_or(|set| set.contains(ready.recipient))
+        self.suppressions
+            .as_ref()
+            .is_none_or(|set| set.contains(ready.recipient))
     }
 
     /// Takes a message out of flight.
@@ -202,6 +205,17 @@ impl Outbox {
     pub(super) fn disarm(&mut self, id: MessageId) -> Option<Armed> {
         let place = self.armed.iter().position(|armed| armed.ready.id == id)?;
         self.armed.remove(place)
+    }
+
+    /// Takes an armed message out that `named` names.
+    pub(super) fn disarm_where(&mut self, named: impl Fn(&Armed) -> bool) -> Option<Armed> {
+        let place = self.armed.iter().position(named)?;
+        self.armed.remove(place)
+    }
+
+    /// When the first armed message expires.
+    pub(super) fn expires_at(&self) -> Option<Timestamp> {
+        self.armed.iter().map(|armed| armed.ready.expires_at).min()
     }
 }
 
@@ -236,7 +250,7 @@ impl InstanceState {
         while batch.len() < wanted {
             match self.window.take(now) {
                 None => break,
-                Some(Taken::Expired(ready)) => self.ended(&ready, Event::Expired, now),
+                Some(Taken::Expired(ready)) => self.expired(&ready, now),
                 Some(Taken::Go(ready)) => {
                     if let Some(armed) = self.clear(ready, now) {
                         batch.push(armed);
@@ -260,9 +274,19 @@ impl InstanceState {
             self.ended(&ready, Event::Suppressed, now);
             return None;
         }
-        if self.me.suspects.lock().deaths.get(&ready.id).is_some_and(|n| *n >= POISON_DEATHS) {
+        if self
+            .me
+            .suspects
+            .lock()
+            .deaths
+            .get(&ready.id)
+            .is_some_and(|n| *n >= POISON_DEATHS)
+        {
             self.window.finished(ready.id);
-            let failure = Failure { reason: Reason::Poison, code: 0 };
+            let failure = Failure {
+                reason: Reason::Poison,
+                code: 0,
+            };
             self.ended(&ready, Event::Failed(failure), now);
             return None;
         }
@@ -295,39 +319,33 @@ impl InstanceState {
     pub(super) fn on_recorded(&mut self, batch: Vec<Armed>, result: Result<(), StoreError>) {
         let now = self.me.now();
         self.outbox.recording -= batch.len();
-        let batch_is_last = self.outbox.recording == 0;
         match result {
             Ok(()) => {
                 for armed in batch {
-                    if self.outbox.is_withdrawn(&armed.ready) {
-                        self.withdraw(&armed, now);
-                    } else {
-                        self.outbox.armed.push_back(armed);
-                    }
+                    let armed = self.may_go(armed, now);
+                    self.outbox.armed.extend(armed);
                 }
             }
             Err(error) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot record attempts");
                 for mut armed in batch {
                     armed.ready.not_before = now + TRY_AGAIN;
-                    self.window.retry(armed.ready, now);
+                    if let Some(armed) = self.may_go(armed, now) {
+                        self.window.retry(armed.ready, now);
+                    }
                 }
             }
-        }
-        if batch_is_last {
-            self.outbox.withdrawn.clear();
         }
     }
 
     /// A mass cancel: what is armed and was never handed over ends, too.
     pub(super) fn withdraw_armed(&mut self, queue: Option<Queue>, upto: MessageId) {
         let now = self.me.now();
-        if self.outbox.recording > 0 {
-            self.outbox.withdrawn.push((queue, upto));
-        }
-        let (gone, kept) = std::mem::take(&mut self.outbox.armed).into_iter().partition(|armed| {
-            armed.ready.id <= upto && queue.is_none_or(|queue| queue == armed.ready.queue)
-        });
+        let (gone, kept) = std::mem::take(&mut self.outbox.armed)
+            .into_iter()
+            .partition(|armed| {
+                armed.ready.id <= upto && queue.is_none_or(|queue| queue == armed.ready.queue)
+            });
         self.outbox.armed = kept;
         let gone: VecDeque<Armed> = gone;
         for armed in gone {
@@ -335,7 +353,8 @@ impl InstanceState {
         }
     }
 
-    fn withdraw(&mut self, armed: &Armed, now: Timestamp) {
+    /// An armed message was withdrawn.
+    pub(super) fn withdraw(&mut self, armed: &Armed, now: Timestamp) {
         self.window.finished(armed.ready.id);
         self.ended(&armed.ready, Event::Cancelled, now);
     }
@@ -351,17 +370,9 @@ impl InstanceState {
             && self.outbox.pace.ready_at(mono) <= mono
             && !self.outbox.is_blocked(mono)
         {
-            let Some(armed) = self.outbox.armed.pop_front() else { break };
-            if self.inbox.is_held(armed.ready.queue) {
-                // Its batch was paused after the attempt was recorded; that attempt never left.
-                self.window.retry(armed.ready, now);
-                continue;
-            }
-            if armed.ready.expires_at <= now {
-                self.window.finished(armed.ready.id);
-                self.ended(&armed.ready, Event::Expired, now);
-                continue;
-            }
+            let Some(armed) = self.outbox.armed.pop_front() else {
+                break;
+            };
             let Some(frame) = self.cleared(&armed) else {
                 self.window.finished(armed.ready.id);
                 self.ended(&armed.ready, Event::Suppressed, now);
@@ -383,7 +394,9 @@ impl InstanceState {
     /// The one place where a message becomes something that a transport takes.
     fn cleared(&self, armed: &Armed) -> Option<Outbound> {
         let set = self.outbox.suppressions.as_ref()?;
-        let cleared = set.clear(armed.ready.recipient, armed.ready.item.message.clone()).ok()?;
+        let cleared = set
+            .clear(armed.ready.recipient, armed.ready.item.message.clone())
+            .ok()?;
         Some(Outbound {
             wa_id: self.me.context.wa_key.of(armed.ready.id),
             attempt: armed.attempt,
@@ -394,12 +407,16 @@ impl InstanceState {
     fn fly(&mut self, armed: Armed, mono: Mono) {
         let timeout = mono + answer_timeout(self.me.instance.transport);
         let flights = &mut self.outbox.flights;
-        flights.order.push_back((timeout, armed.ready.id, armed.attempt));
+        flights
+            .order
+            .push_back((timeout, armed.ready.id, armed.attempt));
         flights.by_id.insert(armed.ready.id, armed);
     }
 
     fn submit(&mut self, frames: Vec<Outbound>, mono: Mono) {
-        let Some(transport) = self.session.transport() else { return };
+        let Some(transport) = self.session.transport() else {
+            return;
+        };
         if frames.is_empty() {
             return;
         }
@@ -413,6 +430,14 @@ impl InstanceState {
         if !refused.is_empty() {
             self.outbox.blocked_until = Some(mono + TRY_AGAIN);
         }
+        let left: FxHashSet<_> = refused
+            .iter()
+            .map(|frame| frame.message.get().id())
+            .collect();
+        self.outbox
+            .flights
+            .order
+            .retain(|(_, id, _)| !left.contains(id));
         for frame in refused.into_iter().rev() {
             if let Some(armed) = self.outbox.land(frame.message.get().id()) {
                 self.outbox.armed.push_front(armed);
@@ -435,13 +460,6 @@ impl InstanceState {
         }
     }
 
-    /// While nothing may be sent, messages still expire.
-    pub(super) fn expire(&mut self, now: Timestamp) {
-        while let Some(ready) = self.window.take_expired(now) {
-            self.ended(&ready, Event::Expired, now);
-        }
-    }
-
     /// A message that left the window ended.
     pub(super) fn ended(&mut self, ready: &Ready<Item>, event: Event, now: Timestamp) {
         self.outcome(ready.id, now, event);
@@ -449,8 +467,13 @@ impl InstanceState {
     }
 
     fn reserve_cap(&self, saved: DaySaved) {
-        let pace = PaceSaved { day: Some(saved), ..self.outbox.saved() };
-        let Some(row) = self.checkpoint_with(pace) else { return };
+        let pace = PaceSaved {
+            day: Some(saved),
+            ..self.outbox.saved()
+        };
+        let Some(row) = self.checkpoint_with(pace) else {
+            return;
+        };
         let (store, tell) = (self.me.context.store.clone(), self.me.teller());
         self.me.context.tasks.spawn(async move {
             let kept = store.write(vec![row]).await.is_ok();
@@ -460,12 +483,16 @@ impl InstanceState {
 
     /// More of the day's cap may be used.
     pub(super) fn on_cap_reserved(&mut self, saved: Option<DaySaved>) {
-        if let Some(day) = &mut self.outbox.cap.day {
-            match saved {
-                Some(saved) => day.reserved(saved),
-                None => day.reserve_failed(),
+        let Some(day) = &mut self.outbox.cap.day else {
+            return;
+        };
+        match saved {
+            Some(saved) => {
+                day.reserved(saved);
+                self.outbox.cap.until = None;
             }
+            // It is asked for again when the wait for it is over.
+            None => day.reserve_failed(),
         }
-        self.outbox.cap.until = None;
     }
 }

@@ -3,6 +3,7 @@
 //! Records wait a moment so that many share one append; attempts do not wait and take the others
 //! with them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,6 +19,7 @@ use zajil_storage::{Append, Entry, StoreError};
 use zajil_transport::{Delivered, TransportEvent};
 
 use crate::instance::outbox::Armed;
+use crate::instance::reads::{Read, Reads};
 use crate::instance::{InstanceMsg, InstanceState, checkpoint};
 
 /// How long a record waits for others (`DESIGN.md`, section 4).
@@ -25,10 +27,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
 /// Records that wait at most: more are written at once.
 const MOST_BUFFERED: usize = 512;
-
-/// What waits longer than this goes to the schedule, so that it never pins its queue
-/// (`DESIGN.md`, section 4).
-const SCHEDULE_AFTER: Duration = zajil_model::message::limits::SCHEDULE_AFTER;
 
 /// Records on their way to the log.
 #[derive(Debug, Default)]
@@ -39,7 +37,12 @@ pub(crate) struct Outcomes {
     /// Messages whose end is not yet seen by reads of the store.
     unflushed: FxHashSet<MessageId>,
     due: Option<Mono>,
+    /// Writing failed: the next try waits for its time, however much there is.
+    failed: bool,
     in_air: usize,
+    pub(super) reads: Reads,
+    /// Messages whose end is durable, with the newest read that may not have seen it.
+    written: VecDeque<(Read, MessageId)>,
 }
 
 impl Outcomes {
@@ -59,6 +62,26 @@ impl Outcomes {
         self.in_air += 1;
     }
 
+    /// A read of the store is over, and what it saw is known here.
+    pub(super) fn read_ended(&mut self, read: Read) {
+        self.reads.end(read);
+        self.forget_written();
+    }
+
+    fn forget_written(&mut self) {
+        while let Some((upto, id)) = self.written.front().copied()
+            && self.reads.are_over(upto)
+        {
+            self.written.pop_front();
+            self.unflushed.remove(&id);
+        }
+    }
+
+    /// Messages whose end is not yet seen by every read.
+    pub(super) fn on_the_way(&self) -> usize {
+        self.unflushed.len()
+    }
+
     /// When the buffer is written.
     pub(super) const fn due(&self) -> Option<Mono> {
         self.due
@@ -76,7 +99,8 @@ impl InstanceState {
         self.outcomes.note(id, at, event);
         self.me.context.metrics.outcome(&event);
         self.upkeep.counted(&event);
-        if !matches!(event, Event::Due | Event::Refused { .. }) && self.outcomes.unflushed.insert(id)
+        if !matches!(event, Event::Due | Event::Refused { .. })
+            && self.outcomes.unflushed.insert(id)
         {
             self.outcomes.ends.push(id);
         }
@@ -88,7 +112,8 @@ impl InstanceState {
     pub(super) fn flush_when_due(&mut self, mono: Mono) {
         let due = self.outcomes.due.is_some_and(|due| due <= mono);
         let full = self.outcomes.buffer.len() >= MOST_BUFFERED;
-        if due || full || (self.upkeep.draining && !self.outcomes.buffer.is_empty()) {
+        let leaving = self.upkeep.draining && !self.outcomes.buffer.is_empty();
+        if due || ((full || leaving) && !self.outcomes.failed) {
             self.record(Vec::new());
         }
     }
@@ -99,6 +124,7 @@ impl InstanceState {
         let records = std::mem::take(&mut self.outcomes.buffer);
         let ends = std::mem::take(&mut self.outcomes.ends);
         self.outcomes.due = None;
+        self.outcomes.failed = false;
         self.outcomes.in_air += 1;
         let mut entries = vec![Entry::Outcomes(records.clone())];
         let mono = self.me.mono();
@@ -113,9 +139,19 @@ impl InstanceState {
             if !batch.is_empty() {
                 tell(InstanceMsg::Recorded(batch, result.clone()));
             }
-            tell(InstanceMsg::Flushed(ends, result.map_err(|error| (error, records))));
+            tell(InstanceMsg::Flushed(
+                ends,
+                result.map_err(|error| (error, records)),
+            ));
         };
-        self.me.context.store.append(Append { shard, epoch, entries }, Box::new(done));
+        self.me.context.store.append(
+            Append {
+                shard,
+                epoch,
+                entries,
+            },
+            Box::new(done),
+        );
     }
 
     /// Records are durable; or they come back, and are written again but for the attempts, whose
@@ -128,16 +164,21 @@ impl InstanceState {
         self.outcomes.in_air -= 1;
         match result {
             Ok(()) => {
-                for id in ends {
-                    self.outcomes.unflushed.remove(&id);
-                }
+                let upto = self.outcomes.reads.last();
+                self.outcomes
+                    .written
+                    .extend(ends.into_iter().map(|id| (upto, id)));
+                self.outcomes.forget_written();
             }
             Err((error, records)) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot write outcomes yet");
-                let kept = records.into_iter().filter(|r| !matches!(r.event, Event::Attempt(_)));
+                let kept = records
+                    .into_iter()
+                    .filter(|r| !matches!(r.event, Event::Attempt(_)));
                 let newer = std::mem::take(&mut self.outcomes.buffer);
                 self.outcomes.buffer = kept.chain(newer).collect();
                 self.outcomes.ends.extend(ends);
+                self.outcomes.failed = true;
                 self.outcomes.due = Some(self.me.mono() + FLUSH_AFTER * 4);
             }
         }
@@ -156,7 +197,12 @@ impl InstanceState {
     fn on_event(&mut self, generation: u32, event: TransportEvent, now: Timestamp) {
         match event {
             TransportEvent::Acked { wa_id, at } => self.acked(wa_id, at),
-            TransportEvent::Refused { wa_id, refusal, code, .. } => {
+            TransportEvent::Refused {
+                wa_id,
+                refusal,
+                code,
+                ..
+            } => {
                 if let Some(id) = self.ours(wa_id) {
                     self.refused(id, refusal, code, now);
                 }
@@ -228,12 +274,26 @@ impl InstanceState {
         let random = self.me.random.random();
         match after_refusal(refusal, code, armed.attempt, now, random) {
             Verdict::Retry { failure, at } => {
-                self.outcome(id, now, Event::Refused { failure, retry_at: at });
+                self.outcome(
+                    id,
+                    now,
+                    Event::Refused {
+                        failure,
+                        retry_at: at,
+                    },
+                );
                 self.again_at(armed, at, now);
             }
             Verdict::HoldInstance(failure) => {
                 self.session.hold(now);
-                self.outcome(id, now, Event::Refused { failure, retry_at: now });
+                self.outcome(
+                    id,
+                    now,
+                    Event::Refused {
+                        failure,
+                        retry_at: now,
+                    },
+                );
                 // The refusal was not about this message: the attempt does not count against it.
                 armed.attempt -= 1;
                 self.again_at(armed, now, now);
@@ -245,14 +305,18 @@ impl InstanceState {
 
     /// An attempt has no known outcome.
     pub(super) fn ambiguous(&mut self, id: MessageId, now: Timestamp) {
-        let Some(armed) = self.outbox.land(id) else { return };
+        let Some(mut armed) = self.outbox.land(id) else {
+            return;
+        };
         self.me.context.metrics.ambiguous();
         let first = armed.ready.item.first_attempt_at.unwrap_or(now);
         let wish = armed.ready.item.message.message().on_ambiguous;
         let idempotent = self.session.is_idempotent();
         let expired = armed.ready.expires_at <= now;
+        let over = expired || self.inbox.is_withdrawn(armed.ready.queue, id);
+        armed.ready.item.doubtful = true;
         match after_ambiguous(idempotent, first, armed.attempt, wish, now) {
-            _ if expired => self.landed(&armed, Event::Unknown, now),
+            _ if over => self.landed(&armed, Event::Unknown, now),
             AfterAmbiguous::ResendNow => self.again_at(armed, now, now),
             AfterAmbiguous::ResendAt(at) => self.again_at(armed, at, now),
             AfterAmbiguous::Unknown => self.landed(&armed, Event::Unknown, now),
@@ -264,17 +328,17 @@ impl InstanceState {
         self.ended(&armed.ready, event, now);
     }
 
-    /// Another attempt at a later time: from the window if that is soon, else from the schedule.
+    /// Another attempt at a later time. It keeps its place: those behind it in its recipient's
+    /// order wait for it, however long a throttled instance has to.
     fn again_at(&mut self, armed: Armed, at: Timestamp, now: Timestamp) {
-        let Armed { mut ready, attempt } = armed;
-        if at.since(now) > SCHEDULE_AFTER {
-            self.window.finished(ready.id);
-            self.ended(&ready, Event::Scheduled(at), now);
-            self.inbox.due_at(at);
+        if self.inbox.is_withdrawn(armed.ready.queue, armed.ready.id) {
+            self.withdraw(&armed, now);
             return;
         }
+        let Armed { mut ready, attempt } = armed;
         ready.attempts = attempt;
         ready.not_before = at;
+        ready.expires_at = self.expires_at(&ready.item.message);
         self.window.retry(ready, now);
     }
 

@@ -28,7 +28,7 @@ pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 impl Upkeep {
     pub(super) const fn new(mono: Mono) -> Self {
         Self {
-            wake_at: None,
+            wakes: Vec::new(),
             busy_at: mono,
             saved_at: mono,
             counted_bytes: 0,
@@ -36,6 +36,11 @@ impl Upkeep {
             sent: 0,
             failed: 0,
         }
+    }
+
+    /// A wake-up came.
+    pub(super) fn woke(&mut self, mono: Mono) {
+        while self.wakes.pop_if(|at| *at <= mono).is_some() {}
     }
 
     /// Whether a checkpoint is due; if so it counts as written.
@@ -80,11 +85,16 @@ impl InstanceState {
 
     /// Reads what a batch says of its part.
     pub(super) fn read_part(&self, batch: BatchId) {
-        let store = self.me.context.store.clone();
-        let tell = self.me.teller();
+        let context = self.me.context.clone();
+        let (shard, tell) = (self.me.handle.shard(), self.me.teller());
         self.me.context.tasks.spawn(async move {
-            match part_state(store.as_ref(), batch).await {
-                Ok(part) => tell(InstanceMsg::Part(batch, part, None)),
+            let read = async {
+                // A part that was cancelled meanwhile needs an id for that.
+                context.clocks.ensure(shard, 1).await?;
+                part_state(context.store.as_ref(), batch).await
+            };
+            match read.await {
+                Ok(part) => tell(InstanceMsg::PartRead(batch, part)),
                 Err(error) => {
                     tracing::warn!(%batch, %error, "cannot read the state of a batch");
                     tokio::time::sleep(PART_AGAIN).await;
@@ -108,16 +118,30 @@ impl InstanceState {
         self.inbox.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
-        let outcome = Outcome { id, at: self.me.now(), event: Event::Cancelled };
+        let outcome = Outcome {
+            id,
+            at: self.me.now(),
+            event: Event::Cancelled,
+        };
         let shard = self.me.handle.shard();
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
         let tell = self.me.teller();
+        self.me.context.metrics.outcome(&outcome.event);
         let done = move |result: Result<(), StoreError>| {
             answer(reply, result.clone().map(|()| Status::Cancelled));
-            tell(InstanceMsg::Flushed(vec![id], result.map_err(|error| (error, Vec::new()))));
+            // It is out of its queue by now: a cancel that failed is written later all the same.
+            let kept = result.map_err(|error| (error, vec![outcome]));
+            tell(InstanceMsg::Flushed(vec![id], kept));
         };
         let entries = vec![Entry::Outcomes(vec![outcome])];
-        self.me.context.store.append(Append { shard, epoch, entries }, Box::new(done));
+        self.me.context.store.append(
+            Append {
+                shard,
+                epoch,
+                entries,
+            },
+            Box::new(done),
+        );
     }
 
     /// Withdraws everything of a queue, or of all, that is not being sent.
@@ -135,6 +159,16 @@ impl InstanceState {
         queue: Option<Queue>,
         confirm: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
+        let handle = self.me.handle.clone();
+        // In order with accepts: each of them is wholly before it or wholly after it.
+        handle.in_order(|| self.cancel_in_order(queue, confirm));
+    }
+
+    fn cancel_in_order(
+        &mut self,
+        queue: Option<Queue>,
+        confirm: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
         let shard = self.me.handle.shard();
         let at = self.me.now();
         let Some(tick) = self.me.context.clocks.take(shard, 1, at) else {
@@ -142,11 +176,33 @@ impl InstanceState {
             return;
         };
         let upto = MessageId::give(tick, shard);
-        for ready in self.window.remove_where(|of| queue.is_none_or(|queue| queue == of), upto) {
-            self.inbox.finished(ready.id);
+        for ready in self
+            .window
+            .remove_where(|of| queue.is_none_or(|queue| queue == of), upto)
+        {
+            if ready.item.first_attempt_at.is_none() {
+                self.inbox.finished(ready.id);
+                continue;
+            }
+            // Its last attempt may stand in the log without an answer, and a mass cancel leaves
+            // such ones alone.
+            let event = if ready.item.doubtful {
+                Event::Unknown
+            } else {
+                Event::Cancelled
+            };
+            self.ended(&ready, event, at);
         }
         self.withdraw_armed(queue, upto);
         self.inbox.purged(queue, upto);
+        let tell = self.me.teller();
+        let confirm = move |result: Result<(), StoreError>| {
+            if result.is_err() {
+                // Nothing was withdrawn: it is taken up again.
+                tell(InstanceMsg::ReadAgain);
+            }
+            confirm(result);
+        };
         let entry = Entry::CancelAll {
             account: self.me.instance.account,
             instance: self.me.id(),
@@ -155,7 +211,11 @@ impl InstanceState {
             at,
         };
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
-        let append = Append { shard, epoch, entries: vec![entry] };
+        let append = Append {
+            shard,
+            epoch,
+            entries: vec![entry],
+        };
         self.me.context.store.append(append, Box::new(confirm));
     }
 
@@ -182,8 +242,18 @@ impl InstanceState {
     /// What an unsettled message waits for.
     pub(super) fn waiting_for(&self, record: &MessageRecord) -> Option<Waiting> {
         let (now, mono) = (self.me.now(), self.me.mono());
-        let because = |reason| Some(Waiting { reason, next_attempt_at: None });
-        let at = |reason, at| Some(Waiting { reason, next_attempt_at: Some(at) });
+        let because = |reason| {
+            Some(Waiting {
+                reason,
+                next_attempt_at: None,
+            })
+        };
+        let at = |reason, at| {
+            Some(Waiting {
+                reason,
+                next_attempt_at: Some(at),
+            })
+        };
         let (id, queue) = (record.id(), record.chunk.queue);
         if record.state.status.is_settled() {
             return None;
@@ -216,7 +286,10 @@ impl InstanceState {
             Blocked::Ready => at(WaitReason::Pace, wall(self.outbox.pace.ready_at(mono))),
             Blocked::InFlight => {
                 let at = self.outbox.hands_over_at(mono)?;
-                Some(Waiting { reason: WaitReason::Pace, next_attempt_at: Some(wall(at)) })
+                Some(Waiting {
+                    reason: WaitReason::Pace,
+                    next_attempt_at: Some(wall(at)),
+                })
             }
             Blocked::Absent => because(WaitReason::Pace),
         }

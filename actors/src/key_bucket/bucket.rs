@@ -1,6 +1,7 @@
 //! The bucket of one key, as an actor.
 //!
-//! It waits for nothing: the row is read and written by tasks whose answers come back as messages,
+//! Requests count in its [`Counter`] by themselves while there is room in what is reserved; the actor
+//! reserves. It waits for nothing: the row is read and written by tasks whose answers come back as messages,
 //! and requests that need a reservation are kept until it is durable. Writes are conditional on what
 //! was last read or written, so two buckets of one key (one stopping, one starting) never both
 //! reserve the same requests.
@@ -8,14 +9,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::task::TaskTracker;
 use zajil_model::id::KeyId;
 use zajil_model::quota::{Reservation, Take as Taken, Window};
-use zajil_model::time::Clock;
+use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, Written};
 
-use super::{Take, Unavailable};
+use super::{Ask, Quota, Take, Unavailable};
 use crate::directory::rows::{decode, encode, number};
 
 /// What buckets are given.
@@ -26,10 +28,48 @@ pub(super) struct Ports {
     pub(super) tracker: TaskTracker,
 }
 
+/// Where requests of a key are counted. It never lets more through than what is durable, so one
+/// that outlives its actor for a moment does no harm.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    /// The window; the actor takes it out while it does not know what is durable.
+    window: Option<Window>,
+    /// Whether the actor was told that little is left.
+    told: bool,
+}
+
+impl Counter {
+    /// The answer, and whether the actor is to be told that little is left; `None` when the request
+    /// has to wait for the actor.
+    pub(super) fn answer(
+        &mut self,
+        ask: Ask,
+        limit: u64,
+        now: Timestamp,
+    ) -> Option<(Quota, bool)> {
+        let window = self.window.as_mut()?;
+        let Taken::Answered(quota) = ask_of(window, ask, limit, now) else {
+            return None;
+        };
+        let low = !self.told && window.is_low(now, limit);
+        self.told |= low;
+        Some((quota, low))
+    }
+}
+
+fn ask_of(window: &mut Window, ask: Ask, limit: u64, now: Timestamp) -> Taken {
+    match ask {
+        Ask::Count => window.take(now, limit),
+        Ask::Look => Taken::Answered(window.peek(now, limit)),
+    }
+}
+
 /// What a bucket is told.
 pub(super) enum BucketMsg {
-    /// A request asks to be counted.
+    /// A request waits to be counted.
     Take(Take),
+    /// Little is left of what is reserved, under this limit.
+    Low(u64),
     /// The row was read: its bytes.
     Loaded(Result<Option<Vec<u8>>, StoreError>),
     /// A reservation was written, or not.
@@ -55,7 +95,6 @@ enum Row {
 }
 
 pub(super) struct BucketState {
-    window: Window,
     row: Row,
     /// What the row holds, as far as this bucket knows.
     stored: Option<Vec<u8>>,
@@ -69,6 +108,7 @@ pub(super) struct BucketState {
 pub(super) struct BucketActor {
     pub(super) key: KeyId,
     pub(super) ports: Ports,
+    pub(super) counter: Arc<Mutex<Counter>>,
 }
 
 impl Actor for BucketActor {
@@ -83,7 +123,6 @@ impl Actor for BucketActor {
     ) -> Result<BucketState, ActorProcessingErr> {
         self.read(myself);
         Ok(BucketState {
-            window: Window::new(),
             row: Row::Reading,
             stored: None,
             waiting: VecDeque::new(),
@@ -99,6 +138,7 @@ impl Actor for BucketActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             BucketMsg::Take(take) => self.count(&myself, state, take),
+            BucketMsg::Low(limit) => self.reserve_ahead(&myself, state, limit),
             BucketMsg::Loaded(Ok(stored)) => self.recover(&myself, state, stored),
             BucketMsg::Loaded(Err(error)) => {
                 // The next request opens a new bucket, which reads again.
@@ -125,29 +165,41 @@ impl BucketActor {
 
     /// Counts a request, or keeps it until it can be counted.
     fn count(&self, myself: &ActorRef<BucketMsg>, state: &mut BucketState, take: Take) {
-        if matches!(state.row, Row::Reading | Row::Parting) {
-            state.waiting.push_back(take);
-            return;
-        }
-        let now = self.ports.clock.now();
-        let (limit, wanted) = match state.window.take(now, take.limit) {
-            Taken::Answered(answer) => {
-                let limit = take.limit;
+        let (now, limit) = (self.ports.clock.now(), take.limit);
+        let taken = {
+            let mut counter = self.counter.lock();
+            let window = counter.window.as_mut();
+            window.map(|window| ask_of(window, take.ask, limit, now))
+        };
+        match taken {
+            None => state.waiting.push_back(take),
+            Some(Taken::Answered(answer)) => {
                 // The client may have left.
                 take.reply.send(Ok(answer)).ok();
-                (limit, None)
+                self.reserve_ahead(myself, state, limit);
             }
-            Taken::MustReserve(reservation) => {
-                let limit = take.limit;
+            Some(Taken::MustReserve(reservation)) => {
                 state.waiting.push_back(take);
-                (limit, Some(reservation))
+                if state.row == Row::Resting {
+                    self.write(myself, state, reservation, Row::Writing);
+                }
             }
+        }
+    }
+
+    /// Reserves before anybody has to wait for it, if little is left.
+    fn reserve_ahead(&self, myself: &ActorRef<BucketMsg>, state: &mut BucketState, limit: u64) {
+        let now = self.ports.clock.now();
+        let wanted = {
+            let mut counter = self.counter.lock();
+            counter.told = false;
+            let window = counter.window.as_mut();
+            window
+                .filter(|_| state.row == Row::Resting)
+                .and_then(|window| window.needs_reservation(now, limit))
         };
-        if state.row == Row::Resting {
-            let wanted = wanted.or_else(|| state.window.needs_reservation(now, limit));
-            if let Some(reservation) = wanted {
-                self.write(myself, state, reservation, Row::Writing);
-            }
+        if let Some(reservation) = wanted {
+            self.write(myself, state, reservation, Row::Writing);
         }
     }
 
@@ -164,7 +216,7 @@ impl BucketActor {
             .transpose();
         match saved {
             Ok(saved) => {
-                state.window = Window::recovered(saved);
+                self.counter.lock().window = Some(Window::recovered(saved));
                 state.stored = stored;
                 state.row = Row::Resting;
                 self.count_waiting(myself, state);
@@ -195,7 +247,9 @@ impl BucketActor {
                 }
             }
             Ok(Outcome::Applied(stored)) => {
-                state.window.reserved(reservation);
+                if let Some(window) = &mut self.counter.lock().window {
+                    window.reserved(reservation);
+                }
                 state.stored = Some(stored);
                 state.row = Row::Resting;
                 self.count_waiting(myself, state);
@@ -225,12 +279,15 @@ impl BucketActor {
             .as_deref()
             .and_then(|bytes| decode("bucket", bytes).ok());
         let now = self.ports.clock.now();
-        let Some(saved) = saved.filter(|saved: &Reservation| now < saved.reset()) else {
+        let saved = saved.filter(|saved: &Reservation| now < saved.reset());
+        // Requests wait from here on, so that what was used stays what is written.
+        let window = self.counter.lock().window.take();
+        let Some((saved, window)) = saved.zip(window) else {
             // No window is open: there is nothing to keep.
             myself.stop(None);
             return;
         };
-        let used = u64::MAX - state.window.peek(now, u64::MAX).remaining;
+        let used = u64::MAX - window.peek(now, u64::MAX).remaining;
         let exact = Reservation {
             start: saved.start,
             upto: used.min(saved.upto),

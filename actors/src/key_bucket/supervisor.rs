@@ -95,15 +95,17 @@ impl Supervisor {
         {
             return Err(Unavailable::Overloaded);
         }
+        let counter = Arc::default();
         let actor = BucketActor {
             key,
             ports: self.ports.clone(),
+            counter: Arc::clone(&counter),
         };
         // Its start reads nothing itself, so this does not wait for the store.
         let spawned = Actor::spawn_linked(None, actor, (), myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|_| Unavailable::Stopping)?;
         state.keys.insert(actor.get_id(), key);
-        let bucket = Arc::new(Bucket::new(actor, now));
+        let bucket = Arc::new(Bucket::new(actor, counter, now));
         self.buckets.write().insert(key, Arc::clone(&bucket));
         Ok(bucket)
     }
@@ -143,8 +145,9 @@ impl Supervisor {
         // What cannot write in time is dropped: its reservation counts as used then.
         let myself = myself.clone();
         self.ports.tracker.spawn(async move {
-            tokio::time::sleep(STOP_WITHIN).await;
-            myself.stop(None);
+            if myself.wait(Some(STOP_WITHIN)).await.is_err() {
+                myself.stop(None);
+            }
         });
     }
 

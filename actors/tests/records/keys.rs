@@ -1,6 +1,7 @@
 //! API keys.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use zajil_actors::directory::{AuthError, NewKey, Permission};
 use zajil_model::time::Clock;
@@ -135,7 +136,7 @@ async fn a_key_is_good_only_from_its_addresses_and_until_it_expires() {
     assert!(authenticate(HOME).await.is_ok());
     assert_eq!(
         authenticate(ELSEWHERE).await.unwrap_err(),
-        AuthError::AddressNotAllowed
+        AuthError::AddressNotAllowed(Arc::clone(&key))
     );
     node.clock.pass(seconds(100));
     assert_eq!(authenticate(HOME).await.unwrap_err(), AuthError::Invalid);

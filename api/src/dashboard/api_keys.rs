@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::json::Value;
-use crate::request::Post;
+use crate::request::{Post, Segment};
 use crate::schema::{self, Data};
 use crate::stamp::{Stamp, stamp};
 use crate::state::ApiState;
@@ -69,7 +69,12 @@ impl ShownKey {
             key: text.map(|text| text.reveal().to_owned()),
             prefix: key.prefix.clone(),
             last4: key.last4.clone(),
-            permissions: key.permissions.iter().copied().map(Permission::label).collect(),
+            permissions: key
+                .permissions
+                .iter()
+                .copied()
+                .map(Permission::label)
+                .collect(),
             rate_limit: key.rate_limit,
             allowed_ips: key.allowed_ips.iter().map(ToString::to_string).collect(),
             allowed_instances: key.allowed_instances.iter().map(|id| id.get()).collect(),
@@ -122,7 +127,8 @@ pub(crate) async fn create_api_key(
         allowed_instances,
     };
     let (key, text) = api.engine.directory().create_key(may.account, new).await?;
-    may.audit(&api, "key.created", key.id, Some(key.name.clone())).await;
+    may.audit(&api, "key.created", key.id, Some(key.name.clone()))
+        .await;
     envelope::data(ShownKey::new(&key, Some(&text)))
         .status(StatusCode::CREATED)
         .message("API key created successfully. It is shown only once.")
@@ -167,11 +173,16 @@ fn read_each<T>(
     parse: impl Fn(Value<'_>) -> Result<T, Complaint>,
 ) -> Vec<T> {
     let items = form.items(name, |value, place, report| {
-        parse(value).map_err(|complaint| report.borrow_mut().fault(place, complaint)).ok()
+        parse(value)
+            .map_err(|complaint| report.borrow_mut().fault(place, complaint))
+            .ok()
     });
     let items = items.unwrap_or_default();
     if items.len() > MAX_ALLOWED {
-        form.fault(name, format!("must not have more than {MAX_ALLOWED} items."));
+        form.fault(
+            name,
+            format!("must not have more than {MAX_ALLOWED} items."),
+        );
     }
     items.into_iter().flatten().collect()
 }
@@ -186,7 +197,8 @@ fn permission(value: Value<'_>) -> Result<Permission, Complaint> {
 
 fn address(value: Value<'_>) -> Result<AddressRange, Complaint> {
     let text = field::any_text(value)?;
-    text.parse().map_err(|_| "must be an IP address or a network like 10.0.0.0/8.".into())
+    text.parse()
+        .map_err(|_| "must be an IP address or a network like 10.0.0.0/8.".into())
 }
 
 async fn find_instances(
@@ -197,7 +209,12 @@ async fn find_instances(
 ) -> Result<BTreeSet<InstanceId>, ApiError> {
     let mut found = BTreeSet::new();
     for (index, name) in named.iter().take(MAX_ALLOWED).enumerate() {
-        match api.engine.directory().instance(caller.account, name).await? {
+        match api
+            .engine
+            .directory()
+            .instance(caller.account, name)
+            .await?
+        {
             Some(instance) => {
                 found.insert(instance.id);
             }
@@ -219,12 +236,14 @@ async fn find_instances(
 pub(crate) async fn revoke_api_key(
     State(api): State<ApiState>,
     may: May<AnyKey>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let id: KeyId = id.parse().map_err(|_| ApiError::NotFound)?;
     let key = api.engine.directory().revoke_key(may.account, id).await?;
     may.audit(&api, "key.revoked", id, None).await;
-    envelope::data(ShownKey::new(&key, None)).message("API key revoked").answer()
+    envelope::data(ShownKey::new(&key, None))
+        .message("API key revoked")
+        .answer()
 }
 
 /// Gives a key a new text; the former one stays good for a while. Id and window are kept.
@@ -237,7 +256,7 @@ pub(crate) async fn revoke_api_key(
 pub(crate) async fn rotate_api_key(
     State(api): State<ApiState>,
     may: May<AnyKey>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     let id: KeyId = id.parse().map_err(|_| ApiError::NotFound)?;
@@ -250,8 +269,18 @@ pub(crate) async fn rotate_api_key(
         (overlap, report.accepted()?)
     };
     let overlap = u32::try_from(overlap.unwrap_or(DEFAULT_OVERLAP_S)).unwrap_or_default();
-    let (key, text) = api.engine.directory().rotate_key(may.account, id, overlap).await?;
-    may.audit(&api, "key.rotated", id, Some(format!("overlap {overlap} s"))).await;
+    let (key, text) = api
+        .engine
+        .directory()
+        .rotate_key(may.account, id, overlap)
+        .await?;
+    may.audit(
+        &api,
+        "key.rotated",
+        id,
+        Some(format!("overlap {overlap} s")),
+    )
+    .await;
     envelope::data(ShownKey::new(&key, Some(&text)))
         .message("API key rotated. The new text is shown only once.")
         .warnings(warnings)

@@ -74,12 +74,16 @@ pub(crate) async fn list_audit(
 ) -> Answer {
     let (cursor, limit) = validate::query(called.uri(), |form| {
         let limit = form.optional("per_page", field::whole(1, MAX_LINES));
-        (form.optional("cursor", field::text(1, MAX_CURSOR)), limit.unwrap_or(DEFAULT_LINES))
+        (
+            form.optional("cursor", field::text(1, MAX_CURSOR)),
+            limit.unwrap_or(DEFAULT_LINES),
+        )
     })?;
     let limit = usize::try_from(limit).unwrap_or(1);
     let directory = api.engine.directory();
-    let (lines, next_cursor) =
-        directory.audit_lines(may.account, cursor.as_deref(), limit).await?;
+    let (lines, next_cursor) = directory
+        .audit_lines(may.account, cursor.as_deref(), limit)
+        .await?;
     let lines = lines.into_iter().map(AuditLine::from).collect();
     envelope::data(AuditLines { lines, next_cursor }).answer()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use zajil_actors::directory::NewInstance;
 use zajil_actors::send::Barrier;
@@ -15,7 +15,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::integration::instances::{WholeInstance, find, shown};
-use crate::request::Post;
+use crate::request::{Post, Segment};
 use crate::schema::{self, Data};
 use crate::state::ApiState;
 use crate::validate::{Form, field};
@@ -52,15 +52,39 @@ pub(crate) async fn create_instance(
         let pace = read_pace(form, &base).unwrap_or(base);
         let queue = form.optional("queue_while_disconnected", field::boolean);
         let queue_while_disconnected = queue.unwrap_or_default();
-        name.map(|name| NewInstance { name, transport, settings, pace, queue_while_disconnected })
+        name.map(|name| NewInstance {
+            name,
+            transport,
+            settings,
+            pace,
+            queue_while_disconnected,
+        })
     })?;
     let warnings = report.accepted()?;
     let new = new.ok_or(ApiError::Internal)?;
-    let instance = api.engine.directory().create_instance(may.account, new).await?;
+    let instance = api
+        .engine
+        .directory()
+        .create_instance(may.account, new)
+        .await?;
     api.engine.connect(&instance);
-    may.audit(&api, "instance.created", instance.id, Some(instance.name.clone())).await;
+    may.audit(
+        &api,
+        "instance.created",
+        instance.id,
+        Some(instance.name.clone()),
+    )
+    .await;
     let message = Some("Instance created successfully");
-    shown(&api, &instance, Barrier::confirmed(), StatusCode::CREATED, message, warnings).await
+    shown(
+        &api,
+        &instance,
+        Barrier::confirmed(),
+        StatusCode::CREATED,
+        message,
+        warnings,
+    )
+    .await
 }
 
 fn read_settings(form: &mut Form<'_, '_>) -> Option<TransportSettings> {
@@ -69,7 +93,10 @@ fn read_settings(form: &mut Form<'_, '_>) -> Option<TransportSettings> {
     }
     form.nested("transport_settings", |form| {
         let script = form.optional("script", field::text(1, MAX_SCRIPT));
-        if script.as_ref().is_some_and(|text| crate::json::parse(text.as_bytes()).is_err()) {
+        if script
+            .as_ref()
+            .is_some_and(|text| crate::json::parse(text.as_bytes()).is_err())
+        {
             form.fault("script", "must be JSON text.");
         }
         let address = form.optional("address", field::text(1, MAX_ADDRESS));
@@ -97,7 +124,7 @@ fn read_pace(form: &mut Form<'_, '_>, base: &PaceSpec) -> Option<PaceSpec> {
 pub(crate) async fn update_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
     request: Request,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
@@ -110,8 +137,11 @@ pub(crate) async fn update_instance(
     })?;
     let warnings = report.accepted()?;
     let apply = |instance: &mut Instance| change.apply(instance);
-    let changed =
-        api.engine.directory().update_instance(may.account, instance.id, apply).await?;
+    let changed = api
+        .engine
+        .directory()
+        .update_instance(may.account, instance.id, apply)
+        .await?;
     let barrier = api.engine.apply_instance(Arc::clone(&changed)).await?;
     may.audit(&api, "instance.updated", instance.id, None).await;
     let message = Some("Instance updated successfully");
@@ -155,14 +185,21 @@ impl Change {
 pub(crate) async fn delete_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
-    let gone = api.engine.directory().delete_instance(may.account, instance.id).await?;
+    let gone = api
+        .engine
+        .directory()
+        .delete_instance(may.account, instance.id)
+        .await?;
     let barrier = api.engine.remove_instance(&gone).await?;
-    may.audit(&api, "instance.deleted", gone.id, Some(gone.name.clone())).await;
+    may.audit(&api, "instance.deleted", gone.id, Some(gone.name.clone()))
+        .await;
     let code = crate::integration::suppressions::status(&barrier, StatusCode::OK);
-    envelope::done("Instance deleted successfully").status(code).answer()
+    envelope::done("Instance deleted successfully")
+        .status(code)
+        .answer()
 }
 
 /// Connects an instance, and reconnects it when it drops.
@@ -177,7 +214,7 @@ pub(crate) async fn delete_instance(
 pub(crate) async fn connect_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     want(&api, &may, &named, Wanted::Connected).await
 }
@@ -194,7 +231,7 @@ pub(crate) async fn connect_instance(
 pub(crate) async fn disconnect_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     want(&api, &may, &named, Wanted::Disconnected).await
 }
@@ -211,7 +248,7 @@ pub(crate) async fn disconnect_instance(
 pub(crate) async fn logout_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     want(&api, &may, &named, Wanted::LoggedOut).await
 }
@@ -219,7 +256,11 @@ pub(crate) async fn logout_instance(
 async fn want(api: &ApiState, caller: &Caller, named: &str, wanted: Wanted) -> Answer {
     let id = find(api, caller, named).await?.id;
     let set = |instance: &mut Instance| instance.wanted = wanted;
-    let changed = api.engine.directory().update_instance(caller.account, id, set).await?;
+    let changed = api
+        .engine
+        .directory()
+        .update_instance(caller.account, id, set)
+        .await?;
     let barrier = api.engine.apply_instance(Arc::clone(&changed)).await?;
     let (action, message) = match wanted {
         Wanted::Connected => ("instance.connected", "Instance connecting"),
@@ -230,5 +271,13 @@ async fn want(api: &ApiState, caller: &Caller, named: &str, wanted: Wanted) -> A
         api.engine.connect(&changed);
     }
     caller.audit(api, action, id, None).await;
-    shown(api, &changed, barrier, StatusCode::OK, Some(message), Vec::new()).await
+    shown(
+        api,
+        &changed,
+        barrier,
+        StatusCode::OK,
+        Some(message),
+        Vec::new(),
+    )
+    .await
 }

@@ -44,10 +44,17 @@ pub(crate) async fn login(State(api): State<ApiState>, request: Request) -> Answ
     })?;
     let warnings = report.accepted()?;
     let (email, password) = credentials.ok_or(ApiError::Internal)?;
-    let login = match api.engine.directory().login(&email, &password, address).await {
+    let login = match api
+        .engine
+        .directory()
+        .login(&email, &password, address)
+        .await
+    {
         Ok(login) => login,
         Err(LoginError::Wrong) => {
-            return Err(api.bad_attempts.count(address, ApiError::InvalidCredentials));
+            return Err(api
+                .bad_attempts
+                .count(address, ApiError::InvalidCredentials));
         }
         Err(LoginError::Wait(seconds)) => return Err(ApiError::RateLimited(seconds)),
         Err(LoginError::Store(error)) => return Err(error.into()),
@@ -92,10 +99,16 @@ pub(crate) struct SignedIn {
 )]
 pub(crate) async fn signed_in(may: May<AnyKey>) -> Answer {
     let (user, expires_at) = match &may.who {
-        Who::User(signed_in, _) => {
-            (Some(Person::new(&signed_in.user)), Some(Stamp(signed_in.expires_at)))
-        }
+        Who::User(signed_in, _) => (
+            Some(Person::new(&signed_in.user)),
+            Some(Stamp(signed_in.expires_at)),
+        ),
         Who::Key(..) | Who::Operator => (None, None),
     };
-    envelope::data(SignedIn { user, account_id: may.account.get(), expires_at }).answer()
+    envelope::data(SignedIn {
+        user,
+        account_id: may.account.get(),
+        expires_at,
+    })
+    .answer()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use zajil_model::pace::{PaceSpec, Per};
 
@@ -12,13 +12,16 @@ use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::integration::instances::{find, pacing};
 use crate::integration::suppressions::status;
-use crate::request::Post;
+use crate::request::{Post, Segment};
 use crate::schema::{self, Data};
 use crate::state::ApiState;
 use crate::validate::{Form, field};
 
-const UNITS: &[(&str, Per)] =
-    &[("second", Per::Second), ("minute", Per::Minute), ("hour", Per::Hour)];
+const UNITS: &[(&str, Per)] = &[
+    ("second", Per::Second),
+    ("minute", Per::Minute),
+    ("hour", Per::Hour),
+];
 
 /// Bytes of the longest name of a time zone.
 const MAX_ZONE: usize = 100;
@@ -72,7 +75,7 @@ pub(crate) fn read(form: &mut Form<'_, '_>, base: &PaceSpec) -> PaceSpec {
 pub(crate) async fn get_pacing(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     envelope::data(pacing(&*find(&api, &may, &named).await?)).answer()
 }
@@ -90,7 +93,7 @@ pub(crate) async fn get_pacing(
 pub(crate) async fn set_pacing(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
     request: Request,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
@@ -106,7 +109,9 @@ pub(crate) async fn set_pacing(
     let changed = api
         .engine
         .directory()
-        .update_instance(may.account, instance.id, |instance| instance.pace = spec.clone())
+        .update_instance(may.account, instance.id, |instance| {
+            instance.pace = spec.clone()
+        })
         .await
         .map_err(ApiError::from)?;
     let barrier = api.engine.apply_instance(Arc::clone(&changed)).await?;

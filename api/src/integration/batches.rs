@@ -1,35 +1,26 @@
 //! Campaigns: made, uploaded to, started, paused and cancelled as one.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use zajil_actors::batch::{BatchRecord, BatchText, BatchView, Changed, Duplicates, NewBatch};
-use zajil_model::batch::{Command, MAX_INSTANCES};
-use zajil_model::id::{BatchId, TemplateId};
-use zajil_model::instance::Instance;
-use zajil_model::message::limits;
-use zajil_model::time::Timestamp;
+use zajil_actors::batch::{BatchRecord, BatchView, Changed, Duplicates};
+use zajil_model::batch::Command;
+use zajil_model::id::BatchId;
 
 use super::stats::{Counts, InstanceStats, counts};
 use super::suppressions::status;
 use crate::auth::{Caller, May, SendMessage};
-use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::page::{self, Found, PageQuery};
-use crate::request::{Called, Post};
-use crate::schema::{self, Data, InstanceName, Paged};
+use crate::request::{Called, Post, Segment};
+use crate::schema::{Data, InstanceName, Paged};
 use crate::stamp::{Stamp, stamp};
 use crate::state::ApiState;
-use crate::validate::{self, Form, Report, field};
+use crate::validate;
 
-/// Scalars of a name.
-const MAX_NAME: usize = 255;
-
-const DUPLICATES: &[(&str, Duplicates)] = &[("skip", Duplicates::Skip), ("keep", Duplicates::Keep)];
+pub(crate) mod create;
 
 /// A campaign in a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,7 +101,11 @@ pub(crate) struct WholeBatch {
 impl WholeBatch {
     fn new(view: &BatchView, missing: Vec<String>) -> Self {
         let name_of = |id| {
-            let sender = view.record.senders.iter().find(|sender| sender.instance == id);
+            let sender = view
+                .record
+                .senders
+                .iter()
+                .find(|sender| sender.instance == id);
             let name = sender.map(|sender| sender.name.clone()).unwrap_or_default();
             InstanceName { id: id.get(), name }
         };
@@ -135,184 +130,21 @@ impl WholeBatch {
 }
 
 /// The id in a path, if it names a campaign that the caller may use.
-pub(crate) async fn find(
-    api: &ApiState,
-    caller: &Caller,
-    id: &str,
-) -> Result<BatchId, ApiError> {
+pub(crate) async fn find(api: &ApiState, caller: &Caller, id: &str) -> Result<BatchId, ApiError> {
     let id = id.parse().map_err(|_| ApiError::NotFound)?;
     let record = api.engine.batches().record(caller.account, id).await?;
-    if may_use(caller, &record) { Ok(id) } else { Err(ApiError::NotFound) }
+    if may_use(caller, &record) {
+        Ok(id)
+    } else {
+        Err(ApiError::NotFound)
+    }
 }
 
 fn may_use(caller: &Caller, record: &BatchRecord) -> bool {
-    record.senders.iter().all(|sender| caller.may_use(sender.instance))
-}
-
-/// Makes a campaign, as a draft.
-#[utoipa::path(
-    post, path = "", operation_id = "create_batch", tag = "Batches",
-    request_body = schema::NewBatch,
-    responses((status = 201, body = Data<WholeBatch>, description = "The draft."))
-)]
-pub(crate) async fn create_batch(
-    State(api): State<ApiState>,
-    may: May<SendMessage>,
-    request: Request,
-) -> Answer {
-    let post = Post::json(&api, request, MAX_BODY).await?;
-    let now = api.now();
-    let (draft, report) = post.read(|form| read(form, now))?;
-    post.once(&api, &may, async {
-        let mut report = report;
-        let senders = find_senders(&api, &may, &draft.instances, &mut report).await?;
-        let text = find_text(&api, &may, draft.text, draft.variables, &mut report).await?;
-        let warnings = report.accepted()?;
-        let (Some(name), Some(text)) = (draft.name, text) else { return Err(ApiError::Internal) };
-        let new = NewBatch {
-            name,
-            instances: senders,
-            text,
-            ttl_seconds: draft.ttl,
-            start_at: draft.start_at,
-            deadline: draft.deadline,
-            duplicates: draft.duplicates,
-        };
-        let view = api.engine.batches().create(may.account, new).await?;
-        may.audit(&api, "batch.created", view.record.id, None).await;
-        envelope::data(WholeBatch::new(&view, Vec::new()))
-            .status(StatusCode::CREATED)
-            .message("Batch created successfully")
-            .warnings(warnings)
-            .answer()
-    })
-    .await
-}
-
-/// A campaign as it was read.
-#[derive(Debug)]
-struct Draft {
-    name: Option<String>,
-    instances: Vec<String>,
-    text: Option<Text>,
-    variables: Vec<(String, String)>,
-    ttl: Option<u32>,
-    start_at: Option<Timestamp>,
-    deadline: Option<Timestamp>,
-    duplicates: Duplicates,
-}
-
-/// What its rows say.
-#[derive(Debug)]
-enum Text {
-    Content(String),
-    Template(TemplateId),
-}
-
-fn read(form: &mut Form<'_, '_>, now: Timestamp) -> Draft {
-    let ttl = form.optional("ttl", field::whole(i64::MIN, i64::MAX)).and_then(|seconds| {
-        limits::check_ttl(seconds).map_err(|sentence| form.sentence("ttl", sentence)).ok()
-    });
-    let start_at = form.optional("start_at", field::time);
-    if start_at.is_some_and(|at| limits::check_send_at(at, now).is_err()) {
-        form.fault("start_at", "must not be more than 30 days ahead.");
-    }
-    let draft = Draft {
-        name: form.required("name", field::text(1, MAX_NAME)),
-        instances: read_instances(form),
-        text: read_text(form),
-        variables: form.optional("template_variables", field::pairs).unwrap_or_default(),
-        ttl,
-        start_at,
-        deadline: form.optional("deadline", field::time),
-        duplicates: form.optional("duplicates", field::choice(DUPLICATES)).unwrap_or_default(),
-    };
-    form.refuse_not_yet();
-    draft
-}
-
-fn read_instances(form: &mut Form<'_, '_>) -> Vec<String> {
-    let (one, several) = (form.has("instance"), form.has("instances"));
-    if one == several {
-        let fault = if one { "must not be present beside instance." } else { "is required." };
-        form.fault("instances", fault);
-    }
-    let one = form.optional("instance", field::instance);
-    let several = form.items("instances", |value, place, report| {
-        field::instance(value).map_err(|fault| report.borrow_mut().fault(place, fault)).ok()
-    });
-    if let Some(several) = &several
-        && !(1..=MAX_INSTANCES).contains(&several.len())
-    {
-        form.fault("instances", format!("must have 1 to {MAX_INSTANCES} items."));
-    }
-    let several = several.unwrap_or_default().into_iter().take(MAX_INSTANCES).flatten();
-    one.into_iter().chain(several).collect()
-}
-
-fn read_text(form: &mut Form<'_, '_>) -> Option<Text> {
-    let (content, template) = (form.has("content"), form.has("template_id"));
-    if content == template {
-        let fault = if content {
-            "must not be present beside template id."
-        } else {
-            "is required when template id is not present."
-        };
-        form.fault("content", fault);
-    }
-    let template = form.optional("template_id", field::id).map(Text::Template);
-    let content = form.optional("content", field::any_text).and_then(|content| {
-        let checked = limits::check_text(&content);
-        checked.map_err(|sentence| form.sentence("content", sentence)).ok().map(|()| content)
-    });
-    content.map(Text::Content).or(template)
-}
-
-async fn find_senders(
-    api: &ApiState,
-    caller: &Caller,
-    named: &[String],
-    report: &mut Report,
-) -> Result<Vec<Arc<Instance>>, ApiError> {
-    let mut senders: Vec<Arc<Instance>> = Vec::with_capacity(named.len());
-    for (index, name) in named.iter().enumerate() {
-        let found = api.engine.directory().instance(caller.account, name).await?;
-        match found.filter(|instance| caller.may_use(instance.id)) {
-            None => report.fault(
-                format_args!("instances.{index}"),
-                "is not the id or name of one of your instances.",
-            ),
-            Some(found) if senders.iter().any(|sender| sender.id == found.id) => {
-                report.fault(format_args!("instances.{index}"), "has a duplicate value.");
-            }
-            Some(found) => senders.push(found),
-        }
-    }
-    Ok(senders)
-}
-
-async fn find_text(
-    api: &ApiState,
-    caller: &Caller,
-    text: Option<Text>,
-    variables: Vec<(String, String)>,
-    report: &mut Report,
-) -> Result<Option<BatchText>, ApiError> {
-    match text {
-        None => Ok(None),
-        Some(Text::Content(content)) => Ok(Some(BatchText { content, template: None, variables })),
-        Some(Text::Template(id)) => {
-            let template = api.engine.directory().template(caller.account, id).await?;
-            if template.is_none() {
-                report.fault("template_id", "is not the id of one of your templates.");
-            }
-            Ok(template.map(|template| BatchText {
-                content: template.content.clone(),
-                template: Some(id),
-                variables,
-            }))
-        }
-    }
+    record
+        .senders
+        .iter()
+        .all(|sender| caller.may_use(sender.instance))
 }
 
 /// Lists campaigns, newest first.
@@ -331,11 +163,24 @@ pub(crate) async fn list_batches(
     called: Called,
 ) -> Answer {
     let query = validate::query(called.uri(), PageQuery::read)?;
-    let page = api.engine.batches().list(may.account, query.request()).await?;
+    let page = api
+        .engine
+        .batches()
+        .list(may.account, query.request())
+        .await?;
     let next = query.cursor_after(page.items.len(), page.total);
     let theirs = page.items.iter().filter(|record| may_use(&may, record));
     let items: Vec<ListedBatch> = theirs.map(ListedBatch::new).collect();
-    page::answer(&called, query, Found { items, total: page.total, capped: false, next })
+    page::answer(
+        &called,
+        query,
+        Found {
+            items,
+            total: page.total,
+            capped: false,
+            next,
+        },
+    )
 }
 
 /// Shows how a campaign is.
@@ -347,7 +192,7 @@ pub(crate) async fn list_batches(
 pub(crate) async fn get_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let id = find(&api, &may, &id).await?;
     let view = api.engine.batches().view(may.account, id).await?;
@@ -366,7 +211,7 @@ pub(crate) async fn get_batch(
 pub(crate) async fn start_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request, Command::Start).await
@@ -384,7 +229,7 @@ pub(crate) async fn start_batch(
 pub(crate) async fn seal_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request, Command::Seal).await
@@ -402,7 +247,7 @@ pub(crate) async fn seal_batch(
 pub(crate) async fn pause_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request, Command::Pause).await
@@ -420,7 +265,7 @@ pub(crate) async fn pause_batch(
 pub(crate) async fn resume_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request, Command::Resume).await
@@ -438,7 +283,7 @@ pub(crate) async fn resume_batch(
 pub(crate) async fn cancel_batch(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request, Command::Cancel).await
@@ -454,9 +299,14 @@ async fn change(
     let post = Post::bare(api, request).await?;
     post.once(api, caller, async {
         let id = find(api, caller, id).await?;
-        let Changed { view, barrier } =
-            api.engine.batches().change(caller.account, id, command).await?;
-        caller.audit(api, &format!("batch.{}", command.participle()), id, None).await;
+        let Changed { view, barrier } = api
+            .engine
+            .batches()
+            .change(caller.account, id, command)
+            .await?;
+        caller
+            .audit(api, &format!("batch.{}", command.participle()), id, None)
+            .await;
         let code = status(&barrier, StatusCode::OK);
         envelope::data(WholeBatch::new(&view, barrier.missing))
             .status(code)
@@ -471,7 +321,10 @@ async fn change(
 fn lateness(view: &BatchView) -> Vec<String> {
     match (view.eta, view.record.deadline) {
         (Some(eta), Some(deadline)) if eta > deadline => {
-            vec![format!("late: done at {} at the pace of its instances", Stamp(eta))]
+            vec![format!(
+                "late: done at {} at the pace of its instances",
+                Stamp(eta)
+            )]
         }
         _ => Vec::new(),
     }

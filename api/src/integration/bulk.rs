@@ -4,9 +4,7 @@ use std::cell::RefCell;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
-use serde::{Serialize, Serializer};
 use zajil_actors::directory::SuppressionSet;
-use zajil_actors::send::Reserved;
 use zajil_model::id::TemplateId;
 use zajil_model::message::limits::MAX_BULK;
 use zajil_model::message::{Lane, Message, Payload};
@@ -17,13 +15,17 @@ use zajil_model::time::Timestamp;
 use super::draft::{self, Consignment, Target, Timing, Words};
 use crate::auth::{Caller, May, SendMessage};
 use crate::body::MAX_BULK as MAX_BULK_BYTES;
-use crate::envelope::{Answer, written};
+use crate::envelope::Answer;
 use crate::error::ApiError;
 use crate::json::Value;
 use crate::request::{Post, Turn};
 use crate::schema;
 use crate::state::ApiState;
-use crate::validate::{Faults, Form, Place, Report, field};
+use crate::validate::{Form, Place, Report, field};
+
+mod answer;
+
+use answer::{answer, split};
 
 /// What is done with the good messages of a bulk that has bad ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +91,7 @@ pub(crate) async fn send_bulk(
         Turn::Fresh(ticket) => ticket,
     };
     let (bulk, mut report) = post.read(|form| read(form, now))?;
-    let instance =
-        draft::find_instance(&api, &may, bulk.instance.as_deref(), &mut report).await?;
+    let instance = draft::find_instance(&api, &may, bulk.instance.as_deref(), &mut report).await?;
     let shared = Shared::find(&api, &may, bulk.words, &mut report).await?;
     let optouts = api.engine.directory().suppressions(may.account).await?;
     let mut judged = Vec::with_capacity(bulk.items.len());
@@ -105,7 +106,13 @@ pub(crate) async fn send_bulk(
     let instance = instance.ok_or(ApiError::Internal)?;
     let (messages, lines) = split(judged);
     let bytes = post.body.len();
-    let consignment = Consignment { instance, lane: bulk.lane, messages, bulk: true, bytes };
+    let consignment = Consignment {
+        instance,
+        lane: bulk.lane,
+        messages,
+        bulk: true,
+        bytes,
+    };
     draft::accept(&api, ticket, consignment, StatusCode::OK, |reserved| {
         answer(reserved, &lines, warnings)
     })
@@ -115,7 +122,9 @@ pub(crate) async fn send_bulk(
 fn read(form: &mut Form<'_, '_>, now: Timestamp) -> Bulk {
     let bulk = Bulk {
         instance: form.required("instance", field::instance),
-        lane: form.optional("priority", field::choice(draft::PRIORITIES)).unwrap_or(Lane::Normal),
+        lane: form
+            .optional("priority", field::choice(draft::PRIORITIES))
+            .unwrap_or(Lane::Normal),
         on_invalid: form
             .optional("on_invalid", field::choice(ON_INVALID))
             .unwrap_or(OnInvalid::Skip),
@@ -128,14 +137,23 @@ fn read(form: &mut Form<'_, '_>, now: Timestamp) -> Bulk {
 }
 
 fn items(form: &mut Form<'_, '_>, now: Timestamp) -> Vec<Item> {
-    let Some(values) = form.required("messages", field::list) else { return Vec::new() };
+    let Some(values) = form.required("messages", field::list) else {
+        return Vec::new();
+    };
     if values.is_empty() {
         form.fault("messages", "must have at least 1 item.");
     }
     if values.len() > MAX_BULK {
-        form.fault("messages", format!("must not have more than {MAX_BULK} items."));
+        form.fault(
+            "messages",
+            format!("must not have more than {MAX_BULK} items."),
+        );
     }
-    values.into_iter().take(MAX_BULK).map(|value| item(value, now)).collect()
+    values
+        .into_iter()
+        .take(MAX_BULK)
+        .map(|value| item(value, now))
+        .collect()
 }
 
 fn item(value: Value<'_>, now: Timestamp) -> Item {
@@ -145,7 +163,14 @@ fn item(value: Value<'_>, now: Timestamp) -> Item {
     if !is_object {
         let own = Own::Words(None);
         let (target, timing, client_ref) = (None, Timing::default(), None);
-        return Item { written: None, target, own, timing, client_ref, report: report.into_inner() };
+        return Item {
+            written: None,
+            target,
+            own,
+            timing,
+            client_ref,
+            report: report.into_inner(),
+        };
     }
     let written = form.text_unless("recipient", |text| Phone::parse(text).is_ok());
     let target = draft::target(&mut form);
@@ -156,13 +181,23 @@ fn item(value: Value<'_>, now: Timestamp) -> Item {
         Own::Shared(variables.unwrap_or_default())
     };
     if form.take("priority").is_some() {
-        form.fault("priority", "must stand beside messages: a bulk has one priority.");
+        form.fault(
+            "priority",
+            "must stand beside messages: a bulk has one priority.",
+        );
     }
     let timing = draft::timing(&mut form, now);
     let client_ref = draft::client_ref(&mut form);
     form.refuse_not_yet();
     form.done();
-    Item { written, target, own, timing, client_ref, report: report.into_inner() }
+    Item {
+        written,
+        target,
+        own,
+        timing,
+        client_ref,
+        report: report.into_inner(),
+    }
 }
 
 /// What all messages of a bulk say, unless they bring words of their own.
@@ -244,7 +279,14 @@ async fn judge(
     timing: Timing,
     optouts: &SuppressionSet,
 ) -> Result<Judged, ApiError> {
-    let Item { written, target, own, timing: own_timing, client_ref, mut report } = item;
+    let Item {
+        written,
+        target,
+        own,
+        timing: own_timing,
+        client_ref,
+        mut report,
+    } = item;
     let recipient = draft::find_phone(api, caller, target, &mut report).await?;
     let content = match own {
         Own::Words(words) => draft::find_content(api, caller, words, &mut report).await?,
@@ -259,12 +301,20 @@ async fn judge(
         on_ambiguous: own_timing.on_ambiguous.or(timing.on_ambiguous),
     };
     let message = match (recipient, content) {
-        (Some(recipient), Some(content)) if report.is_clean() => {
-            Some(draft::message(recipient, Payload::Text(content), timing, client_ref))
-        }
+        (Some(recipient), Some(content)) if report.is_clean() => Some(draft::message(
+            recipient,
+            Payload::Text(content),
+            timing,
+            client_ref,
+        )),
         _ => None,
     };
-    Ok(Judged { written, recipient, message, report })
+    Ok(Judged {
+        written,
+        recipient,
+        message,
+        report,
+    })
 }
 
 /// Takes what was found in the messages into the report of the bulk: the faults only if they are
@@ -280,104 +330,4 @@ fn absorb(report: &mut Report, judged: &mut [Judged], refuse: bool) {
             report.absorb_ignored(place, ignored);
         }
     }
-}
-
-/// What became of one message, until it has its id.
-#[derive(Debug)]
-enum Line {
-    Queued { recipient: Phone, send_at: Option<Timestamp> },
-    Refused { recipient: Option<String>, errors: Faults },
-}
-
-fn split(judged: Vec<Judged>) -> (Vec<Message>, Vec<Line>) {
-    let mut messages = Vec::with_capacity(judged.len());
-    let mut lines = Vec::with_capacity(judged.len());
-    for one in judged {
-        match one.message {
-            Some(message) => {
-                let (recipient, send_at) = (message.recipient, message.send_at);
-                lines.push(Line::Queued { recipient, send_at });
-                messages.push(message);
-            }
-            None => lines.push(Line::Refused {
-                recipient: one.written.or_else(|| one.recipient.map(|phone| phone.to_string())),
-                errors: one.report.faults(),
-            }),
-        }
-    }
-    (messages, lines)
-}
-
-#[derive(Serialize)]
-struct BulkAnswer<'b> {
-    total: usize,
-    queued_count: usize,
-    message_ids: Vec<u64>,
-    success_count: usize,
-    failure_count: usize,
-    batch_id: Option<u64>,
-    results: Vec<Outcome<'b>>,
-}
-
-#[derive(Serialize)]
-struct Outcome<'b> {
-    index: usize,
-    recipient: Recipient<'b>,
-    success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<&'b Faults>,
-}
-
-/// Whom a message was for, as far as that is known.
-enum Recipient<'b> {
-    Phone(Phone),
-    Written(Option<&'b str>),
-}
-
-impl Serialize for Recipient<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Phone(phone) => serializer.collect_str(phone),
-            Self::Written(text) => text.serialize(serializer),
-        }
-    }
-}
-
-fn answer(reserved: &Reserved, lines: &[Line], warnings: Vec<String>) -> Vec<u8> {
-    let mut ids = reserved.ids();
-    let results = lines.iter().enumerate().map(|(index, line)| match line {
-        Line::Refused { recipient, errors } => Outcome {
-            index,
-            recipient: Recipient::Written(recipient.as_deref()),
-            success: false,
-            message_id: None,
-            status: None,
-            errors: Some(errors),
-        },
-        Line::Queued { recipient, send_at } => Outcome {
-            index,
-            recipient: Recipient::Phone(*recipient),
-            success: true,
-            message_id: ids.next().map(|id| id.get()),
-            status: Some(draft::first_status(*send_at, reserved.created_at)),
-            errors: None,
-        },
-    });
-    let results: Vec<_> = results.collect();
-    let message_ids: Vec<u64> = reserved.ids().map(|id| id.get()).collect();
-    let queued = message_ids.len();
-    let body = BulkAnswer {
-        total: lines.len(),
-        queued_count: queued,
-        message_ids,
-        success_count: queued,
-        failure_count: lines.len() - queued,
-        batch_id: reserved.batch.map(|batch| batch.get()),
-        results,
-    };
-    written(Some("Bulk messages queued for sending"), &body, warnings)
 }

@@ -1,6 +1,6 @@
 //! The address book.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::page::{self, Found, PageQuery};
-use crate::request::{Called, Post};
+use crate::request::{Called, Post, Segment};
 use crate::schema::{self, Data, Paged};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -68,10 +68,23 @@ pub(crate) async fn list_contacts(
         let group_id = form.optional("group_id", field::whole(i64::MIN, i64::MAX));
         (PageQuery::read(form), ContactFilter { search, group_id })
     })?;
-    let page = api.engine.directory().contacts(may.account, &filter, query.request()).await?;
+    let page = api
+        .engine
+        .directory()
+        .contacts(may.account, &filter, query.request())
+        .await?;
     let next = query.cursor_after(page.items.len(), page.total);
     let items: Vec<Contact> = page.items.into_iter().map(Contact::from).collect();
-    page::answer(&called, query, Found { items, total: page.total, capped: false, next })
+    page::answer(
+        &called,
+        query,
+        Found {
+            items,
+            total: page.total,
+            capped: false,
+            next,
+        },
+    )
 }
 
 /// Adds a contact; a phone that is there already is 422.
@@ -90,7 +103,11 @@ pub(crate) async fn create_contact(
     let warnings = report.accepted()?;
     let new = new.ok_or(ApiError::Internal)?;
     post.once(&api, &may, async {
-        let contact = api.engine.directory().create_contact(may.account, new).await?;
+        let contact = api
+            .engine
+            .directory()
+            .create_contact(may.account, new)
+            .await?;
         envelope::data(Contact::from(contact))
             .status(StatusCode::CREATED)
             .message("Contact created successfully")
@@ -105,7 +122,12 @@ fn read_new(form: &mut Form<'_, '_>) -> Option<directory::NewContact> {
     let name = form.optional("name", field::text(0, MAX_WORDS));
     let label = form.optional("label", field::text(0, MAX_WORDS));
     let group_id = form.optional("group_id", field::whole(i64::MIN, i64::MAX));
-    phone.map(|phone| directory::NewContact { phone, name, label, group_id })
+    phone.map(|phone| directory::NewContact {
+        phone,
+        name,
+        label,
+        group_id,
+    })
 }
 
 /// Shows a contact.
@@ -117,7 +139,7 @@ fn read_new(form: &mut Form<'_, '_>) -> Option<directory::NewContact> {
 pub(crate) async fn get_contact(
     State(api): State<ApiState>,
     may: May<ManageContacts>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let id: ContactId = id.parse().map_err(|_| ApiError::NotFound)?;
     let contact = api.engine.directory().contact(may.account, id).await?;
@@ -134,7 +156,7 @@ pub(crate) async fn get_contact(
 pub(crate) async fn replace_contact(
     State(api): State<ApiState>,
     may: May<ManageContacts>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request).await
@@ -150,23 +172,22 @@ pub(crate) async fn replace_contact(
 pub(crate) async fn update_contact(
     State(api): State<ApiState>,
     may: May<ManageContacts>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     change(&api, &may, &id, request).await
 }
 
-async fn change(
-    api: &ApiState,
-    may: &May<ManageContacts>,
-    id: &str,
-    request: Request,
-) -> Answer {
+async fn change(api: &ApiState, may: &May<ManageContacts>, id: &str, request: Request) -> Answer {
     let id: ContactId = id.parse().map_err(|_| ApiError::NotFound)?;
     let post = Post::json(api, request, MAX_BODY).await?;
     let (change, report) = post.read(read_change)?;
     let warnings = report.accepted()?;
-    let contact = api.engine.directory().update_contact(may.account, id, change).await?;
+    let contact = api
+        .engine
+        .directory()
+        .update_contact(may.account, id, change)
+        .await?;
     envelope::data(Contact::from(contact))
         .message("Contact updated successfully")
         .warnings(warnings)
@@ -191,9 +212,12 @@ fn read_change(form: &mut Form<'_, '_>) -> directory::ContactChange {
 pub(crate) async fn delete_contact(
     State(api): State<ApiState>,
     may: May<ManageContacts>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let id: ContactId = id.parse().map_err(|_| ApiError::NotFound)?;
-    api.engine.directory().delete_contact(may.account, id).await?;
+    api.engine
+        .directory()
+        .delete_contact(may.account, id)
+        .await?;
     envelope::done("Contact deleted successfully").answer()
 }

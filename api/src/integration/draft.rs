@@ -23,8 +23,10 @@ use crate::validate::{Form, Report, field};
 /// The lanes that a client may choose.
 pub(crate) const PRIORITIES: &[(&str, Lane)] = &[("high", Lane::High), ("normal", Lane::Normal)];
 
-const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] =
-    &[("unknown", OnAmbiguous::Unknown), ("resend", OnAmbiguous::Resend)];
+const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[
+    ("unknown", OnAmbiguous::Unknown),
+    ("resend", OnAmbiguous::Resend),
+];
 
 /// Whom a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +79,18 @@ pub(crate) fn words(form: &mut Form<'_, '_>) -> Option<Words> {
         form.fault("template_id", "must not be present beside content.");
     }
     let template = form.optional("template_id", field::id::<TemplateId>);
-    let variables = form.optional("template_variables", field::pairs).unwrap_or_default();
-    let content = form.optional("content", field::any_text).and_then(|content| {
-        let checked = limits::check_text(&content);
-        checked.map_err(|sentence| form.sentence("content", sentence)).ok().map(|()| content)
-    });
+    let variables = form
+        .optional("template_variables", field::pairs)
+        .unwrap_or_default();
+    let content = form
+        .optional("content", field::any_text)
+        .and_then(|content| {
+            let checked = limits::check_text(&content);
+            checked
+                .map_err(|sentence| form.sentence("content", sentence))
+                .ok()
+                .map(|()| content)
+        });
     let by_template = template.map(|id| Words::Template(id, variables));
     content.map(Words::Content).or(by_template)
 }
@@ -99,10 +108,18 @@ pub(crate) fn timing(form: &mut Form<'_, '_>, now: Timestamp) -> Timing {
     {
         form.sentence("send_at", sentence);
     }
-    let ttl = form.optional("ttl", field::whole(i64::MIN, i64::MAX)).and_then(|seconds| {
-        limits::check_ttl(seconds).map_err(|sentence| form.sentence("ttl", sentence)).ok()
-    });
-    Timing { send_at, ttl, on_ambiguous: on_ambiguous(form) }
+    let ttl = form
+        .optional("ttl", field::whole(i64::MIN, i64::MAX))
+        .and_then(|seconds| {
+            limits::check_ttl(seconds)
+                .map_err(|sentence| form.sentence("ttl", sentence))
+                .ok()
+        });
+    Timing {
+        send_at,
+        ttl,
+        on_ambiguous: on_ambiguous(form),
+    }
 }
 
 /// Reads `on_ambiguous`.
@@ -130,10 +147,17 @@ pub(crate) async fn find_instance(
     report: &mut Report,
 ) -> Result<Option<Arc<Instance>>, ApiError> {
     let Some(named) = named else { return Ok(None) };
-    let found = api.engine.directory().instance(caller.account, named).await?;
+    let found = api
+        .engine
+        .directory()
+        .instance(caller.account, named)
+        .await?;
     let found = found.filter(|instance| caller.may_use(instance.id));
     if found.is_none() {
-        report.fault("instance", "is not the id or name of one of your instances.");
+        report.fault(
+            "instance",
+            "is not the id or name of one of your instances.",
+        );
     }
     Ok(found)
 }
@@ -174,7 +198,11 @@ pub(crate) async fn find_content(
         report.fault("template_id", "is not the id of one of your templates.");
         return Ok(None);
     };
-    Ok(fill_in(&Template::parse(&template.content), &variables, report))
+    Ok(fill_in(
+        &Template::parse(&template.content),
+        &variables,
+        report,
+    ))
 }
 
 /// Fills a template in; a fault if a variable is missing or nothing sendable comes of it.
@@ -184,12 +212,18 @@ pub(crate) fn fill_in(
     report: &mut Report,
 ) -> Option<Box<str>> {
     let value = |name: &str| {
-        variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        variables
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     };
     match template.render(value) {
         Ok(content) => Some(content.into_boxed_str()),
         Err(error) => {
-            report.fault("template_variables", format!("cannot fill the template in: {error}."));
+            report.fault(
+                "template_variables",
+                format!("cannot fill the template in: {error}."),
+            );
             None
         }
     }
@@ -215,7 +249,11 @@ pub(crate) fn message(
 /// The status that a message begins with.
 pub(crate) fn first_status(send_at: Option<Timestamp>, created_at: Timestamp) -> &'static str {
     let scheduled = limits::is_scheduled(send_at, created_at);
-    if scheduled { Status::Scheduled.label() } else { Status::Pending.label() }
+    if scheduled {
+        Status::Scheduled.label()
+    } else {
+        Status::Pending.label()
+    }
 }
 
 /// What is to be accepted.
@@ -243,17 +281,34 @@ pub(crate) async fn accept(
     status: StatusCode,
     answer: impl FnOnce(&Reserved) -> Vec<u8>,
 ) -> Answer {
-    let Consignment { instance, lane, messages, bulk, bytes } = consignment;
+    let Consignment {
+        instance,
+        lane,
+        messages,
+        bulk,
+        bytes,
+    } = consignment;
     let count = u32::try_from(messages.len()).map_err(|_| ApiError::Internal)?;
     let request = RequestId(rand::random());
-    let submission = Submission { instance, lane, messages, request, bytes };
+    let submission = Submission {
+        instance,
+        lane,
+        messages,
+        request,
+        bytes,
+    };
     let Some(mut ticket) = ticket else {
         let accepted = api.engine.send(submission, bulk).await?;
         return Ok(envelope::raw_json(status, answer(&accepted)));
     };
-    let reserved = api.engine.reserve(&submission.instance, count, bulk).await?;
+    let reserved = api
+        .engine
+        .reserve(&submission.instance, count, bulk)
+        .await?;
     let body = answer(&reserved);
-    ticket.promise(reserved.first, status.as_u16(), &body).await?;
+    ticket
+        .promise(reserved.first, status.as_u16(), &body)
+        .await?;
     match api.engine.accept(reserved, submission).await {
         Ok(_) => kept(ticket, status, &body).await,
         // It may have been accepted, so it keeps its key: the log will tell.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::suppressions::status;
 use crate::auth::{Caller, ManageInstances, May};
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
-use crate::request::Post;
+use crate::request::{Post, Segment};
 use crate::schema::{Data, Pacing, Rate, TransportSettings};
 use crate::stamp::{Stamp, stamp};
 use crate::state::ApiState;
@@ -112,7 +112,10 @@ impl ListedInstance {
 pub(crate) fn pacing(instance: &Instance) -> Pacing {
     let pace = &instance.pace;
     Pacing {
-        rate: Rate { count: pace.count, per: crate::dashboard::pacing::word(pace.per) },
+        rate: Rate {
+            count: pace.count,
+            per: crate::dashboard::pacing::word(pace.per),
+        },
         burst: Some(pace.effective_burst()),
         jitter: pace.jitter,
         daily_cap: pace.daily_cap,
@@ -155,8 +158,14 @@ pub(crate) async fn find(
     caller: &Caller,
     named: &str,
 ) -> Result<Arc<Instance>, ApiError> {
-    let found = api.engine.directory().instance(caller.account, named).await?;
-    found.filter(|instance| caller.may_use(instance.id)).ok_or(ApiError::NotFound)
+    let found = api
+        .engine
+        .directory()
+        .instance(caller.account, named)
+        .await?;
+    found
+        .filter(|instance| caller.may_use(instance.id))
+        .ok_or(ApiError::NotFound)
 }
 
 /// Answers an instance with all that is known of it.
@@ -205,10 +214,18 @@ pub(crate) async fn list_instances(
 pub(crate) async fn get_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
-    shown(&api, &instance, Barrier::confirmed(), StatusCode::OK, None, Vec::new()).await
+    shown(
+        &api,
+        &instance,
+        Barrier::confirmed(),
+        StatusCode::OK,
+        None,
+        Vec::new(),
+    )
+    .await
 }
 
 /// Shows how the session of an instance is.
@@ -220,7 +237,7 @@ pub(crate) async fn get_instance(
 pub(crate) async fn get_instance_status(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
     let shown = api.engine.shown(&instance);
@@ -247,11 +264,12 @@ pub(crate) async fn get_instance_status(
 pub(crate) async fn pause_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
     request: Request,
 ) -> Answer {
     let post = Post::bare(&api, request).await?;
-    post.once(&api, &may, set_paused(&api, &may, &named, true)).await
+    post.once(&api, &may, set_paused(&api, &may, &named, true))
+        .await
 }
 
 /// Lets an instance send again.
@@ -266,11 +284,12 @@ pub(crate) async fn pause_instance(
 pub(crate) async fn resume_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
     request: Request,
 ) -> Answer {
     let post = Post::bare(&api, request).await?;
-    post.once(&api, &may, set_paused(&api, &may, &named, false)).await
+    post.once(&api, &may, set_paused(&api, &may, &named, false))
+        .await
 }
 
 async fn set_paused(api: &ApiState, caller: &Caller, named: &str, paused: bool) -> Answer {
@@ -281,10 +300,26 @@ async fn set_paused(api: &ApiState, caller: &Caller, named: &str, paused: bool) 
         .update_instance(caller.account, id, move |instance| instance.paused = paused)
         .await?;
     let barrier = api.engine.apply_instance(Arc::clone(&changed)).await?;
-    let action = if paused { "instance.paused" } else { "instance.resumed" };
+    let action = if paused {
+        "instance.paused"
+    } else {
+        "instance.resumed"
+    };
     caller.audit(api, action, id, None).await;
-    let message = if paused { "Instance paused" } else { "Instance resumed" };
-    shown(api, &changed, barrier, StatusCode::OK, Some(message), Vec::new()).await
+    let message = if paused {
+        "Instance paused"
+    } else {
+        "Instance resumed"
+    };
+    shown(
+        api,
+        &changed,
+        barrier,
+        StatusCode::OK,
+        Some(message),
+        Vec::new(),
+    )
+    .await
 }
 
 /// Cancels what an instance has not sent yet.
@@ -299,7 +334,7 @@ async fn set_paused(api: &ApiState, caller: &Caller, named: &str, paused: bool) 
 pub(crate) async fn purge_instance(
     State(api): State<ApiState>,
     may: May<ManageInstances>,
-    Path(named): Path<String>,
+    Segment(named): Segment,
     request: Request,
 ) -> Answer {
     let post = Post::bare(&api, request).await?;
@@ -308,7 +343,15 @@ pub(crate) async fn purge_instance(
         let barrier = api.engine.purge(&instance).await?;
         may.audit(&api, "instance.purged", instance.id, None).await;
         let message = Some("Unsent messages cancelled");
-        shown(&api, &instance, barrier, StatusCode::OK, message, Vec::new()).await
+        shown(
+            &api,
+            &instance,
+            barrier,
+            StatusCode::OK,
+            message,
+            Vec::new(),
+        )
+        .await
     })
     .await
 }

@@ -29,7 +29,11 @@ pub(crate) struct Pong {
     responses((status = 200, body = Pong, description = "The key is good."))
 )]
 pub(crate) async fn ping(State(api): State<ApiState>, _may: May<AnyKey>) -> Answer {
-    let pong = Pong { success: true, message: "pong", timestamp: Stamp(api.now()) };
+    let pong = Pong {
+        success: true,
+        message: "pong",
+        timestamp: Stamp(api.now()),
+    };
     Ok(envelope::json(http::StatusCode::OK, &pong))
 }
 
@@ -44,7 +48,11 @@ pub(crate) struct Person {
 impl Person {
     /// A user.
     pub(crate) fn new(user: &User) -> Self {
-        Self { id: user.id.get(), name: user.name.clone(), email: user.email.clone() }
+        Self {
+            id: user.id.get(),
+            name: user.name.clone(),
+            email: user.email.clone(),
+        }
     }
 }
 
@@ -78,7 +86,12 @@ impl MyKey {
         Self {
             id: key.id.get(),
             name: key.name.clone(),
-            permissions: key.permissions.iter().copied().map(Permission::label).collect(),
+            permissions: key
+                .permissions
+                .iter()
+                .copied()
+                .map(Permission::label)
+                .collect(),
             rate_limit: MyLimit {
                 limit: quota.limit,
                 remaining: quota.remaining,
@@ -94,7 +107,9 @@ impl MyKey {
     responses((status = 200, body = Data<Me>, description = "Who is calling."))
 )]
 pub(crate) async fn me(State(api): State<ApiState>, may: May<AnyKey>) -> Answer {
-    let Who::Key(key, quota) = &may.who else { return Err(ApiError::InvalidKey) };
+    let Who::Key(key, quota) = &may.who else {
+        return Err(ApiError::InvalidKey);
+    };
     let directory = api.engine.directory();
     let user = match key.user {
         Some(id) => directory.user(key.account, id).await?,
@@ -102,5 +117,9 @@ pub(crate) async fn me(State(api): State<ApiState>, may: May<AnyKey>) -> Answer 
         None => directory.users(key.account).await?.into_iter().next(),
     };
     let user = user.as_ref().map(Person::new);
-    envelope::data(Me { user, api_key: MyKey::new(key, quota) }).answer()
+    envelope::data(Me {
+        user,
+        api_key: MyKey::new(key, quota),
+    })
+    .answer()
 }

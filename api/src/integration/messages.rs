@@ -1,6 +1,6 @@
 //! Reads messages: lists, one, its status, all changes; and withdraws one.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use serde::Serialize;
 use utoipa::ToSchema;
 use zajil_model::id::{BatchId, InstanceId};
@@ -15,7 +15,7 @@ use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::json::Value;
 use crate::page::{self, Found, PageCursor, PageQuery};
-use crate::request::{Called, Post};
+use crate::request::{Called, Post, Segment};
 use crate::schema::{Data, Paged};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -70,8 +70,9 @@ pub(crate) async fn list_messages(
     may: May<ReadMessages>,
     called: Called,
 ) -> Answer {
-    let (query, filter) =
-        validate::query(called.uri(), |form| (PageQuery::read(form), read_filter(form)))?;
+    let (query, filter) = validate::query(called.uri(), |form| {
+        (PageQuery::read(form), read_filter(form))
+    })?;
     let instances = record::instances_of(&api, &may).await?;
     let names = Names::of(&instances);
     let mut ids: Vec<InstanceId> = instances.iter().map(|instance| instance.id).collect();
@@ -83,9 +84,27 @@ pub(crate) async fn list_messages(
     } else {
         list(&api, &may, filter, ids, query).await?
     };
-    let items = found.items.iter().map(|record| ListedMessage::new(record, &names)).collect();
-    let Found { total, capped, next, .. } = found;
-    page::answer(&called, query, Found { items, total, capped, next })
+    let items = found
+        .items
+        .iter()
+        .map(|record| ListedMessage::new(record, &names))
+        .collect();
+    let Found {
+        total,
+        capped,
+        next,
+        ..
+    } = found;
+    page::answer(
+        &called,
+        query,
+        Found {
+            items,
+            total,
+            capped,
+            next,
+        },
+    )
 }
 
 fn read_filter(form: &mut Form<'_, '_>) -> Filter {
@@ -124,10 +143,17 @@ pub(crate) async fn named_instance(
     caller: &Caller,
     named: &str,
 ) -> Result<InstanceId, ApiError> {
-    let found = api.engine.directory().instance(caller.account, named).await?;
+    let found = api
+        .engine
+        .directory()
+        .instance(caller.account, named)
+        .await?;
     let found = found.filter(|instance| caller.may_use(instance.id));
     found.map(|instance| instance.id).ok_or_else(|| {
-        ApiError::field("instance", "is not the id or name of one of your instances.")
+        ApiError::field(
+            "instance",
+            "is not the id or name of one of your instances.",
+        )
     })
 }
 
@@ -156,9 +182,16 @@ async fn list(
         }
         batch => {
             let (from, to) = (filter.from, filter.to);
-            let totals = api.engine.store().totals(TotalsFilter { instances, batch, from, to });
+            let totals = api.engine.store().totals(TotalsFilter {
+                instances,
+                batch,
+                from,
+                to,
+            });
             let totals = totals.await?;
-            filter.status.map_or_else(|| totals.sum(), |status| totals.of(status))
+            filter
+                .status
+                .map_or_else(|| totals.sum(), |status| totals.of(status))
         }
     };
     let request = ListRequest {
@@ -169,7 +202,12 @@ async fn list(
     };
     let page = api.engine.store().list(request).await?;
     let next = page.next.map(PageCursor::Below);
-    Ok(Found { items: page.messages, total, capped: false, next })
+    Ok(Found {
+        items: page.messages,
+        total,
+        capped: false,
+        next,
+    })
 }
 
 /// Whether a batch is a campaign; the reference of a bulk is none, and has no totals.
@@ -182,7 +220,12 @@ async fn is_campaign(api: &ApiState, caller: &Caller, id: BatchId) -> Result<boo
 }
 
 async fn count(api: &ApiState, filter: ListFilter) -> Result<u64, ApiError> {
-    let request = ListRequest { filter, before: None, skip: 0, limit: MAX_COUNTED };
+    let request = ListRequest {
+        filter,
+        before: None,
+        skip: 0,
+        limit: MAX_COUNTED,
+    };
     Ok(api.engine.store().list(request).await?.messages.len() as u64)
 }
 
@@ -194,7 +237,9 @@ async fn search(
     query: PageQuery,
 ) -> Result<Records, ApiError> {
     let end = filter.to.unwrap_or(Day(api.now().day().0 + 1));
-    let begin = filter.from.unwrap_or(Day(end.0.saturating_sub(SEARCH_DAYS)));
+    let begin = filter
+        .from
+        .unwrap_or(Day(end.0.saturating_sub(SEARCH_DAYS)));
     if end.0.saturating_sub(begin.0) > MAX_SEARCH_DAYS {
         let complaint = format!("must not be more than {MAX_SEARCH_DAYS} days before to.");
         return Err(ApiError::field("from", complaint));
@@ -208,7 +253,12 @@ async fn search(
         recipient: filter.recipient,
         client_ref: filter.client_ref,
     };
-    let all = ListRequest { filter: wanted, before: None, skip: 0, limit: MAX_COUNTED + 1 };
+    let all = ListRequest {
+        filter: wanted,
+        before: None,
+        skip: 0,
+        limit: MAX_COUNTED + 1,
+    };
     let mut matches = api.engine.store().list(all).await?.messages;
     let capped = matches.len() > MAX_COUNTED;
     matches.truncate(MAX_COUNTED);
@@ -220,8 +270,16 @@ async fn search(
         .skip(usize::try_from(query.skip()).unwrap_or(usize::MAX))
         .peekable();
     let items: Vec<_> = rest.by_ref().take(query.per_page).collect();
-    let next = rest.peek().and(items.last()).map(|record| PageCursor::Below(record.id()));
-    Ok(Found { items, total, capped, next })
+    let next = rest
+        .peek()
+        .and(items.last())
+        .map(|record| PageCursor::Below(record.id()));
+    Ok(Found {
+        items,
+        total,
+        capped,
+        next,
+    })
 }
 
 /// Shows a message with all that is known of it.
@@ -233,7 +291,7 @@ async fn search(
 pub(crate) async fn get_message(
     State(api): State<ApiState>,
     may: May<ReadMessages>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let record = record::find(&api, &may, &id).await?;
     whole(&api, &record).await
@@ -245,7 +303,11 @@ async fn whole(api: &ApiState, record: &zajil_storage::MessageRecord) -> Answer 
     } else {
         api.engine.waiting_for(record).await
     };
-    let instance = api.engine.directory().instance_by_id(record.chunk.instance).await?;
+    let instance = api
+        .engine
+        .directory()
+        .instance_by_id(record.chunk.instance)
+        .await?;
     let names = Names::of(instance.as_slice());
     envelope::data(WholeMessage::new(api, record, &names, waiting)).answer()
 }
@@ -259,7 +321,7 @@ async fn whole(api: &ApiState, record: &zajil_storage::MessageRecord) -> Answer 
 pub(crate) async fn get_message_status(
     State(api): State<ApiState>,
     may: May<SendOrRead>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let record = record::find(&api, &may, &id).await?;
     envelope::data(MessageStatus::new(&api, &record)).answer()
@@ -274,14 +336,16 @@ pub(crate) async fn get_message_status(
 pub(crate) async fn cancel_message(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     request: Request,
 ) -> Answer {
     let post = Post::bare(&api, request).await?;
     post.once(&api, &may, async {
         let id = record::find(&api, &may, &id).await?.id();
         let record = api.engine.cancel(may.account, id).await?;
-        envelope::data(MessageStatus::new(&api, &record)).message("Message cancelled").answer()
+        envelope::data(MessageStatus::new(&api, &record))
+            .message("Message cancelled")
+            .answer()
     })
     .await
 }
@@ -319,14 +383,23 @@ pub(crate) async fn list_changes(
 ) -> Answer {
     if may.is_restricted() {
         // The feed is the account's: it would show messages of other instances.
-        return Err(ApiError::MissingPermission("read_messages for all instances"));
+        return Err(ApiError::MissingPermission(
+            "read_messages for all instances",
+        ));
     }
     let (after, limit) = validate::query(called.uri(), |form| {
         let limit = form.optional("limit", field::whole(1, MAX_CHANGES));
-        (form.optional("after", page::feed_cursor), limit.unwrap_or(DEFAULT_CHANGES))
+        (
+            form.optional("after", page::feed_cursor),
+            limit.unwrap_or(DEFAULT_CHANGES),
+        )
     })?;
     let limit = usize::try_from(limit).unwrap_or(1);
-    let found = api.engine.store().changes(may.account, after, limit).await?;
+    let found = api
+        .engine
+        .store()
+        .changes(may.account, after, limit)
+        .await?;
     let change = |change: &zajil_storage::StatusChange| Change {
         message_id: change.id.get(),
         status: change.status.label(),

@@ -31,11 +31,17 @@ pub(crate) async fn instances_of(
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let some =
-            api.engine.directory().instances(caller.account, after, INSTANCES_AT_ONCE).await?;
+        let some = api
+            .engine
+            .directory()
+            .instances(caller.account, after, INSTANCES_AT_ONCE)
+            .await?;
         after = some.last().map(|instance| instance.id);
         let full = some.len() == INSTANCES_AT_ONCE;
-        all.extend(some.into_iter().filter(|instance| caller.may_use(instance.id)));
+        all.extend(
+            some.into_iter()
+                .filter(|instance| caller.may_use(instance.id)),
+        );
         if !full {
             return Ok(all);
         }
@@ -49,7 +55,12 @@ pub(crate) struct Names(FxHashMap<InstanceId, String>);
 impl Names {
     /// The names of these.
     pub(crate) fn of(instances: &[Arc<Instance>]) -> Self {
-        Self(instances.iter().map(|one| (one.id, one.name.clone())).collect())
+        Self(
+            instances
+                .iter()
+                .map(|one| (one.id, one.name.clone()))
+                .collect(),
+        )
     }
 
     /// These names.
@@ -59,7 +70,10 @@ impl Names {
 
     /// An instance with its name; one that was deleted has none.
     pub(crate) fn name(&self, id: InstanceId) -> InstanceName {
-        InstanceName { id: id.get(), name: self.0.get(&id).cloned().unwrap_or_default() }
+        InstanceName {
+            id: id.get(),
+            name: self.0.get(&id).cloned().unwrap_or_default(),
+        }
     }
 }
 
@@ -210,7 +224,9 @@ impl WholeMessage {
         waiting: Option<Waiting>,
     ) -> Self {
         let (message, state) = (record.message(), &record.state);
-        let next = waiting.and_then(|waiting| waiting.next_attempt_at).or(state.next_at);
+        let next = waiting
+            .and_then(|waiting| waiting.next_attempt_at)
+            .or(state.next_at);
         let resend = message.on_ambiguous == zajil_model::message::OnAmbiguous::Resend;
         Self {
             id: record.id().get(),
@@ -252,7 +268,13 @@ fn history(record: &MessageRecord) -> Vec<Step> {
     ];
     let mut steps: Vec<_> = known.into_iter().flatten().collect();
     steps.sort_by_key(|(_, at)| *at);
-    steps.into_iter().map(|(status, at)| Step { status, at: Stamp(at) }).collect()
+    steps
+        .into_iter()
+        .map(|(status, at)| Step {
+            status,
+            at: Stamp(at),
+        })
+        .collect()
 }
 
 fn payload(payload: &Payload) -> Value {
@@ -293,9 +315,18 @@ pub(crate) async fn find(
     id: &str,
 ) -> Result<MessageRecord, ApiError> {
     let id = id.parse().map_err(|_| ApiError::NotFound)?;
-    let record = api.engine.store().message(id).await?.ok_or(ApiError::NotFound)?;
+    let record = api
+        .engine
+        .store()
+        .message(id)
+        .await?
+        .ok_or(ApiError::NotFound)?;
     let is_theirs = of_account(&record, caller.account) && caller.may_use(record.chunk.instance);
-    if is_theirs { Ok(record) } else { Err(ApiError::NotFound) }
+    if is_theirs {
+        Ok(record)
+    } else {
+        Err(ApiError::NotFound)
+    }
 }
 
 fn of_account(record: &MessageRecord, account: AccountId) -> bool {

@@ -68,14 +68,21 @@ pub(crate) async fn send_message(
         read_rest(form, Body::Text(words), now)
     })?;
     send(&api, &may, &post, read, |sent| {
-        written(Some("Message queued for sending"), &Queued {
-            message_id: sent.id,
-            status: sent.status,
-            recipient: sent.recipient.to_string(),
-            message_type: "text",
-            instance: schema::InstanceName { id: sent.instance.0, name: sent.instance.1 },
-            queued_at: Stamp(sent.reserved.created_at),
-        }, sent.warnings)
+        written(
+            Some("Message queued for sending"),
+            &Queued {
+                message_id: sent.id,
+                status: sent.status,
+                recipient: sent.recipient.to_string(),
+                message_type: "text",
+                instance: schema::InstanceName {
+                    id: sent.instance.0,
+                    name: sent.instance.1,
+                },
+                queued_at: Stamp(sent.reserved.created_at),
+            },
+            sent.warnings,
+        )
     })
     .await
 }
@@ -117,8 +124,15 @@ pub(crate) async fn send_poll(
         _ => None,
     };
     send(&api, &may, &post, read, |sent| {
-        let body = Other { poll, ..Other::with_recipient(&sent) };
-        written(Some("Poll message queued successfully"), &body, sent.warnings)
+        let body = Other {
+            poll,
+            ..Other::with_recipient(&sent)
+        };
+        written(
+            Some("Poll message queued successfully"),
+            &body,
+            sent.warnings,
+        )
     })
     .await
 }
@@ -142,7 +156,11 @@ pub(crate) async fn send_list(
     })?;
     send(&api, &may, &post, read, |sent| {
         let body = Other::with_recipient(&sent);
-        written(Some("List message queued successfully"), &body, sent.warnings)
+        written(
+            Some("List message queued successfully"),
+            &body,
+            sent.warnings,
+        )
     })
     .await
 }
@@ -168,7 +186,10 @@ pub(crate) async fn send_reaction(
             target: recipient.map(Target::Phone),
             body: Body::Other(Payload::Reaction(Box::new(reaction))),
             lane: Lane::Normal,
-            timing: Timing { on_ambiguous, ..Timing::default() },
+            timing: Timing {
+                on_ambiguous,
+                ..Timing::default()
+            },
             client_ref: draft::client_ref(form),
         };
         form.refuse_not_yet();
@@ -180,7 +201,10 @@ pub(crate) async fn send_reaction(
         Body::Text(_) => None,
     };
     send(&api, &may, &post, read, |sent| {
-        let body = Other { reaction, ..Other::new(sent.id, sent.status) };
+        let body = Other {
+            reaction,
+            ..Other::new(sent.id, sent.status)
+        };
         written(Some("Reaction queued successfully"), &body, sent.warnings)
     })
     .await
@@ -201,12 +225,21 @@ struct Other<'s> {
 
 impl<'s> Other<'s> {
     const fn new(message_id: u64, status: &'s str) -> Self {
-        Self { message_id, status, recipient: None, poll: None, reaction: None }
+        Self {
+            message_id,
+            status,
+            recipient: None,
+            poll: None,
+            reaction: None,
+        }
     }
 
     fn with_recipient(sent: &Sent<'_>) -> Self {
         let recipient = Some(sent.recipient.to_string());
-        Self { recipient, ..Self::new(sent.id, sent.status) }
+        Self {
+            recipient,
+            ..Self::new(sent.id, sent.status)
+        }
     }
 }
 
@@ -226,7 +259,9 @@ fn read_rest(form: &mut Form<'_, '_>, body: Body, now: Timestamp) -> Draft {
         instance: form.required("instance", field::instance),
         target: draft::target(form),
         body,
-        lane: form.optional("priority", field::choice(draft::PRIORITIES)).unwrap_or(Lane::Normal),
+        lane: form
+            .optional("priority", field::choice(draft::PRIORITIES))
+            .unwrap_or(Lane::Normal),
         timing: draft::timing(form, now),
         client_ref: draft::client_ref(form),
     };
@@ -245,7 +280,11 @@ fn poll(form: &mut Form<'_, '_>) -> Poll {
     let selectable = form.optional("selectable_count", field::whole(i64::MIN, i64::MAX));
     let selectable = selectable.unwrap_or(1);
     form.rules(limits::check_poll(&question, &options, selectable));
-    Poll { question, options, selectable_count: u8::try_from(selectable).unwrap_or_default() }
+    Poll {
+        question,
+        options,
+        selectable_count: u8::try_from(selectable).unwrap_or_default(),
+    }
 }
 
 /// Reads a list; what is wrong with it is noted.
@@ -261,15 +300,28 @@ fn list(form: &mut Form<'_, '_>) -> List {
             let mut form = Form::new(value, place, report);
             let title = form.words("title");
             let description = form.has("description").then(|| form.words("description"));
-            let row = ListRow { title, description, row_id: form.words("rowId") };
+            let row = ListRow {
+                title,
+                description,
+                row_id: form.words("rowId"),
+            };
             form.done();
             Some(row)
         });
         form.done();
-        Some(Section { title, rows: rows.unwrap_or_default().into_iter().flatten().collect() })
+        Some(Section {
+            title,
+            rows: rows.unwrap_or_default().into_iter().flatten().collect(),
+        })
     });
     let sections = sections.unwrap_or_default().into_iter().flatten().collect();
-    let list = List { title, description, button_text, footer_text, sections };
+    let list = List {
+        title,
+        description,
+        button_text,
+        footer_text,
+        sections,
+    };
     form.rules(limits::check_list(&list));
     list
 }
@@ -281,9 +333,18 @@ fn reaction(form: &mut Form<'_, '_>) -> Reaction {
         from_me: form.required("fromMe", field::boolean).unwrap_or_default(),
         id: form.words("id"),
     });
-    let none = || MessageKey { remote_jid: String::new(), from_me: false, id: String::new() };
-    let emoji = form.required("reaction", field::any_text).unwrap_or_default();
-    let reaction = Reaction { key: key.unwrap_or_else(none), emoji };
+    let none = || MessageKey {
+        remote_jid: String::new(),
+        from_me: false,
+        id: String::new(),
+    };
+    let emoji = form
+        .required("reaction", field::any_text)
+        .unwrap_or_default();
+    let reaction = Reaction {
+        key: key.unwrap_or_else(none),
+        emoji,
+    };
     form.rules(limits::check_reaction(&reaction));
     reaction
 }
@@ -301,21 +362,26 @@ async fn send(
         Turn::Fresh(ticket) => ticket,
     };
     let report_mut = &mut report;
-    let instance =
-        draft::find_instance(api, caller, draft.instance.as_deref(), report_mut).await?;
+    let instance = draft::find_instance(api, caller, draft.instance.as_deref(), report_mut).await?;
     let recipient = draft::find_phone(api, caller, draft.target, report_mut).await?;
     let payload = match draft.body {
         Body::Other(payload) => Some(payload),
-        Body::Text(words) => {
-            draft::find_content(api, caller, words, report_mut).await?.map(Payload::Text)
-        }
+        Body::Text(words) => draft::find_content(api, caller, words, report_mut)
+            .await?
+            .map(Payload::Text),
     };
     let warnings = report.accepted()?;
     let (Some(instance), Some(recipient), Some(payload)) = (instance, recipient, payload) else {
         // Each of them was found, or its fault was noted.
         return Err(ApiError::Internal);
     };
-    if api.engine.directory().suppressions(caller.account).await?.contains(recipient) {
+    if api
+        .engine
+        .directory()
+        .suppressions(caller.account)
+        .await?
+        .contains(recipient)
+    {
         return Err(ApiError::RecipientSuppressed);
     }
     let name = (instance.id.get(), instance.name.clone());

@@ -43,13 +43,20 @@ pub(crate) struct InstanceStats {
 impl InstanceStats {
     /// The counts of an instance.
     pub(crate) fn new(instance: InstanceName, by_status: &StatusCounts) -> Self {
-        Self { instance, total: by_status.iter().sum(), by_status: counts(by_status) }
+        Self {
+            instance,
+            total: by_status.iter().sum(),
+            by_status: counts(by_status),
+        }
     }
 }
 
 /// Counts with the words of their statuses.
 pub(crate) fn counts(by_status: &StatusCounts) -> Counts {
-    Status::ALL.into_iter().map(|status| (status.label(), by_status[status as usize])).collect()
+    Status::ALL
+        .into_iter()
+        .map(|status| (status.label(), by_status[status as usize]))
+        .collect()
 }
 
 /// Counts messages by status, of one instance or all, over whole UTC days.
@@ -69,14 +76,23 @@ pub(crate) async fn get_stats(
 ) -> Answer {
     let (named, from, to) = validate::query(called.uri(), |form| {
         let named = form.optional("instance", field::instance);
-        (named, form.optional("from", field::day), form.optional("to", field::day))
+        (
+            named,
+            form.optional("from", field::day),
+            form.optional("to", field::day),
+        )
     })?;
     let all = record::instances_of(&api, &may).await?;
     let instances = match named {
         Some(named) => vec![named_instance(&api, &may, &named).await?],
         None => all.iter().map(|instance| instance.id).collect(),
     };
-    let filter = TotalsFilter { instances, batch: None, from, to };
+    let filter = TotalsFilter {
+        instances,
+        batch: None,
+        from,
+        to,
+    };
     let totals = api.engine.store().totals(filter).await?;
     let names = Names::of(&all);
     let of_instance =

@@ -1,6 +1,6 @@
 //! Recipients who opted out.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::page::{self, Found, PageQuery};
-use crate::request::{Called, Post};
+use crate::request::{Called, Post, Segment};
 use crate::schema::{self, Data, Paged};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -63,10 +63,23 @@ pub(crate) async fn list_suppressions(
     called: Called,
 ) -> Answer {
     let query = validate::query(called.uri(), PageQuery::read)?;
-    let page = api.engine.directory().list_suppressions(may.account, query.request()).await?;
+    let page = api
+        .engine
+        .directory()
+        .list_suppressions(may.account, query.request())
+        .await?;
     let next = query.cursor_after(page.items.len(), page.total);
     let items: Vec<Suppression> = page.items.into_iter().map(Suppression::from).collect();
-    page::answer(&called, query, Found { items, total: page.total, capped: false, next })
+    page::answer(
+        &called,
+        query,
+        Found {
+            items,
+            total: page.total,
+            capped: false,
+            next,
+        },
+    )
 }
 
 /// Opts a recipient out. Once this answers 201, nothing new is handed over to them; 202 names the
@@ -90,7 +103,9 @@ pub(crate) async fn create_suppression(
         (phone, form.optional("reason", field::text(0, MAX_REASON)))
     })?;
     let warnings = report.accepted()?;
-    let (Some(phone), reason) = new else { return Err(ApiError::Internal) };
+    let (Some(phone), reason) = new else {
+        return Err(ApiError::Internal);
+    };
     post.once(&api, &may, async {
         let source = may.source().to_owned();
         let entry = Suppression {
@@ -100,21 +115,32 @@ pub(crate) async fn create_suppression(
             created_at: Stamp(api.now()),
             missing: Vec::new(),
         };
-        let barrier = api.engine.suppress(may.account, phone, reason, source).await?;
-        may.audit(&api, "suppression.created", phone.masked(), None).await;
+        let barrier = api
+            .engine
+            .suppress(may.account, phone, reason, source)
+            .await?;
+        may.audit(&api, "suppression.created", phone.masked(), None)
+            .await;
         let status = status(&barrier, StatusCode::CREATED);
-        envelope::data(Suppression { missing: barrier.missing, ..entry })
-            .status(status)
-            .message("Recipient suppressed")
-            .warnings(warnings)
-            .answer()
+        envelope::data(Suppression {
+            missing: barrier.missing,
+            ..entry
+        })
+        .status(status)
+        .message("Recipient suppressed")
+        .warnings(warnings)
+        .answer()
     })
     .await
 }
 
 /// The status of an answer that waits for confirmations: 202 while some are missing.
 pub(crate) const fn status(barrier: &Barrier, confirmed: StatusCode) -> StatusCode {
-    if barrier.is_confirmed() { confirmed } else { StatusCode::ACCEPTED }
+    if barrier.is_confirmed() {
+        confirmed
+    } else {
+        StatusCode::ACCEPTED
+    }
 }
 
 /// Opts a recipient in again.
@@ -126,13 +152,19 @@ pub(crate) const fn status(barrier: &Barrier, confirmed: StatusCode) -> StatusCo
 pub(crate) async fn delete_suppression(
     State(api): State<ApiState>,
     may: May<ManageContacts>,
-    Path(phone): Path<String>,
+    Segment(phone): Segment,
 ) -> Answer {
     let digits = phone.trim_start_matches(['+', ' ']);
     let phone = field::read_phone(&format!("+{digits}")).map_err(|_| ApiError::NotFound)?;
-    if !api.engine.directory().unsuppress(may.account, phone).await? {
+    if !api
+        .engine
+        .directory()
+        .unsuppress(may.account, phone)
+        .await?
+    {
         return Err(ApiError::NotFound);
     }
-    may.audit(&api, "suppression.deleted", phone.masked(), None).await;
+    may.audit(&api, "suppression.deleted", phone.masked(), None)
+        .await;
     envelope::done("Suppression removed").answer()
 }

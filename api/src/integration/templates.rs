@@ -1,6 +1,6 @@
 //! Texts with variables.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,7 +13,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::page::{self, Found, PageQuery};
-use crate::request::{Called, Post};
+use crate::request::{Called, Post, Segment};
 use crate::schema::{self, Data, Paged};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -44,7 +44,7 @@ impl From<&directory::Template> for Template {
             name: template.name.clone(),
             message_type: "text",
             content: template.content.clone(),
-            variables: parsed.variables().into_iter().map(str::to_owned).collect(),
+            variables: parsed.variables().map(str::to_owned).collect(),
             created_at: Stamp(template.created_at),
         }
     }
@@ -63,7 +63,10 @@ pub(crate) async fn create_template(
 ) -> Answer {
     let post = Post::json(&api, request, MAX_BODY).await?;
     let (new, report) = post.read(|form| {
-        if form.optional("message_type", field::any_text).is_some_and(|kind| kind != "text") {
+        if form
+            .optional("message_type", field::any_text)
+            .is_some_and(|kind| kind != "text")
+        {
             form.fault("message_type", "must be text.");
         }
         let name = form.required("name", field::text(1, MAX_NAME));
@@ -78,8 +81,11 @@ pub(crate) async fn create_template(
     let warnings = report.accepted()?;
     let (name, content) = new.ok_or(ApiError::Internal)?;
     post.once(&api, &may, async {
-        let template =
-            api.engine.directory().create_template(may.account, &name, &content).await?;
+        let template = api
+            .engine
+            .directory()
+            .create_template(may.account, &name, &content)
+            .await?;
         envelope::data(Template::from(&*template))
             .status(StatusCode::CREATED)
             .message("Template created successfully")
@@ -105,10 +111,23 @@ pub(crate) async fn list_templates(
     called: Called,
 ) -> Answer {
     let query = validate::query(called.uri(), PageQuery::read)?;
-    let page = api.engine.directory().templates(may.account, query.request()).await?;
+    let page = api
+        .engine
+        .directory()
+        .templates(may.account, query.request())
+        .await?;
     let next = query.cursor_after(page.items.len(), page.total);
     let items: Vec<Template> = page.items.iter().map(Template::from).collect();
-    page::answer(&called, query, Found { items, total: page.total, capped: false, next })
+    page::answer(
+        &called,
+        query,
+        Found {
+            items,
+            total: page.total,
+            capped: false,
+            next,
+        },
+    )
 }
 
 /// Shows a template.
@@ -120,7 +139,7 @@ pub(crate) async fn list_templates(
 pub(crate) async fn get_template(
     State(api): State<ApiState>,
     may: May<ManageTemplates>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let id: TemplateId = id.parse().map_err(|_| ApiError::NotFound)?;
     let template = api.engine.directory().template(may.account, id).await?;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::auth::{May, SendMessage};
 use crate::body::{self, MAX_UPLOAD, Pieces, UPLOAD_RATE};
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
-use crate::request::Called;
+use crate::request::{Called, Segment};
 use crate::schema::Data;
 use crate::state::ApiState;
 use crate::validate::{self, field};
@@ -62,13 +62,19 @@ pub(crate) struct Refusal {
 
 impl From<RefusedRow> for Refusal {
     fn from(refused: RefusedRow) -> Self {
-        Self { row: refused.row, errors: refused.errors.into_iter().collect() }
+        Self {
+            row: refused.row,
+            errors: refused.errors.into_iter().collect(),
+        }
     }
 }
 
 impl From<UploadProgress> for Uploaded {
     fn from(upload: UploadProgress) -> Self {
-        let UploadProgress { progress, first_refusals } = upload;
+        let UploadProgress {
+            progress,
+            first_refusals,
+        } = upload;
         Self {
             rows_received: progress.rows_received,
             taken: progress.taken,
@@ -97,24 +103,36 @@ impl From<UploadProgress> for Uploaded {
 pub(crate) async fn upload_recipients(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     called: Called,
     request: Request,
 ) -> Answer {
     let from_row = validate::query(called.uri(), |form| {
-        form.optional("from_row", field::whole(0, i64::MAX)).unwrap_or_default().unsigned_abs()
+        form.optional("from_row", field::whole(0, i64::MAX))
+            .unwrap_or_default()
+            .unsigned_abs()
     })?;
     let id = batches::find(&api, &may, &id).await?;
     let (parts, body) = request.into_parts();
     let format = match body::media_type(&parts.headers) {
         Some(kind) if kind.eq_ignore_ascii_case("application/x-ndjson") => Format::NdJson,
         Some(kind) if kind.eq_ignore_ascii_case("text/csv") => Format::Csv,
-        _ => return Err(ApiError::UnsupportedMediaType("application/x-ndjson or text/csv")),
+        _ => {
+            return Err(ApiError::UnsupportedMediaType(
+                "application/x-ndjson or text/csv",
+            ));
+        }
     };
     let pieces = Pieces::new(&parts.headers, body, MAX_UPLOAD, UPLOAD_RATE)?;
-    let upload = api.engine.batches().upload(may.account, id, from_row).await?;
+    let upload = api
+        .engine
+        .batches()
+        .upload(may.account, id, from_row)
+        .await?;
     let uploaded = Box::pin(take_in(&api, upload, pieces, Splitter::new(format))).await?;
-    envelope::data(Uploaded::from(uploaded)).message("Recipients uploaded").answer()
+    envelope::data(Uploaded::from(uploaded))
+        .message("Recipients uploaded")
+        .answer()
 }
 
 /// Reads a body to its end and adds its rows, block by block.

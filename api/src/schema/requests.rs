@@ -1,18 +1,17 @@
 //! The bodies that clients send, as OpenAPI shows them. They are read member by member
-//! ([`crate::validate`]), so these types are only written down.
+//! (`validate`), so these types are only written down.
 
 use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
 /// The id of an instance (an integer, or its digits), or its name.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum InstanceIdOrName {
     /// Its id.
-    #[schema(rename = "id")]
     Id(u64),
     /// Its name, or the digits of its id.
-    #[schema(rename = "name")]
     Name(String),
 }
 
@@ -20,7 +19,7 @@ pub enum InstanceIdOrName {
 #[derive(Debug, ToSchema)]
 pub struct SendMessage {
     /// The id (an integer, or its digits) or the name of the instance that sends it.
-    #[schema(value_type = Object, example = "my-instance")]
+    #[schema(example = "my-instance")]
     pub instance: InstanceIdOrName,
     /// E.164; exactly one of `recipient` and `contact_id`.
     #[schema(example = "+966501234567")]
@@ -57,7 +56,7 @@ pub struct SendMessage {
 #[derive(Debug, ToSchema)]
 pub struct SendBulk {
     /// The id (an integer, or its digits) or the name of the instance that sends them.
-    #[schema(value_type = Object, example = "my-instance")]
+    #[schema(example = "my-instance")]
     pub instance: InstanceIdOrName,
     /// The messages.
     #[schema(min_items = 1, max_items = 100)]
@@ -113,7 +112,7 @@ pub struct BulkMessage {
 #[derive(Debug, ToSchema)]
 pub struct SendPoll {
     /// The id (an integer, or its digits) or the name of the instance that sends it.
-    #[schema(value_type = Object, example = "my-instance")]
+    #[schema(example = "my-instance")]
     pub instance: InstanceIdOrName,
     /// E.164; exactly one of `recipient` and `contact_id`.
     pub recipient: Option<String>,
@@ -144,7 +143,7 @@ pub struct SendPoll {
 #[derive(Debug, ToSchema)]
 pub struct SendList {
     /// The id (an integer, or its digits) or the name of the instance that sends it.
-    #[schema(value_type = Object, example = "my-instance")]
+    #[schema(example = "my-instance")]
     pub instance: InstanceIdOrName,
     /// E.164; exactly one of `recipient` and `contact_id`.
     pub recipient: Option<String>,
@@ -203,7 +202,7 @@ pub struct ListRow {
 #[derive(Debug, ToSchema)]
 pub struct SendReaction {
     /// The id (an integer, or its digits) or the name of the instance that sends it.
-    #[schema(value_type = Object, example = "my-instance")]
+    #[schema(example = "my-instance")]
     pub instance: InstanceIdOrName,
     /// The message that is reacted to.
     pub message_key: MessageKey,
@@ -286,10 +285,10 @@ pub struct NewBatch {
     /// What people call it.
     pub name: String,
     /// One instance; or several in `instances`.
-    pub instance: Option<String>,
+    pub instance: Option<InstanceIdOrName>,
     /// Ids or names of 1 to 100 instances.
     #[schema(max_items = 100)]
-    pub instances: Option<Vec<String>>,
+    pub instances: Option<Vec<InstanceIdOrName>>,
     /// What rows say that bring no content of their own.
     pub content: Option<String>,
     /// A template instead.
@@ -331,7 +330,7 @@ pub struct NewApiKey {
     /// Addresses and networks from where it may be used.
     pub allowed_ips: Option<Vec<String>>,
     /// Ids or names of the instances for which it may be used.
-    pub allowed_instances: Option<Vec<String>>,
+    pub allowed_instances: Option<Vec<InstanceIdOrName>>,
 }
 
 /// How a key is rotated.

@@ -14,7 +14,9 @@ use crate::stamp;
 /// A text of `min` to `max` Unicode scalars.
 pub(crate) fn text(min: usize, max: usize) -> impl FnOnce(Value<'_>) -> Result<String, Complaint> {
     move |value| {
-        let Value::Text(text) = value else { return Err("must be a string.".into()) };
+        let Value::Text(text) = value else {
+            return Err("must be a string.".into());
+        };
         // A scalar takes at least a byte: most texts need no count.
         let short = text.len() <= max && text.len() >= min.saturating_mul(4);
         if !short {
@@ -50,6 +52,10 @@ pub(crate) fn list(value: Value<'_>) -> Result<Vec<Value<'_>>, Complaint> {
 }
 
 /// `true` or `false`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every parser takes its value"
+)]
 pub(crate) fn boolean(value: Value<'_>) -> Result<bool, Complaint> {
     match value {
         Value::Bool(flag) => Ok(flag),
@@ -158,7 +164,9 @@ pub(crate) fn instance(value: Value<'_>) -> Result<String, Complaint> {
 
 /// An object of texts, in its order.
 pub(crate) fn pairs(value: Value<'_>) -> Result<Vec<(String, String)>, Complaint> {
-    let Value::Object(members) = value else { return Err("must be an object of strings.".into()) };
+    let Value::Object(members) = value else {
+        return Err("must be an object of strings.".into());
+    };
     let pair = |(name, value): (std::borrow::Cow<'_, str>, Value<'_>)| match value {
         Value::Text(text) => Ok((name.into_owned(), text.into_owned())),
         _ => Err(format!("must be an object of strings: {name} is not one.").into()),
@@ -176,7 +184,10 @@ mod tests {
 
         assert!(text(1, 4)(arabic()).is_ok());
         assert!(text(1, 3)(arabic()).is_err());
-        assert_eq!(text(1, 3)(Value::Text("".into())), Err("must not be empty.".into()));
+        assert_eq!(
+            text(1, 3)(Value::Text("".into())),
+            Err("must not be empty.".into())
+        );
         assert_eq!(text(1, 3)(Value::Whole(1)), Err("must be a string.".into()));
     }
 

@@ -15,31 +15,83 @@ async fn every_error_path_is_in_the_envelope_and_names_its_request() {
     let with_key = |method: &str, path: &str| request(method, path).header("x-api-key", &edge.key);
     let unkeyed = || Body::from(text("Hello").to_string());
     let cases = [
-        (request("GET", "/nothing").body(Body::empty()).unwrap(), 404, "not_found"),
-        (request("GET", "/integration/v1/nothing").body(Body::empty()).unwrap(), 404, "not_found"),
-        (request("POST", SEND).body(unkeyed()).unwrap(), 401, "invalid_key"),
-        (with_key("DELETE", SEND).body(Body::empty()).unwrap(), 405, "method_not_allowed"),
-        (with_key("POST", SEND).body(Body::from("{")).unwrap(), 400, "malformed"),
-        (with_key("POST", SEND).body(Body::from("")).unwrap(), 400, "malformed"),
-        (with_key("POST", SEND).body(Body::from("[]")).unwrap(), 422, "validation"),
-        (with_key("POST", SEND).body(Body::from("x".repeat(2 << 20))).unwrap(), 413, "too_large"),
         (
-            with_key("POST", SEND).header("idempotency-key", "a b").body(unkeyed()).unwrap(),
-            400,
-            "malformed",
-        ),
-        (
-            with_key("GET", "/integration/v1/messages?sort=up").body(Body::empty()).unwrap(),
-            422,
-            "validation",
-        ),
-        (
-            with_key("GET", "/integration/v1/messages/12").body(Body::empty()).unwrap(),
+            request("GET", "/nothing").body(Body::empty()).unwrap(),
             404,
             "not_found",
         ),
         (
-            with_key("GET", "/integration/v1/messages/twelve").body(Body::empty()).unwrap(),
+            request("GET", "/integration/v1/nothing")
+                .body(Body::empty())
+                .unwrap(),
+            404,
+            "not_found",
+        ),
+        (
+            request("POST", SEND).body(unkeyed()).unwrap(),
+            401,
+            "invalid_key",
+        ),
+        (
+            with_key("DELETE", SEND).body(Body::empty()).unwrap(),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            with_key("POST", SEND).body(Body::from("{")).unwrap(),
+            400,
+            "malformed",
+        ),
+        (
+            with_key("POST", SEND).body(Body::from("")).unwrap(),
+            400,
+            "malformed",
+        ),
+        (
+            with_key("POST", SEND).body(Body::from("[]")).unwrap(),
+            422,
+            "validation",
+        ),
+        (
+            with_key("POST", SEND)
+                .body(Body::from("x".repeat(2 << 20)))
+                .unwrap(),
+            413,
+            "too_large",
+        ),
+        (
+            with_key("POST", SEND)
+                .header("idempotency-key", "a b")
+                .body(unkeyed())
+                .unwrap(),
+            400,
+            "malformed",
+        ),
+        (
+            with_key("GET", "/integration/v1/messages?sort=up")
+                .body(Body::empty())
+                .unwrap(),
+            422,
+            "validation",
+        ),
+        (
+            with_key("GET", "/integration/v1/messages/12")
+                .body(Body::empty())
+                .unwrap(),
+            404,
+            "not_found",
+        ),
+        (
+            with_key("GET", "/integration/v1/messages/%FF")
+                .body(Body::empty())
+                .unwrap(),
+            404,
+            "not_found",
+        ),
+        (
+            with_key("GET", "/integration/v1/messages/twelve")
+                .body(Body::empty())
+                .unwrap(),
             404,
             "not_found",
         ),
@@ -67,15 +119,22 @@ async fn a_wrong_method_is_told_the_right_ones_and_a_wrong_type_the_right_one() 
     let kind = edge.raw(wrong_type.unwrap()).await;
 
     assert_eq!(method.headers["allow"], "POST");
-    assert_eq!((kind.status.as_u16(), kind.code().as_str()), (415, "unsupported_media_type"));
+    assert_eq!(
+        (kind.status.as_u16(), kind.code().as_str()),
+        (415, "unsupported_media_type")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_not_good_all_get_the_same_body() {
     let edge = Edge::new().await;
-    let unknown = edge.call_with("GET", "/ping", "sk_live_nothing", Value::Null).await;
+    let unknown = edge
+        .call_with("GET", "/ping", "sk_live_nothing", Value::Null)
+        .await;
     let empty = edge.call_with("GET", "/ping", "", Value::Null).await;
-    let missing = request("GET", "/integration/v1/ping").body(Body::empty()).unwrap();
+    let missing = request("GET", "/integration/v1/ping")
+        .body(Body::empty())
+        .unwrap();
     let missing = edge.raw(missing).await;
 
     assert_eq!(unknown.status, 401);
@@ -87,12 +146,24 @@ async fn keys_that_are_not_good_all_get_the_same_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_permission_that_is_missing_is_named_and_the_window_is_told() {
     let edge = Edge::new().await;
-    let key = edge.new_key(edge.account, &[Permission::ReadMessages]).await;
+    let key = edge
+        .new_key(edge.account, &[Permission::ReadMessages])
+        .await;
 
-    let answer = edge.call_with("POST", "/messages/send", &key, text("Hello")).await;
+    let answer = edge
+        .call_with("POST", "/messages/send", &key, text("Hello"))
+        .await;
 
-    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "missing_permission"));
-    assert!(answer.json()["message"].as_str().unwrap().contains("send_message"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (403, "missing_permission")
+    );
+    assert!(
+        answer.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("send_message")
+    );
     assert_eq!(answer.headers["x-ratelimit-limit"], "1000000");
     assert_eq!(answer.headers["x-ratelimit-remaining"], "999999");
     assert!(answer.headers.contains_key("x-ratelimit-reset"));
@@ -111,7 +182,11 @@ async fn a_key_whose_window_is_used_up_is_told_when_to_come_again() {
     assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 429));
     assert_eq!(second.code(), "rate_limited");
     assert_eq!(second.headers["x-ratelimit-remaining"], "0");
-    let wait: u64 = second.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    let wait: u64 = second.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..=3_601).contains(&wait), "{wait}");
 }
 
@@ -119,7 +194,9 @@ async fn a_key_whose_window_is_used_up_is_told_when_to_come_again() {
 async fn a_safe_request_id_is_kept_and_another_is_replaced() {
     let edge = Edge::new().await;
     let ask = |id: &str| {
-        request("GET", "/integration/v1/ping").header("x-request-id", id).body(Body::empty())
+        request("GET", "/integration/v1/ping")
+            .header("x-request-id", id)
+            .body(Body::empty())
     };
 
     let kept = edge.raw(ask("order-7").unwrap()).await;
@@ -131,10 +208,17 @@ async fn a_safe_request_id_is_kept_and_another_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_beyond_the_bound_is_told_to_come_again() {
-    let edge = Edge::with(ApiConfig { max_in_flight: 0, ..ApiConfig::default() }).await;
+    let edge = Edge::with(ApiConfig {
+        max_in_flight: 0,
+        ..ApiConfig::default()
+    })
+    .await;
 
     let answer = edge.get("/ping").await;
 
-    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "unavailable"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (503, "unavailable")
+    );
     assert!(answer.headers.contains_key("retry-after"));
 }

@@ -21,7 +21,7 @@ use zajil_storage::MemoryStore;
 use zajil_transport::simulator::SimulatorFactory;
 
 /// The operator's token of every edge.
-pub const OPERATOR: &str = "operator-token-of-a-test";
+pub(crate) const OPERATOR: &str = "operator-token-of-a-test";
 
 /// Tells tokio's time.
 #[derive(Debug)]
@@ -38,36 +38,36 @@ impl Clock for TestClock {
 }
 
 /// An edge with one account: a key with all permissions, and the instance `my-instance`.
-pub struct Edge {
-    pub router: Router,
-    pub operations: Router,
-    pub engine: Engine,
-    pub drain: CancellationToken,
-    pub account: AccountId,
-    pub key: String,
-    pub email: String,
-    pub password: String,
+pub(crate) struct Edge {
+    pub(crate) router: Router,
+    pub(crate) operations: Router,
+    pub(crate) engine: Engine,
+    pub(crate) drain: CancellationToken,
+    pub(crate) account: AccountId,
+    pub(crate) key: String,
+    pub(crate) email: String,
+    pub(crate) password: String,
 }
 
 /// What a request was answered.
 #[derive(Debug)]
-pub struct Answered {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answered {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
     }
 
-    pub fn data(&self) -> Value {
+    pub(crate) fn data(&self) -> Value {
         self.json()["data"].clone()
     }
 
     /// The `error_code`, checked to be in the envelope of failures.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let json = self.json();
         assert_eq!(json["success"], false, "{json}");
         assert!(json["message"].is_string(), "{json}");
@@ -75,18 +75,22 @@ impl Answered {
     }
 
     /// The paths of the fields that have faults.
-    pub fn faults(&self) -> Vec<String> {
-        self.json()["errors"].as_object().unwrap().keys().cloned().collect()
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.json()["errors"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect()
     }
 }
 
 impl Edge {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(ApiConfig::default()).await
     }
 
-    pub async fn with(config: ApiConfig) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the clock of a test")]
+    pub(crate) async fn with(config: ApiConfig) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TestClock(tokio::time::Instant::now()));
         let tasks = TaskTracker::new();
         let simulator = SimulatorFactory::new(clock.clone(), tasks, 7);
@@ -98,7 +102,10 @@ impl Edge {
         };
         let engine = Engine::start(ports).await.unwrap();
         let first = engine.directory().first_start().await.unwrap().unwrap();
-        let config = ApiConfig { operator: Some(OperatorToken::new(OPERATOR)), ..config };
+        let config = ApiConfig {
+            operator: Some(OperatorToken::new(OPERATOR)),
+            ..config
+        };
         let state = ApiState::new(engine.clone(), config);
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let drain = CancellationToken::new();
@@ -116,37 +123,49 @@ impl Edge {
     }
 
     /// A request to the Integration API with the key.
-    pub async fn call(&self, method: &str, path: &str, body: Value) -> Answered {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answered {
         self.call_with(method, path, &self.key, body).await
     }
 
-    pub async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> Answered {
         self.call("GET", path, Value::Null).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answered {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
         self.call("POST", path, body).await
     }
 
-    pub async fn call_with(&self, method: &str, path: &str, key: &str, body: Value) -> Answered {
+    pub(crate) async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: Value,
+    ) -> Answered {
         let path = format!("/integration/v1{path}");
-        self.raw(request(method, &path).header("x-api-key", key).body(json(body)).unwrap()).await
+        self.raw(
+            request(method, &path)
+                .header("x-api-key", key)
+                .body(json(&body))
+                .unwrap(),
+        )
+        .await
     }
 
     /// A request to the Dashboard API with a token.
-    pub async fn dashboard(&self, method: &str, path: &str, body: Value) -> Answered {
+    pub(crate) async fn dashboard(&self, method: &str, path: &str, body: Value) -> Answered {
         let path = format!("/api/v1/dashboard{path}");
         let bearer = format!("Bearer {OPERATOR}");
         let request = request(method, &path).header("authorization", bearer);
-        self.raw(request.body(json(body)).unwrap()).await
+        self.raw(request.body(json(&body)).unwrap()).await
     }
 
-    pub async fn raw(&self, request: Request<Body>) -> Answered {
+    pub(crate) async fn raw(&self, request: Request<Body>) -> Answered {
         answered(&self.router, request).await
     }
 
     /// A key of an account with these permissions.
-    pub async fn new_key(&self, account: AccountId, permissions: &[Permission]) -> String {
+    pub(crate) async fn new_key(&self, account: AccountId, permissions: &[Permission]) -> String {
         let new = NewKey {
             user: None,
             name: "a key".to_owned(),
@@ -156,11 +175,18 @@ impl Edge {
             allowed_ips: Vec::new(),
             allowed_instances: BTreeSet::new(),
         };
-        self.engine.directory().create_key(account, new).await.unwrap().1.reveal().to_owned()
+        self.engine
+            .directory()
+            .create_key(account, new)
+            .await
+            .unwrap()
+            .1
+            .reveal()
+            .to_owned()
     }
 
     /// Another account with an instance `theirs`, and its key with all permissions.
-    pub async fn other_account(&self) -> (AccountId, String) {
+    pub(crate) async fn other_account(&self) -> (AccountId, String) {
         let directory = self.engine.directory();
         let account = directory.create_account("other").await.unwrap().id;
         let new = NewInstance {
@@ -175,26 +201,37 @@ impl Edge {
     }
 }
 
-pub async fn answered(router: &Router, request: Request<Body>) -> Answered {
+pub(crate) async fn answered(router: &Router, request: Request<Body>) -> Answered {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 64 << 20).await.unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    Answered { status: parts.status, headers: parts.headers, text }
+    Answered {
+        status: parts.status,
+        headers: parts.headers,
+        text,
+    }
 }
 
-pub fn request(method: &str, path: &str) -> http::request::Builder {
+pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {
     let method: Method = method.parse().unwrap();
-    Request::builder().method(method).uri(path).header("content-type", "application/json")
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
 }
 
 /// A body; null is none.
-pub fn json(body: Value) -> Body {
-    if body.is_null() { Body::empty() } else { Body::from(body.to_string()) }
+pub(crate) fn json(body: &Value) -> Body {
+    if body.is_null() {
+        Body::empty()
+    } else {
+        Body::from(body.to_string())
+    }
 }
 
 /// A text message that is good.
-pub fn text(content: &str) -> Value {
+pub(crate) fn text(content: &str) -> Value {
     serde_json::json!({
         "instance": "my-instance", "recipient": "+966501234567", "content": content,
     })

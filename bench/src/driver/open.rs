@@ -47,7 +47,12 @@ pub(super) fn run(
         let threads: Vec<_> = (0..plan.connections)
             .map(|n| {
                 let every = plan.connections as f64 / rate;
-                let beat = Beat { zero, first: n as f64 / rate, every, until };
+                let beat = Beat {
+                    zero,
+                    first: n as f64 / rate,
+                    every,
+                    until,
+                };
                 let mut counts = Counts::new(began);
                 scope.spawn(move || {
                     let mut next = 0;

@@ -27,7 +27,9 @@ impl Requests {
             );
             (head + &body).into_bytes()
         };
-        Self { bytes: (0..plan.instances.max(LEAST)).map(request).collect() }
+        Self {
+            bytes: (0..plan.instances.max(LEAST)).map(request).collect(),
+        }
     }
 
     /// The `n`-th request.
@@ -44,7 +46,8 @@ pub(super) fn answer(bytes: &[u8]) -> Option<(u16, usize)> {
     let status = text.get(9..12)?.parse().ok()?;
     let length = text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
     });
     let whole = head + length.unwrap_or(0);
     (bytes.len() >= whole).then_some((status, whole))

@@ -34,7 +34,10 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let (few, many) = run.count((100_000, 10_000_000), (20_000, 200_000));
     let some = run.count(500_000, 20_000);
     let folder = run.folder()?;
-    let plan = NodePlan { dir: folder.path().join("data"), listen: None };
+    let plan = NodePlan {
+        dir: folder.path().join("data"),
+        listen: None,
+    };
     let mut node = Node::start(plan).await?;
     node.tell(Order::Populate(INSTANCES, 0.0)).await?;
     // Warm: everything was done once.
@@ -57,7 +60,10 @@ pub(super) async fn run(run: Run) -> Result<()> {
         &Figure::new(BENCH, "memory_added", added, "bytes", how.clone())
             .reaching(Reach::AtMost(MOST_ADDED)),
     );
-    let slower = [("accept", shallow.accept, deep.accept), ("drain", shallow.drain, deep.drain)];
+    let slower = [
+        ("accept", shallow.accept, deep.accept),
+        ("drain", shallow.drain, deep.drain),
+    ];
     for (figure, before, after) in slower {
         tell(
             &Figure::new(BENCH, figure, after, "messages/s", how.clone())
@@ -71,13 +77,16 @@ pub(super) async fn run(run: Run) -> Result<()> {
 async fn measure(node: &mut Node, messages: usize) -> Result<Depth> {
     let settled = node.tell(Order::Memory(SETTLE)).await?;
     let accepting = node.tell(Order::Fill(INSTANCES, messages)).await?;
-    node.tell(Order::Memory(SETTLE)).await?;
+    let waiting = node.tell(Order::Memory(SETTLE)).await?;
+    // Instances begin one after the other while they are let go on: that is part of it.
     let began = node.tell(Order::Pause(false)).await?;
-    let drained = node.tell(Order::Sent(began.sent + messages as u64)).await?;
+    let drained = node
+        .tell(Order::Sent(waiting.sent + messages as u64))
+        .await?;
     node.tell(Order::Pause(true)).await?;
     Ok(Depth {
         accept: rate(&accepting, messages),
-        drain: (drained.sent - began.sent) as f64 / drained.seconds,
+        drain: (drained.sent - waiting.sent) as f64 / (began.seconds + drained.seconds),
         memory: settled.memory,
         pending: settled.pending,
     })

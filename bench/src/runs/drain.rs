@@ -19,12 +19,12 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(run: Run) -> Result<()> {
     let folder = run.folder()?;
-    let mut site =
-        Site::open(&Keeping::Folder(folder.path().join("data")), Way::Simulator).await?;
+    let mut site = Site::open(&Keeping::Folder(folder.path().join("data")), Way::Simulator).await?;
     site.populate(INSTANCES, Speed::Unlimited, true).await?;
     let messages = run.count(1_000_000, 50_000_u64);
     let filling = Stretch::begin()?;
-    site.fill(&site.instances, messages as usize / INSTANCES).await?;
+    site.fill(&site.instances, messages as usize / INSTANCES)
+        .await?;
     let filled = each(filling.cpu()?, messages);
     let site = Arc::new(site);
     // What the accepts left to do in the background is not the drain's.
@@ -43,9 +43,15 @@ pub(super) async fn run(run: Run) -> Result<()> {
     }
     let per_core = messages as f64 / cpu.as_secs_f64();
     tell(
-        &Figure::new(BENCH, "messages_per_core", per_core, "messages/s/core", how.clone())
-            .reaching(Reach::AtLeast(150_000.0))
-            .costing(each(cpu, messages)),
+        &Figure::new(
+            BENCH,
+            "messages_per_core",
+            per_core,
+            "messages/s/core",
+            how.clone(),
+        )
+        .reaching(Reach::AtLeast(150_000.0))
+        .costing(each(cpu, messages)),
     );
     let rate = messages as f64 / took;
     tell(&Figure::new(BENCH, "messages", rate, "messages/s", how).costing(each(cpu, messages)));

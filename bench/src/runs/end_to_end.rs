@@ -24,7 +24,11 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let site = Site::listening(&data, Way::Simulator, INSTANCES, Speed::Unlimited).await?;
     let wanted = run.count(1_000_000, 50_000_u64);
     let plan = closed(&site, BULK, 0.0)?;
-    let plan = Plan { until: Until::Accepted(wanted / BULK as u64), warm_up: 0.0, ..plan };
+    let plan = Plan {
+        until: Until::Accepted(wanted / BULK as u64),
+        warm_up: 0.0,
+        ..plan
+    };
     let stretch = Stretch::begin()?;
     let driven = Driving::start(plan).await?.end().await?.all_accepted()?;
     let accepted = stretch.took().as_secs_f64();

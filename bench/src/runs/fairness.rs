@@ -10,6 +10,7 @@ use zajil_actors::batch::{BLOCK_ROWS, BatchText, Duplicates, NewBatch, NewRow, R
 use zajil_model::batch::Command;
 use zajil_model::id::BatchId;
 use zajil_model::instance::Instance;
+use zajil_model::lifecycle::Status;
 
 use crate::figure::{Figure, Reach};
 use crate::measure::micros;
@@ -37,13 +38,16 @@ struct Waits {
 
 pub(super) async fn run(run: Run) -> Result<()> {
     let folder = run.folder()?;
-    let mut site =
-        Site::open(&Keeping::Folder(folder.path().join("data")), Way::Courier).await?;
+    let mut site = Site::open(&Keeping::Folder(folder.path().join("data")), Way::Courier).await?;
     let small = run.count(1_000, 100);
     site.populate(small, Speed::PerSecond(RATE), false).await?;
     let small: Vec<_> = site.instances.clone();
     site.populate(1, Speed::Unlimited, false).await?;
-    let big = site.instances.last().context("an instance was made")?.clone();
+    let big = site
+        .instances
+        .last()
+        .context("an instance was made")?
+        .clone();
     // Awake, so that neither side measures how actors start.
     site.fill(&small, 1).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -54,7 +58,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let left = site.engine.batches().view(site.account, campaign).await?;
     let how = json!({
         "small": small.len(), "messages_each": MESSAGES, "per_second": RATE, "rows": rows,
-        "rounds": ROUNDS, "big_pending_at_end": left.counts[1],
+        "rounds": ROUNDS, "big_pending_at_end": left.counts[Status::Pending as usize],
         "big_sent": site.book.of(big.id).len(),
     });
     site.close().await?;
@@ -78,7 +82,10 @@ fn figures(with: &Waits, without: &Waits, how: &Value) {
 /// Lets every small sender send, some times, and looks how long each message waited.
 async fn waits(site: &Site, small: &[Arc<Instance>], big: Option<BatchId>) -> Result<Waits> {
     if let Some(campaign) = big {
-        site.engine.batches().change(site.account, campaign, Command::Start).await?;
+        site.engine
+            .batches()
+            .change(site.account, campaign, Command::Start)
+            .await?;
     }
     let (mut all, mut first) = (micros(), micros());
     for _ in 0..ROUNDS {

@@ -25,7 +25,12 @@ pub(super) async fn run(run: Run) -> Result<()> {
         let plan = closed(&site, BULK, run.seconds(20.0, 2.0))?;
         // Every instance is awake before anything is counted.
         let warm_up = plan.warm_up.max(1.5 * instances as f64 / RATE);
-        let loaded = load(Plan { pace: Pace::Open(RATE), warm_up, ..plan }).await?;
+        let loaded = load(Plan {
+            pace: Pace::Open(RATE),
+            warm_up,
+            ..plan
+        })
+        .await?;
         site.close().await?;
         let mut how = loaded.how(CONNECTIONS, instances);
         how["offered_per_second"] = json!(RATE * BULK as f64);

@@ -34,7 +34,10 @@ pub(super) async fn run(run: Run) -> Result<()> {
 /// The memory of a node that was started with `exist` instances, once a few of them worked.
 async fn memory(run: &Run, exist: usize) -> Result<u64> {
     let folder = run.folder()?;
-    let plan = NodePlan { dir: folder.path().join("data"), listen: None };
+    let plan = NodePlan {
+        dir: folder.path().join("data"),
+        listen: None,
+    };
     let mut making = Node::start(plan.clone()).await?;
     making.tell(Order::Populate(exist, 10.0)).await?;
     making.stop().await?;

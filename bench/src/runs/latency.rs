@@ -20,14 +20,21 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let site = Site::listening(&data, Way::Simulator, INSTANCES, Speed::Still).await?;
     let half = highest_single(&site, run.seconds(5.0, 1.0).min(5.0)).await? / 2.0;
     let plan = closed(&site, 1, run.seconds(60.0, 3.0))?;
-    let loaded = load(Plan { pace: Pace::Open(half), ..plan }).await?;
+    let loaded = load(Plan {
+        pace: Pace::Open(half),
+        ..plan
+    })
+    .await?;
     site.close().await?;
     let mut how = loaded.how(CONNECTIONS, INSTANCES);
     how["offered_per_second"] = json!(half.round());
     how["synced_write_us"] = json!({
         "bytes": SMALL_BLOCK, "p50": write, "p99": disk.times.value_at_quantile(0.99),
     });
-    let figures = [("p50", loaded.driven.p50_us, 3.0), ("p99", loaded.driven.p99_us, 10.0)];
+    let figures = [
+        ("p50", loaded.driven.p50_us, 3.0),
+        ("p99", loaded.driven.p99_us, 10.0),
+    ];
     for (figure, value, most) in figures {
         tell(
             &Figure::new(BENCH, figure, value as f64, "us", how.clone())

@@ -38,13 +38,23 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let folder = run.folder()?;
     let data = Keeping::Folder(folder.path().join("data"));
     let site = Site::listening(&data, Way::Simulator, INSTANCES, Speed::Still).await?;
-    let calm = load(closed(&site, 1, run.seconds(10.0, 2.0).min(10.0))?).await?.driven;
+    let calm = load(closed(&site, 1, run.seconds(10.0, 2.0).min(10.0))?)
+        .await?
+        .driven;
     let before = memory()?;
     let plan = closed(&site, 1, run.seconds(60.0, 4.0))?;
     let connections = run.count(FLOOD, 3_000);
-    let driving = Driving::start(Plan { connections, ..plan }).await?;
+    let driving = Driving::start(Plan {
+        connections,
+        ..plan
+    })
+    .await?;
     let (flooded, most) = watched(driving).await?;
-    let after = Driving::start(Plan { warm_up: 0.0, ..closed(&site, 1, AFTER)? }).await?;
+    let after = Driving::start(Plan {
+        warm_up: 0.0,
+        ..closed(&site, 1, AFTER)?
+    })
+    .await?;
     let after = after.end().await?;
     site.close().await?;
     figures(&calm, &flooded, &after, [before, most], connections);
@@ -63,13 +73,7 @@ async fn watched(driving: Driving) -> Result<(Driven, u64)> {
     }
 }
 
-fn figures(
-    calm: &Driven,
-    flooded: &Driven,
-    after: &Driven,
-    memory: [u64; 2],
-    connections: usize,
-) {
+fn figures(calm: &Driven, flooded: &Driven, after: &Driven, memory: [u64; 2], connections: usize) {
     let wrong: u64 = flooded
         .refused
         .iter()
@@ -85,13 +89,25 @@ fn figures(
             after.by_second.iter().map(|second| second.p99_us).collect::<Vec<_>>(),
     });
     tell(
-        &Figure::new(BENCH, "other_answers", (wrong + flooded.broken) as f64, "answers", how.clone())
-            .reaching(Reach::AtMost(0.0)),
+        &Figure::new(
+            BENCH,
+            "other_answers",
+            (wrong + flooded.broken) as f64,
+            "answers",
+            how.clone(),
+        )
+        .reaching(Reach::AtMost(0.0)),
     );
     tell(
-        &Figure::new(BENCH, "accepted_p99", flooded.p99_us as f64, "us", how.clone())
-            .beside("without overload", calm.p99_us as f64)
-            .reaching(Reach::AtMost(2.0)),
+        &Figure::new(
+            BENCH,
+            "accepted_p99",
+            flooded.p99_us as f64,
+            "us",
+            how.clone(),
+        )
+        .beside("without overload", calm.p99_us as f64)
+        .reaching(Reach::AtMost(2.0)),
     );
     tell(
         &Figure::new(BENCH, "memory", memory[1] as f64, "bytes", how.clone())
@@ -100,7 +116,10 @@ fn figures(
     );
     // The first second that is as before, and all after it too.
     let is_calm = |p99: u64| p99 <= 2 * calm.p99_us;
-    let lasting = after.by_second.iter().rposition(|second| !is_calm(second.p99_us));
+    let lasting = after
+        .by_second
+        .iter()
+        .rposition(|second| !is_calm(second.p99_us));
     let over = lasting.map_or(0, |last| last + 1);
     tell(
         &Figure::new(BENCH, "seconds_until_calm", over as f64, "s", how)

@@ -35,11 +35,16 @@ impl Ready {
         let folder = run.folder()?;
         let data = Keeping::Folder(folder.path().join("data"));
         let mut site = Site::open(&data, Way::Courier).await?;
-        site.populate(instances, Speed::PerSecond(rate), true).await?;
+        site.populate(instances, Speed::PerSecond(rate), true)
+            .await?;
         // Twice the rate that any is changed to, so that no queue runs dry.
         let backlog = rate * (seconds + WARM_UP + 10.0) * 2.0;
         site.fill(&site.instances, backlog.ceil() as usize).await?;
-        Ok(Self { site: Arc::new(site), rate, _folder: folder })
+        Ok(Self {
+            site: Arc::new(site),
+            rate,
+            _folder: folder,
+        })
     }
 
     async fn close(self) -> Result<()> {
@@ -98,7 +103,13 @@ impl Paced {
             }
         }
         let share = sends as f64 / (allowed * instances.len() as f64);
-        Self { least_share, share, gaps, excess, sends }
+        Self {
+            least_share,
+            share,
+            gaps,
+            excess,
+            sends,
+        }
     }
 }
 
@@ -118,13 +129,25 @@ const MOST_ABOVE: f64 = 2.0;
 
 fn figures(bench: &'static str, paced: &Paced, cpu: f64, bare: &Histogram<u64>, how: &Value) {
     tell(
-        &Figure::new(bench, "least_share", paced.least_share, "of the rate", how.clone())
-            .reaching(Reach::AtLeast(0.99))
-            .costing(cpu),
+        &Figure::new(
+            bench,
+            "least_share",
+            paced.least_share,
+            "of the rate",
+            how.clone(),
+        )
+        .reaching(Reach::AtLeast(0.99))
+        .costing(cpu),
     );
     tell(
-        &Figure::new(bench, "most_above_rate", paced.excess, "hand-overs", how.clone())
-            .reaching(Reach::AtMost(MOST_ABOVE)),
+        &Figure::new(
+            bench,
+            "most_above_rate",
+            paced.excess,
+            "hand-overs",
+            how.clone(),
+        )
+        .reaching(Reach::AtMost(MOST_ABOVE)),
     );
     tell(
         &Figure::new(
@@ -151,7 +174,10 @@ pub(super) async fn thousand(run: Run) -> Result<()> {
     tokio::time::sleep(Duration::from_secs_f64(WARM_UP)).await;
     let (stretch, from) = (Stretch::begin()?, site.book.now());
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-    let span = Span { from, to: site.book.now() };
+    let span = Span {
+        from,
+        to: site.book.now(),
+    };
     let cpu = stretch.cpu()?;
     let paced = Paced::of(&site, &site.instances, ready.rate, span);
     let threads = stretch.by_thread(paced.sends);
@@ -178,7 +204,10 @@ mod tests {
     use super::*;
 
     fn at(times: &[u64]) -> Vec<HandOver> {
-        times.iter().map(|at| HandOver { at: *at, wait: 0 }).collect()
+        times
+            .iter()
+            .map(|at| HandOver { at: *at, wait: 0 })
+            .collect()
     }
 
     #[test]

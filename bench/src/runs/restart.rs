@@ -28,14 +28,27 @@ const TRY: Duration = Duration::from_millis(2);
 
 pub(super) async fn run(run: Run) -> Result<()> {
     let (small, large) = run.count((1_000_000, 10_000_000), (50_000, 200_000));
-    once(&run, small, ["accepting_1m", "sending_1m", "all_sending_1m"]).await?;
-    once(&run, large, ["accepting_10m", "sending_10m", "all_sending_10m"]).await
+    once(
+        &run,
+        small,
+        ["accepting_1m", "sending_1m", "all_sending_1m"],
+    )
+    .await?;
+    once(
+        &run,
+        large,
+        ["accepting_10m", "sending_10m", "all_sending_10m"],
+    )
+    .await
 }
 
 async fn once(run: &Run, messages: usize, figures: [&'static str; 3]) -> Result<()> {
     let folder = run.folder()?;
     let (address, key, pending) = prepare(&folder, messages).await?;
-    let plan = NodePlan { dir: folder.path().join("data"), listen: Some((address, key.clone())) };
+    let plan = NodePlan {
+        dir: folder.path().join("data"),
+        listen: Some((address, key.clone())),
+    };
     let began = now();
     let mut node = Node::start(plan).await?;
     let accepting = async {
@@ -72,7 +85,9 @@ async fn prepare(folder: &TempDir, messages: usize) -> Result<(SocketAddr, Strin
     let pending = node.tell(Order::Fill(INSTANCES, messages)).await?.pending;
     node.kill().await?;
     // A port that was free a moment ago: the node that is measured has to be found at once.
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?;
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await?
+        .local_addr()?;
     Ok((free, key, pending))
 }
 

@@ -19,8 +19,12 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let loaded = load(closed(&site, BULK, run.seconds(60.0, 4.0))?).await?;
     let totals = site.totals().await?;
     site.close().await?;
-    let rates: Vec<f64> =
-        loaded.driven.by_second.iter().map(|second| second.messages as f64).collect();
+    let rates: Vec<f64> = loaded
+        .driven
+        .by_second
+        .iter()
+        .map(|second| second.messages as f64)
+        .collect();
     let worst = rates.iter().copied().fold(f64::INFINITY, f64::min);
     let mut how = loaded.how(CONNECTIONS, INSTANCES);
     how["messages_by_second"] = json!(rates);

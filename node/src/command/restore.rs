@@ -57,11 +57,10 @@ fn restore(settings: &Settings, file: &Path) -> Result<ExitCode> {
     let config = settings.read()?;
     telemetry::start_log(&config.log);
     embedded::restore(file, &config.data_dir, Arc::new(SystemClock::new()))?;
-    println!(
-        "restored into {}\nWhat was waiting in the backup is held back when a node starts on it, \
-         until `zajil restore release`.",
+    show::say(&format!(
+        "restored into {}\nA node that starts on it sends nothing until `zajil restore release`.",
         config.data_dir.display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Source};
 use crate::node::{Node, Process};
 use crate::signals::Signals;
-use crate::telemetry;
+use crate::{show, telemetry};
 
 /// Run a node.
 #[derive(Args, Debug, Default)]
@@ -26,7 +26,22 @@ pub struct ServeArgs {
 }
 
 /// Runs a node until a signal; a second one ends it at once.
+///
+/// # Errors
+/// The settings are wrong, or the node does not start or does not stop in good order.
 pub fn run(settings: &Settings, args: &ServeArgs) -> Result<ExitCode> {
+    run_in(settings, args, std::convert::identity)
+}
+
+/// [`run`], in a process that crash tests changed.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_in(
+    settings: &Settings,
+    args: &ServeArgs,
+    change: impl FnOnce(Process) -> Process,
+) -> Result<ExitCode> {
     let mut layers = settings.layers(std::env::vars());
     let flags = [
         ("api.listen", "--listen", &args.listen),
@@ -44,7 +59,7 @@ pub fn run(settings: &Settings, args: &ServeArgs) -> Result<ExitCode> {
     let config = Config::from_layers(&mut layers)?;
     telemetry::start_log(&config.log);
     let metrics = telemetry::start_metrics(SystemClock::new().now())?;
-    let process = Process::of_this_program(metrics);
+    let process = change(Process::of_this_program(metrics));
     workers()?.block_on(serve(config, process))
 }
 
@@ -57,11 +72,10 @@ async fn serve(config: Config, process: Process) -> Result<ExitCode> {
     if let Some(welcome) = node.take_welcome() {
         welcome.tell(&data_dir)?;
     }
-    println!(
-        "Zajil listens: API http://{}, operations http://{}",
-        node.api(),
-        node.operations()
-    );
+    let (api, operations) = (node.api(), node.operations());
+    show::say(&format!(
+        "Zajil listens: API http://{api}, operations http://{operations}"
+    ));
     tokio::select! {
         () = signals.next() => {}
         () = node.drain_asked() => {}

@@ -122,7 +122,8 @@ impl Layers {
                 from,
             });
         };
-        if setting.kind.admits(&text) {
+        let is_none = text.is_empty() && setting.default.is_empty();
+        if is_none || setting.kind.admits(&text) {
             self.values.insert(setting.key, Given { text, from });
         } else {
             self.faults.push(wrong(setting, &text, from));

@@ -226,6 +226,14 @@ pub const SETTINGS: &[Setting] = &[
         "How long messages and their outcomes are kept; whole periods are dropped later.",
     ),
     setting(
+        "storage.min_free",
+        Kind::Size(16 << 20, 1 << 40),
+        "",
+        "With less than this free where the data is, messages are refused with 503 until there is \
+         a quarter more; what happens to accepted ones is still written. Without it, 512MiB or a \
+         twentieth of the disk, whichever is less.",
+    ),
+    setting(
         "log.level",
         Kind::Filter,
         "info",

@@ -25,17 +25,17 @@ const COMPRESS_FROM: usize = 1024;
 /// How much of a chunk is compressed to see whether it pays.
 const SAMPLE: usize = 2 * 1024;
 
+/// A chunk with its bytes.
+type Packed = (Arc<Chunk>, Vec<u8>);
+
 /// Cuts a chunk into ones that fit [`CHUNK_LIMIT`], each with its bytes. Ids stay as they are.
-pub(super) fn encode(chunk: &Arc<Chunk>) -> Result<Vec<(Arc<Chunk>, Vec<u8>)>, StoreError> {
+pub(super) fn encode(chunk: &Arc<Chunk>) -> Result<Vec<Packed>, StoreError> {
     let mut parts = Vec::with_capacity(1);
     encode_into(Arc::clone(chunk), &mut parts)?;
     Ok(parts)
 }
 
-fn encode_into(
-    chunk: Arc<Chunk>,
-    parts: &mut Vec<(Arc<Chunk>, Vec<u8>)>,
-) -> Result<(), StoreError> {
+fn encode_into(chunk: Arc<Chunk>, parts: &mut Vec<Packed>) -> Result<(), StoreError> {
     let plain = rmp_serde::to_vec_named(chunk.as_ref())
         .map_err(|_| StoreError::Invalid("a chunk that cannot be encoded"))?;
     if plain.len() > CHUNK_LIMIT && chunk.messages.len() > 1 {

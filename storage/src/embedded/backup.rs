@@ -47,7 +47,10 @@ const FRAME_BYTES: usize = 1 << 20;
 pub(super) const FRAME_LIMIT: usize = 64 << 20;
 
 fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> StoreError {
-    move |error| StoreError::Io { operation, reason: error.to_string() }
+    move |error| StoreError::Io {
+        operation,
+        reason: error.to_string(),
+    }
 }
 
 /// The name of a segment, as the log gives it.
@@ -66,7 +69,8 @@ impl Frames {
         let file = File::create(path).map_err(failed("make the backup"))?;
         let mut out = BufWriter::new(file);
         out.write_all(MAGIC).map_err(failed("write the backup"))?;
-        out.write_all(&VERSION.to_le_bytes()).map_err(failed("write the backup"))?;
+        out.write_all(&VERSION.to_le_bytes())
+            .map_err(failed("write the backup"))?;
         Ok(Self { out, count: 0 })
     }
 
@@ -85,7 +89,10 @@ impl Frames {
 
     fn finish(mut self) -> Result<(), StoreError> {
         self.put(END, &self.count.to_le_bytes())?;
-        let file = self.out.into_inner().map_err(|error| failed("write the backup")(error.into_error()))?;
+        let file = self
+            .out
+            .into_inner()
+            .map_err(|error| failed("write the backup")(error.into_error()))?;
         file.sync_all().map_err(failed("sync the backup"))
     }
 }
@@ -95,13 +102,15 @@ pub(super) fn write(shared: &Shared, file: &Path) -> Result<(), StoreError> {
     if file.exists() {
         return Err(StoreError::Invalid("the backup's file exists already"));
     }
-    projector::try_flush(shared)?;
+    projector::flush_if_room(shared)?;
     let part = part_of(file);
     let written = copy(shared, &part).and_then(|()| {
         fs::rename(&part, file).map_err(failed("name the backup"))?;
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the backup's name"))
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed("sync the backup's name"))
     });
     if written.is_err()
         && let Err(error) = fs::remove_file(&part)
@@ -156,12 +165,17 @@ fn copy_log(shared: &Shared, frames: &mut Frames) -> Result<(), StoreError> {
         let path = log.dir().join(segment_name(number));
         let file = File::open(&path).map_err(failed("open a segment of the log"))?;
         frames.put(SEGMENT, &number.to_le_bytes())?;
-        let used = if number == end / size { end % size } else { size };
+        let used = if number == end / size {
+            end % size
+        } else {
+            size
+        };
         let mut at = 0;
         while at < used {
             let piece = (used - at).min(FRAME_BYTES as u64) as usize;
             let bytes = &mut buffer[..piece];
-            file.read_exact_at(bytes, at).map_err(failed("read a segment of the log"))?;
+            file.read_exact_at(bytes, at)
+                .map_err(failed("read a segment of the log"))?;
             frames.put(BYTES, bytes)?;
             at += piece as u64;
         }
@@ -181,9 +195,9 @@ impl FrameReader {
         let mut input = BufReader::new(file);
         let mut magic = [0; 12];
         let version = match input.read_exact(&mut magic) {
-            Ok(()) if magic.starts_with(MAGIC) => {
-                Some(u32::from_le_bytes([magic[8], magic[9], magic[10], magic[11]]))
-            }
+            Ok(()) if magic.starts_with(MAGIC) => Some(u32::from_le_bytes([
+                magic[8], magic[9], magic[10], magic[11],
+            ])),
             Ok(()) => None,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),

@@ -16,7 +16,11 @@ pub(super) enum Answer {
     /// An append.
     Append(Done),
     /// A conditional write: what it asks for, and what became of it.
-    Write { rows: Vec<RowWrite>, written: Written, reply: WriteReply },
+    Write {
+        rows: Vec<RowWrite>,
+        written: Written,
+        reply: WriteReply,
+    },
     /// The store itself; `reply` is told when the record is applied.
     Own(Option<oneshot::Sender<Result<(), StoreError>>>),
 }
@@ -36,10 +40,19 @@ pub(super) struct Call {
 impl Call {
     /// A call with these records.
     pub(super) fn new(records: Vec<Encoded>, answer: Answer, begun: Mono) -> Self {
-        let accepts = records.iter().any(|one| matches!(one.record, Record::Accept(_)));
+        let accepts = records
+            .iter()
+            .any(|one| matches!(one.record, Record::Accept(_)));
         let class = if accepts { Class::Accept } else { Class::Other };
         let bytes = records.iter().map(|one| one.payload.len()).sum();
-        Self { records, placed: Vec::new(), bytes, class, answer, begun }
+        Self {
+            records,
+            placed: Vec::new(),
+            bytes,
+            class,
+            answer,
+            begun,
+        }
     }
 
     /// Takes the records out, to be written.

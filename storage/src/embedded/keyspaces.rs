@@ -35,13 +35,18 @@ pub(super) struct Keyspaces {
 
 impl std::fmt::Debug for Keyspaces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyspaces").field("periods", &self.periods()).finish_non_exhaustive()
+        f.debug_struct("Keyspaces")
+            .field("periods", &self.periods())
+            .finish_non_exhaustive()
     }
 }
 
 /// Makes fjall's error one of ours.
 fn failed(operation: &'static str) -> impl FnOnce(fjall::Error) -> StoreError {
-    move |error| StoreError::Io { operation, reason: error.to_string() }
+    move |error| StoreError::Io {
+        operation,
+        reason: error.to_string(),
+    }
 }
 
 fn main_options() -> KeyspaceCreateOptions {
@@ -71,12 +76,18 @@ impl Keyspaces {
         let main = db.keyspace(MAIN, main_options).map_err(open())?;
         let mut periods = BTreeMap::new();
         for name in db.list_keyspace_names() {
-            let period = name.strip_prefix("period-").and_then(|number| number.parse().ok());
+            let period = name
+                .strip_prefix("period-")
+                .and_then(|number| number.parse().ok());
             if let Some(period) = period {
                 periods.insert(period, db.keyspace(&name, period_options).map_err(open())?);
             }
         }
-        Ok(Self { db, main, periods: RwLock::new(periods) })
+        Ok(Self {
+            db,
+            main,
+            periods: RwLock::new(periods),
+        })
     }
 
     fn known(&self, space: Space) -> Option<Keyspace> {
@@ -87,7 +98,9 @@ impl Keyspaces {
     }
 
     fn made(&self, space: Space) -> Result<Keyspace, StoreError> {
-        let Space::Period(period) = space else { return Ok(self.main.clone()) };
+        let Space::Period(period) = space else {
+            return Ok(self.main.clone());
+        };
         if let Some(known) = self.known(space) {
             return Ok(known);
         }
@@ -105,7 +118,11 @@ impl Keyspaces {
         let snapshot = self.db.snapshot();
         let mut spaces = vec![(Space::Main, self.main.clone())];
         let periods = self.periods.read();
-        spaces.extend(periods.iter().map(|(number, k)| (Space::Period(*number), k.clone())));
+        spaces.extend(
+            periods
+                .iter()
+                .map(|(number, k)| (Space::Period(*number), k.clone())),
+        );
         (snapshot, spaces)
     }
 
@@ -125,7 +142,9 @@ impl Keyspaces {
 
 impl Kv for Keyspaces {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(keyspace) = self.known(space) else { return Ok(None) };
+        let Some(keyspace) = self.known(space) else {
+            return Ok(None);
+        };
         let value = keyspace.get(key).map_err(failed("read the projection"))?;
         Ok(value.map(|value| value.to_vec()))
     }
@@ -137,7 +156,9 @@ impl Kv for Keyspaces {
         direction: Direction,
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
-        let Some(keyspace) = self.known(space) else { return Ok(()) };
+        let Some(keyspace) = self.known(space) else {
+            return Ok(());
+        };
         if span.from >= span.to {
             return Ok(());
         }
@@ -172,7 +193,11 @@ impl Kv for Keyspaces {
     }
 
     fn drop_period(&self, period: u32) -> Result<(), StoreError> {
-        let Some(keyspace) = self.periods.write().remove(&period) else { return Ok(()) };
-        self.db.delete_keyspace(keyspace).map_err(failed("drop a period of the projection"))
+        let Some(keyspace) = self.periods.write().remove(&period) else {
+            return Ok(());
+        };
+        self.db
+            .delete_keyspace(keyspace)
+            .map_err(failed("drop a period of the projection"))
     }
 }

@@ -11,6 +11,7 @@ use super::EmbeddedConfig;
 use super::keyspaces::Keyspaces;
 use super::log::{Class, FileLog, LogConfig, LogError, Lsn, Record as LogRecord};
 use super::shared::{LogChunks, Shared};
+use super::space::{Guard, GuardedDisk, Level};
 use crate::codec::{self, Record, encode_alone};
 use crate::projection::{Positioned, Projection};
 use crate::{RowKey, StoreError, Table, metrics};
@@ -58,12 +59,13 @@ pub enum OpenError {
 }
 
 /// Makes the system's refusal an error of opening.
-pub(super) fn io(
-    operation: &'static str,
-    path: &Path,
-) -> impl FnOnce(std::io::Error) -> OpenError {
+pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = path.to_owned();
-    move |source| OpenError::Io { operation, path, source }
+    move |source| OpenError::Io {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// What opening makes.
@@ -93,15 +95,19 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Opens everything and begins a new epoch.
-pub(super) fn open(config: EmbeddedConfig) -> Result<Opened, OpenError> {
+pub(super) fn open(config: &EmbeddedConfig) -> Result<Opened, OpenError> {
     let lock = lock(&config.dir)?;
     let keyspaces = Keyspaces::open(&config.dir.join(PROJECTION))?;
     let projection = Projection::open(keyspaces, LogChunks::default(), config.budgets)?;
-    let log = Arc::new(replay(&config, &projection)?);
+    let (space, dir) = (Arc::clone(&config.space), config.dir.clone());
+    let guard = Guard::new(space, dir, config.min_free)
+        .map_err(io("tell the free space of", &config.dir))?;
+    let guard = Arc::new(guard);
+    let log = Arc::new(replay(config, &guard, &projection)?);
     projection.source().open(Arc::clone(&log));
     projection.advance(log.end().0);
 
-    let shared = Shared::new(projection, Arc::clone(&config.clock), Arc::clone(&config.on_fatal));
+    let shared = Shared::new(projection, guard, config);
     let epoch = Epoch(number(&shared, EPOCH)?.unwrap_or(0)).next();
     let ceiling = Tick(number(&shared, CEILING)?.unwrap_or(0));
     let mut rows = vec![numbered(EPOCH, epoch.0)];
@@ -110,12 +116,19 @@ pub(super) fn open(config: EmbeddedConfig) -> Result<Opened, OpenError> {
     }
     write(&shared, &log, Record::Rows(rows))?;
     tracing::info!(epoch = epoch.0, "the store is open");
-    Ok(Opened { lock, shared: Arc::new(shared), log, epoch, ceiling })
+    Ok(Opened {
+        lock,
+        shared: Arc::new(shared),
+        log,
+        epoch,
+        ceiling,
+    })
 }
 
 /// Opens the log and applies what the projection does not know yet.
 fn replay(
     config: &EmbeddedConfig,
+    guard: &Arc<Guard>,
     projection: &Projection<Keyspaces, LogChunks>,
 ) -> Result<FileLog, OpenError> {
     let (applied, position) = projection.stands_at();
@@ -123,6 +136,7 @@ fn replay(
     let log = LogConfig {
         segment_bytes: config.segment_bytes,
         direct: config.direct,
+        medium: Arc::new(GuardedDisk(Arc::clone(guard))),
         failpoints: config.failpoints.clone(),
         on_fatal: Arc::new(move |error| on_fatal(&error.to_string())),
         on_group: Arc::new(|group| metrics::group_written(group.bytes, group.took)),
@@ -138,10 +152,15 @@ fn replay(
         if place.first {
             append.clear();
         }
-        append.push(Positioned { lsn: lsn.0, len: payload.len() as u32, record });
+        append.push(Positioned {
+            lsn: lsn.0,
+            len: payload.len() as u32,
+            record,
+        });
         if place.last {
             projection.apply(std::mem::take(&mut append))?;
-            if projection.unflushed_bytes() > config.budgets.flush_bytes {
+            let due = projection.unflushed_bytes() > config.budgets.flush_bytes;
+            if due && guard.look() < Level::Out {
                 projection.flush()?;
             }
         }
@@ -158,10 +177,18 @@ fn replay(
 fn write(shared: &Shared, log: &FileLog, record: Record) -> Result<(), OpenError> {
     let encoded = encode_alone(record);
     let payload = encoded.payload.as_slice();
-    let written = LogRecord { kind: payload[1], payload, class: Class::Other };
+    let written = LogRecord {
+        kind: payload[1],
+        payload,
+        class: Class::Other,
+    };
     let lsn = log.write_group(&[written])?[0];
     let len = payload.len() as u32;
-    shared.projection.apply(vec![Positioned { lsn: lsn.0, len, record: encoded.record }])?;
+    shared.projection.apply(vec![Positioned {
+        lsn: lsn.0,
+        len,
+        record: encoded.record,
+    }])?;
     shared.projection.advance(log.end().0);
     shared.applied.store(lsn.0, Ordering::Release);
     Ok(())
@@ -182,7 +209,9 @@ pub(super) fn ceiling_row(ceiling: Tick) -> crate::RowWrite {
 }
 
 fn number(shared: &Shared, name: &'static str) -> Result<Option<u64>, StoreError> {
-    let Some(row) = shared.projection.row(&key(name))? else { return Ok(None) };
+    let Some(row) = shared.projection.row(&key(name))? else {
+        return Ok(None);
+    };
     let bytes = row.value.try_into().map_err(|_| StoreError::Corrupt {
         what: "row of the store",
         detail: format!("{name} is not eight bytes long"),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::Shared;
 use super::item::{Answer, Call};
-use super::log::{Committer, PushError};
+use super::log::{Committer, Failpoints, LogState, PushError};
+use super::space::Level;
 use super::stage::Durable;
 use crate::codec::{Record, encode_alone};
 use crate::{StoreError, metrics};
@@ -31,10 +32,14 @@ pub(super) fn project(
         let end = group.end;
         for mut call in group.calls {
             let records = std::mem::take(&mut call.placed);
-            let swept = records.iter().any(|one| matches!(one.record, Record::Sweep(_)));
+            let swept = records
+                .iter()
+                .any(|one| matches!(one.record, Record::Sweep(_)));
             sweeping &= !swept;
             let last = records.last().map(|one| one.lsn);
-            let result = shared.check().and_then(|()| shared.projection.apply(records));
+            let result = shared
+                .check()
+                .and_then(|()| shared.projection.apply(records));
             if let Err(error) = &result {
                 shared.fail("apply a record", error);
             }
@@ -61,7 +66,9 @@ pub(super) fn project(
 
 /// Asks for the next stretch of a mass cancel, if there is one; answers whether it did.
 fn sweep(shared: &Shared, committer: &Committer<Call>) -> bool {
-    let Some(instance) = shared.projection.unswept().first().copied() else { return false };
+    let Some(instance) = shared.projection.unswept().first().copied() else {
+        return false;
+    };
     let record = encode_alone(Record::Sweep(instance));
     let call = Call::new(vec![record], Answer::Own(None), shared.clock.mono());
     match committer.push(call) {
@@ -81,19 +88,30 @@ pub(super) fn flush_on_time(shared: &Shared) {
     }
 }
 
-/// Flushes now. A failure ends the store: what was taken from memory is only in the log.
-pub(super) fn flush(shared: &Shared) {
-    if let Err(error) = try_flush(shared) {
-        shared.fail("flush the projection", &error);
+/// Flushes now, unless the disk is full.
+fn flush(shared: &Shared) {
+    if let Err(error) = flush_if_room(shared) {
+        tracing::debug!(%error, "the projection was not flushed");
     }
 }
 
-/// Flushes now.
-pub(super) fn try_flush(shared: &Shared) -> Result<(), StoreError> {
+/// Flushes now and answers that it did, unless the disk is full: what is not flushed is in the
+/// log, and is flushed when there is space again. A failure ends the store: what was taken from memory is then only in the log, and
+/// another flush would write a position that is beyond it.
+pub(super) fn flush_if_room(shared: &Shared) -> Result<bool, StoreError> {
     shared.check()?;
+    let log = shared.log()?;
+    // What waits meanwhile is bounded by the segments of the log that are ready.
+    if shared.guard.look() == Level::Out || log.state() == LogState::Full {
+        return Ok(false);
+    }
     let begun = shared.clock.mono();
-    shared.projection.flush()?;
+    let flushed = shared
+        .step(Failpoints::FLUSH)
+        .and_then(|()| shared.projection.flush())
+        .and_then(|_| shared.step(Failpoints::FLUSHED));
+    flushed.inspect_err(|error| shared.fail("flush the projection", error))?;
     let took = shared.clock.mono().since(begun);
-    metrics::flushed(took, shared.log()?.bytes(), shared.projection.lag());
-    Ok(())
+    metrics::flushed(took, log.bytes(), shared.projection.lag());
+    Ok(true)
 }

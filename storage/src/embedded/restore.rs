@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use zajil_model::time::Clock;
 
-use super::backup::{
-    BYTES, END, FrameReader, PAIRS, SEGMENT, SEGMENT_SIZE, VERSION, segment_name,
-};
+use super::backup::{BYTES, END, FrameReader, PAIRS, SEGMENT, SEGMENT_SIZE, VERSION, segment_name};
+use super::item::Answer;
 use super::keyspaces::Keyspaces;
 use super::open::{LOG, OpenError, PROJECTION};
-use super::item::Answer;
 use super::{EmbeddedConfig, EmbeddedStore, projector};
 use crate::codec::{self, varint::Reader};
 use crate::kv::{Kv, KvWrite, Space};
@@ -64,7 +62,11 @@ fn failed<'a>(
     operation: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> RestoreError + use<'a> {
-    move |source| RestoreError::Io { operation, path: path.to_owned(), source }
+    move |source| RestoreError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Makes a data directory of a backup. It is put together beside the target and renamed at the
@@ -85,15 +87,19 @@ pub fn restore(file: &Path, dir: &Path, clock: Arc<dyn Clock>) -> Result<(), Res
     if part.exists() {
         fs::remove_dir_all(&part).map_err(failed("remove what is left of a restore in", &part))?;
     }
-    let made = build(file, &part).and_then(|size| mark(&part, size, clock)).and_then(|()| {
-        if dir.exists() {
-            fs::remove_dir(dir).map_err(failed("replace", dir))?;
-        }
-        fs::rename(&part, dir).map_err(failed("name", dir))?;
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        File::open(parent).and_then(|p| p.sync_all()).map_err(failed("sync the names in", parent))
-    });
+    let made = build(file, &part)
+        .and_then(|size| mark(&part, size, clock))
+        .and_then(|()| {
+            if dir.exists() {
+                fs::remove_dir(dir).map_err(failed("replace", dir))?;
+            }
+            fs::rename(&part, dir).map_err(failed("name", dir))?;
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            File::open(parent)
+                .and_then(|p| p.sync_all())
+                .map_err(failed("sync the names in", parent))
+        });
     if made.is_err()
         && part.exists()
         && let Err(error) = fs::remove_dir_all(&part)
@@ -121,10 +127,17 @@ fn build(file: &Path, part: &Path) -> Result<u64, RestoreError> {
     let log = part.join(LOG);
     fs::create_dir_all(&log).map_err(failed("make", &log))?;
     let keyspaces = Keyspaces::open(&part.join(PROJECTION))?;
-    let mut segments = Segments { dir: &log, size: 0, open: None };
+    let mut segments = Segments {
+        dir: &log,
+        size: 0,
+        open: None,
+    };
     loop {
         let frame = frames.count;
-        let damaged = |detail: &str| RestoreError::Damaged { frame, detail: detail.to_owned() };
+        let damaged = |detail: &str| RestoreError::Damaged {
+            frame,
+            detail: detail.to_owned(),
+        };
         let (kind, bytes) = frames.next().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => damaged("it ends early"),
             io::ErrorKind::InvalidData => damaged("its check sum is wrong"),
@@ -141,7 +154,9 @@ fn build(file: &Path, part: &Path) -> Result<u64, RestoreError> {
         }
     }
     segments.finish()?;
-    File::open(&log).and_then(|dir| dir.sync_all()).map_err(failed("sync the names in", &log))?;
+    File::open(&log)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync the names in", &log))?;
     Ok(segments.size)
 }
 
@@ -158,7 +173,11 @@ fn pairs(bytes: &[u8]) -> Result<Vec<KvWrite>, StoreError> {
     let mut writes = Vec::new();
     while !reader.is_empty() {
         let (key, value) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
-        writes.push(KvWrite { space, key, value: Some(value) });
+        writes.push(KvWrite {
+            space,
+            key,
+            value: Some(value),
+        });
     }
     Ok(writes)
 }
@@ -181,7 +200,8 @@ impl Segments<'_> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         if let Some((file, path, at)) = &mut self.open {
-            file.write_all_at(bytes, *at).map_err(failed("write", path))?;
+            file.write_all_at(bytes, *at)
+                .map_err(failed("write", path))?;
             *at += bytes.len() as u64;
         }
         Ok(())
@@ -200,7 +220,10 @@ impl Segments<'_> {
 fn mark(part: &Path, segment_bytes: u64, clock: Arc<dyn Clock>) -> Result<(), RestoreError> {
     let time = clock.now().as_micros().to_string().into_bytes();
     let told = Arc::new(|reason: &str| tracing::error!(reason, "the restored store failed"));
-    let config = EmbeddedConfig { segment_bytes, ..EmbeddedConfig::new(part, clock, told) };
+    let config = EmbeddedConfig {
+        segment_bytes,
+        ..EmbeddedConfig::new(part, clock, told)
+    };
     let store = EmbeddedStore::open(config)?;
     let key = RowKey::new(Table::Meta, "restored", Vec::new());
     let row = Entry::Rows(vec![RowWrite::put(key, time)]);
@@ -210,6 +233,6 @@ fn mark(part: &Path, segment_bytes: u64, clock: Arc<dyn Clock>) -> Result<(), Re
     store.push(store.call(codec::encode(vec![row])?, Answer::Append(Box::new(done))));
     receiver.recv().map_err(|_| StoreError::Closed)??;
     store.stop();
-    projector::try_flush(&store.shared)?;
+    projector::flush_if_room(&store.shared)?;
     Ok(())
 }

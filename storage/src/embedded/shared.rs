@@ -9,9 +9,10 @@ use parking_lot::{Condvar, Mutex};
 use zajil_model::message::Chunk;
 use zajil_model::time::Clock;
 
-use super::OnFatal;
 use super::keyspaces::Keyspaces;
-use super::log::{FileLog, Lsn};
+use super::log::{Failpoints, FileLog, Lsn};
+use super::space::Guard;
+use super::{EmbeddedConfig, OnFatal};
 use crate::codec::{self, Record};
 use crate::projection::Projection;
 use crate::projection::bodies::ChunkSource;
@@ -41,7 +42,10 @@ impl ChunkSource for LogChunks {
         let payload = self.log()?.read(Lsn(lsn), len as usize);
         match codec::decode(&payload.map_err(|error| StoreError::from(&error))?)? {
             (_, Record::Accept(chunk)) => Ok(chunk),
-            _ => Err(StoreError::Corrupt { what: "log", detail: format!("no chunk at {lsn}") }),
+            _ => Err(StoreError::Corrupt {
+                what: "log",
+                detail: format!("no chunk at {lsn}"),
+            }),
         }
     }
 }
@@ -53,27 +57,47 @@ pub(super) struct Shared {
     /// The last record that is in the projection.
     pub(super) applied: AtomicU64,
     pub(super) flusher: Flusher,
+    pub(super) guard: Arc<Guard>,
     closed: AtomicBool,
     failure: OnceLock<String>,
     on_fatal: OnFatal,
+    failpoints: Failpoints,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("failure", &self.failure).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
     pub(super) fn new(
         projection: Projection<Keyspaces, LogChunks>,
-        clock: Arc<dyn Clock>,
-        on_fatal: OnFatal,
+        guard: Arc<Guard>,
+        config: &EmbeddedConfig,
     ) -> Self {
-        let applied = AtomicU64::new(projection.stands_at().0);
-        let flusher = Flusher::default();
-        let (closed, failure) = (AtomicBool::new(false), OnceLock::new());
-        Self { projection, clock, applied, flusher, closed, failure, on_fatal }
+        Self {
+            applied: AtomicU64::new(projection.stands_at().0),
+            projection,
+            clock: Arc::clone(&config.clock),
+            flusher: Flusher::default(),
+            guard,
+            closed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            on_fatal: Arc::clone(&config.on_fatal),
+            failpoints: config.failpoints.clone(),
+        }
+    }
+
+    /// The step `name` is reached, at which a crash test may interfere.
+    pub(super) fn step(&self, name: &'static str) -> Result<(), StoreError> {
+        let hit = self.failpoints.hit(name);
+        hit.map_err(|error| StoreError::Io {
+            operation: name,
+            reason: error.to_string(),
+        })
     }
 
     /// The log.

@@ -32,7 +32,11 @@ pub(super) struct Commit {
 
 impl Commit {
     pub(super) fn new(shared: Arc<Shared>, projector: SyncSender<Durable>) -> Self {
-        Self { shared, projector, ahead: Ahead::default() }
+        Self {
+            shared,
+            projector,
+            ahead: Ahead::default(),
+        }
     }
 
     /// The first row of a write whose condition fails, with what it holds.
@@ -43,7 +47,10 @@ impl Commit {
                 None => self.shared.projection.row(&write.key)?.map(|row| row.value),
             };
             if unmet(&write.condition, current.as_deref()) {
-                return Ok(Some(Written::Conflict { key: write.key.clone(), current }));
+                return Ok(Some(Written::Conflict {
+                    key: write.key.clone(),
+                    current,
+                }));
             }
         }
         Ok(None)
@@ -56,11 +63,17 @@ impl Commit {
     ) -> Result<Vec<Positioned>, StoreError> {
         let mut placed = Vec::with_capacity(records.len());
         for Encoded { record, payload } in records {
-            let lsn = group.push(payload[1], &payload).map_err(|error| StoreError::from(&error))?;
+            let lsn = group
+                .push(payload[1], &payload)
+                .map_err(|error| StoreError::from(&error))?;
             if let Record::Rows(rows) = &record {
                 self.ahead.put(lsn, rows);
             }
-            placed.push(Positioned { lsn: lsn.0, len: payload.len() as u32, record });
+            placed.push(Positioned {
+                lsn: lsn.0,
+                len: payload.len() as u32,
+                record,
+            });
         }
         Ok(placed)
     }
@@ -70,7 +83,8 @@ impl Stage for Commit {
     type Item = Call;
 
     fn prepare(&mut self, mut call: Call, group: &mut Group<'_>) -> Option<Call> {
-        self.ahead.forget(self.shared.applied.load(Ordering::Acquire));
+        self.ahead
+            .forget(self.shared.applied.load(Ordering::Acquire));
         let mut records = call.take_records();
         if let Answer::Write { rows, written, .. } = &mut call.answer {
             match self.conflict(rows) {
@@ -135,7 +149,10 @@ impl Ahead {
     fn forget(&mut self, applied: u64) {
         while self.order.front().is_some_and(|(lsn, _)| *lsn <= applied) {
             if let Some((lsn, key)) = self.order.pop_front()
-                && self.rows.get(&key).is_some_and(|(newest, _)| *newest == lsn)
+                && self
+                    .rows
+                    .get(&key)
+                    .is_some_and(|(newest, _)| *newest == lsn)
             {
                 self.rows.remove(&key);
             }
@@ -147,7 +164,11 @@ impl Ahead {
         for placed in &call.placed {
             if let Record::Rows(rows) = &placed.record {
                 for (key, _) in rows {
-                    if self.rows.get(key).is_some_and(|(lsn, _)| *lsn == placed.lsn) {
+                    if self
+                        .rows
+                        .get(key)
+                        .is_some_and(|(lsn, _)| *lsn == placed.lsn)
+                    {
                         self.rows.remove(key);
                     }
                 }

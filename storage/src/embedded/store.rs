@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ use super::item::{Answer, Call};
 use super::keyspaces::Keyspaces;
 use super::log::{LogState, Lsn, PushError};
 use super::shared::LogChunks;
+use super::space::Level;
 use super::{EmbeddedStore, open, projector};
 use crate::codec::{self, Encoded, Record, encode_alone};
 use crate::kv::Direction;
@@ -45,8 +47,14 @@ impl EmbeddedStore {
     fn admit(&self, append: Append) -> Result<Vec<Encoded>, StoreError> {
         self.shared.check()?;
         self.check_epoch(append.shard, append.epoch)?;
-        let accepts = append.entries.iter().any(|entry| matches!(entry, Entry::Accept(_)));
-        if accepts && self.log.state() == LogState::Full {
+        let accepts = append
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Accept(_)));
+        let is_full = || {
+            self.shared.guard.level() > Level::Enough || self.log.state() == LogState::Full
+        };
+        if accepts && is_full() {
             return Err(StoreError::Full);
         }
         codec::encode(append.entries)
@@ -56,14 +64,22 @@ impl EmbeddedStore {
         if ours == self.epoch {
             return Ok(());
         }
-        Err(StoreError::Fenced { shard, ours, current: self.epoch })
+        Err(StoreError::Fenced {
+            shard,
+            ours,
+            current: self.epoch,
+        })
     }
 
     /// Begins a write; its answer comes when it is durable and seen.
     fn begin_write(&self, rows: Vec<RowWrite>) -> oneshot::Receiver<Result<Written, StoreError>> {
         let record = encode_alone(Record::Rows(codec::changes(rows.clone())));
         let (reply, answer) = oneshot::channel();
-        let write = Answer::Write { rows, written: Written::Applied, reply };
+        let write = Answer::Write {
+            rows,
+            written: Written::Applied,
+            reply,
+        };
         self.push(self.call(vec![record], write));
         answer
     }
@@ -95,8 +111,16 @@ impl Store for EmbeddedStore {
     async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
         self.shared.check()?;
         let ceilings = self.ceilings.lock();
-        let last = ceilings.raised.get(&shard).copied().unwrap_or(ceilings.before);
-        Ok(ShardOpened { epoch: self.epoch, last, ceiling: last })
+        let last = ceilings
+            .raised
+            .get(&shard)
+            .copied()
+            .unwrap_or(ceilings.before);
+        Ok(ShardOpened {
+            epoch: self.epoch,
+            last,
+            ceiling: last,
+        })
     }
 
     async fn raise_ceiling(
@@ -132,7 +156,9 @@ impl Store for EmbeddedStore {
 
     async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
         self.shared.check()?;
-        self.begin_write(rows).await.map_err(|_| StoreError::Closed)?
+        self.begin_write(rows)
+            .await
+            .map_err(|_| StoreError::Closed)?
     }
 
     async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
@@ -151,7 +177,8 @@ impl Store for EmbeddedStore {
     ) -> Result<Vec<Row>, StoreError> {
         let (partition, after) = (partition.to_vec(), after.map(<[u8]>::to_vec));
         let direction = Direction::of(reverse);
-        self.ask(move |p| p.rows(table, &partition, after.as_deref(), limit, direction)).await
+        self.ask(move |p| p.rows(table, &partition, after.as_deref(), limit, direction))
+            .await
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<MessageRecord>, StoreError> {
@@ -167,7 +194,8 @@ impl Store for EmbeddedStore {
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
         let queue = QueueKey { instance, queue };
-        self.ask(move |projection| projection.queued(queue, after, max_messages, max_bytes)).await
+        self.ask(move |projection| projection.queued(queue, after, max_messages, max_bytes))
+            .await
     }
 
     async fn scheduled(
@@ -176,7 +204,8 @@ impl Store for EmbeddedStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
-        self.ask(move |projection| projection.scheduled(instance, until, limit)).await
+        self.ask(move |projection| projection.scheduled(instance, until, limit))
+            .await
     }
 
     async fn work(&self) -> Result<Vec<Work>, StoreError> {
@@ -198,7 +227,8 @@ impl Store for EmbeddedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<ChangePage, StoreError> {
-        self.ask(move |projection| projection.changes(account, after, limit)).await
+        self.ask(move |projection| projection.changes(account, after, limit))
+            .await
     }
 
     async fn recipients(
@@ -208,22 +238,30 @@ impl Store for EmbeddedStore {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Vec<(MessageId, Phone)>, StoreError> {
-        let queue = QueueKey { instance, queue: Queue::Part(batch) };
-        self.ask(move |projection| projection.recipients(queue, after, limit)).await
+        let queue = QueueKey {
+            instance,
+            queue: Queue::Part(batch),
+        };
+        self.ask(move |projection| projection.recipients(queue, after, limit))
+            .await
     }
 
-    async fn retire(&self, horizon: Timestamp) -> Result<u32, StoreError> {
-        let below = self.shared.projection.retirable(horizon);
+    async fn retire(&self, now: Timestamp, retention: Duration) -> Result<u32, StoreError> {
+        let below = self.shared.projection.retirable(now - retention);
         let before = self.shared.projection.kept_periods();
         self.write_own(Record::Retire(below)).await?;
         let dropped = before.saturating_sub(self.shared.projection.kept_periods());
         let (shared, keeping) = (Arc::clone(&self.shared), Arc::clone(&self.keeping));
         let flushed = tokio::task::spawn_blocking(move || {
             let _no_backup = keeping.lock();
-            shared.projection.trim_feed(horizon)?;
-            projector::try_flush(&shared)?;
+            // What is left when there is no room for a flush goes the next time.
+            while shared.projection.trim_feed(now)? && projector::flush_if_room(&shared)? {}
+            projector::flush_if_room(&shared)?;
             let floor = Lsn(shared.projection.log_floor());
-            shared.log()?.retire(floor).map_err(|error| StoreError::from(&error))
+            shared
+                .log()?
+                .retire(floor)
+                .map_err(|error| StoreError::from(&error))
         });
         flushed.await.unwrap_or(Err(StoreError::Closed))?;
         Ok(dropped)
@@ -248,17 +286,20 @@ impl Store for EmbeddedStore {
             return Health::Failed("closed".to_owned());
         }
         match self.log.state() {
-            LogState::Ready => Health::Ready,
-            LogState::Full => Health::ReadOnly("the disk is full".to_owned()),
             LogState::Failed => Health::Failed("the log failed".to_owned()),
+            _ if self.shared.guard.level() > Level::Enough => {
+                Health::ReadOnly(self.shared.guard.reason())
+            }
+            LogState::Full => Health::ReadOnly("the disk is full".to_owned()),
+            LogState::Ready => Health::Ready,
         }
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         // It takes as long as the last group and flush; nothing else runs by then.
         self.stop();
-        let flushed = projector::try_flush(&self.shared);
+        let flushed = projector::flush_if_room(&self.shared);
         self.shared.close();
-        flushed
+        flushed.map(drop)
     }
 }

@@ -8,10 +8,13 @@ use parking_lot::RwLock;
 use super::{Direction, Kv, KvWrite, Space, Span, Visit};
 use crate::StoreError;
 
+/// Keys and values, in order.
+type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// Ordered maps, one for each space.
 #[derive(Debug, Default)]
 pub(crate) struct MapKv {
-    spaces: RwLock<BTreeMap<Space, BTreeMap<Vec<u8>, Vec<u8>>>>,
+    spaces: RwLock<BTreeMap<Space, Pairs>>,
 }
 
 impl Kv for MapKv {

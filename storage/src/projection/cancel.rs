@@ -9,114 +9,19 @@ use std::collections::BTreeMap;
 
 use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::lifecycle::{Event, MessageState, Status};
-use zajil_model::message::Queue;
-use zajil_model::time::{Day, Timestamp};
+use zajil_model::time::Day;
 
 use super::apply::Applier;
-use super::block::{Block, Slot, is_waiting};
+use super::block::{Block, is_waiting};
 use super::bodies::ChunkSource;
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::{Mark, effective};
 use crate::StoreError;
-use crate::codec::varint::{self, Reader};
-use crate::codec::{CancelAll, put_queue, read_message, read_queue};
+use crate::codec::CancelAll;
 use crate::kv::Kv;
-
-/// The form of a mark; a reader refuses others.
-const VERSION: u8 = 1;
 
 /// Blocks of one sweep: about a millisecond of the projector's time.
 const SWEEP_BLOCKS: usize = 16;
-
-/// A mass cancel that is not in every state yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// The record of the log.
-    pub(crate) lsn: u64,
-    /// Only this queue; `None` is all of them.
-    pub(crate) queue: Option<Queue>,
-    /// Ids above it are not touched.
-    pub(crate) upto: MessageId,
-    /// When it was asked.
-    pub(crate) at: Timestamp,
-    /// What sweeps have to do: of each queue, the blocks from one id to another.
-    pub(crate) todo: Vec<(Queue, MessageId, MessageId)>,
-}
-
-impl Mark {
-    fn withdraws(&self, queue: Queue, slot: &Slot, id: MessageId) -> bool {
-        self.lsn > slot.seen && self.queue.is_none_or(|only| only == queue) && id <= self.upto
-    }
-
-    /// As bytes.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        match self.queue {
-            None => out.push(0),
-            Some(queue) => {
-                out.push(1);
-                put_queue(&mut out, queue);
-            }
-        }
-        varint::put(&mut out, self.upto.get());
-        varint::put_signed(&mut out, self.at.as_micros());
-        varint::put(&mut out, self.todo.len() as u64);
-        for (queue, from, to) in &self.todo {
-            put_queue(&mut out, *queue);
-            varint::put(&mut out, from.get());
-            varint::put(&mut out, to.get());
-        }
-        out
-    }
-
-    /// Reads it back.
-    pub(crate) fn decode(lsn: u64, bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut reader = Reader::new("mass cancel", bytes);
-        if reader.byte()? != VERSION {
-            return Err(reader.fault("unknown version"));
-        }
-        let queue = match reader.byte()? {
-            0 => None,
-            _ => Some(read_queue(&mut reader)?),
-        };
-        let upto = read_message(&mut reader)?;
-        let at = Timestamp::from_micros(reader.signed()?);
-        let mut todo = Vec::new();
-        for _ in 0..reader.small()? {
-            let queue = read_queue(&mut reader)?;
-            todo.push((
-                queue,
-                read_message(&mut reader)?,
-                read_message(&mut reader)?,
-            ));
-        }
-        Ok(Self {
-            lsn,
-            queue,
-            upto,
-            at,
-            todo,
-        })
-    }
-}
-
-/// The state of a message with the mass cancels that are not in it yet.
-pub(crate) fn effective(marks: &[Mark], queue: Queue, slot: &Slot, index: u32) -> MessageState {
-    let mut state = slot.state(index);
-    let id = slot.first.plus(u64::from(index));
-    for mark in marks {
-        if is_waiting(state.status) && mark.withdraws(queue, slot, id) {
-            state.apply(Event::Cancelled, mark.at);
-        }
-    }
-    state
-}
-
-/// The states of all messages of a chunk, seen the same way.
-pub(crate) fn effective_all(marks: &[Mark], queue: Queue, slot: &Slot) -> Vec<MessageState> {
-    (0..slot.count)
-        .map(|index| effective(marks, queue, slot, index))
-        .collect()
-}
 
 /// Scheduled and pending messages, by the day of their acceptance.
 type Waiting = BTreeMap<Day, [u64; 2]>;

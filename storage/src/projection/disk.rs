@@ -7,7 +7,7 @@ use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::time::Day;
 
 use super::block::Block;
-use super::cancel::Mark;
+use super::mark::Mark;
 use super::head::{Cell, Head};
 use super::hot::State;
 use super::key::{self, BlockKey, QueueKey};

@@ -6,7 +6,7 @@ use zajil_model::id::{AccountId, MessageId};
 use zajil_model::lifecycle::Status;
 use zajil_model::time::Timestamp;
 
-use super::key;
+use super::{disk, key};
 use crate::StoreError;
 use crate::codec::varint::{self, Reader};
 use crate::kv::{Direction, Kv, KvWrite, Space, Span};
@@ -126,32 +126,42 @@ pub(crate) fn read<K: Kv>(
     fault.map_or(Ok(found), Err)
 }
 
-/// The keys of rows whose changes are all older than
-/// `horizon`, at most `limit`.
+/// The keys of rows with nothing from the record `below` on, at most `limit`. The rows of an
+/// account are in order, so that each account costs what is found and one row more.
 pub(crate) fn outdated<K: Kv>(
     kv: &K,
-    horizon: Timestamp,
+    below: u64,
     limit: usize,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     let mut keys = Vec::new();
-    let mut fault = None;
-    kv.scan(
-        Space::Main,
-        &Span::prefix(b"F"),
-        Direction::Up,
-        &mut |key, value| {
+    let mut rest = Some(key::all_feeds());
+    while let Some(mut span) = rest.take() {
+        let mut fault = None;
+        kv.scan(Space::Main, &span.clone(), Direction::Up, &mut |key, value| {
+            let Some((account, first)) = key::read_feed(key) else {
+                fault = Some(disk::corrupt("change feed"));
+                return ControlFlow::Break(());
+            };
             match decode(value) {
-                Ok(row) if row.iter().all(|(_, change)| change.at < horizon) => {
-                    keys.push(key.to_vec())
+                _ if first >= below => {}
+                Ok(row) if row.iter().all(|(place, _)| place.record < below) => {
+                    keys.push(key.to_vec());
+                    if keys.len() < limit {
+                        return ControlFlow::Continue(());
+                    }
+                    return ControlFlow::Break(());
                 }
                 Ok(_) => {}
                 Err(error) => fault = Some(error),
             }
-            if keys.len() >= limit || fault.is_some() {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
-    fault.map_or(Ok(keys), Err)
+            // On with the next account.
+            span.from = key::feeds(account).to;
+            rest = Some(span.clone());
+            ControlFlow::Break(())
+        })?;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+    }
+    Ok(keys)
 }

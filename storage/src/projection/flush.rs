@@ -148,7 +148,13 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// used any more.
     pub(crate) fn flush(&self) -> Result<u64, StoreError> {
         let _one_at_a_time = self.flushes.lock();
-        let flush = Flush::begin(&mut self.state.write());
+        let mut state = self.state.write();
+        // An earlier one failed: what it took would be skipped by the position of this one.
+        if state.flushing {
+            return Err(StoreError::Closed);
+        }
+        let flush = Flush::begin(&mut state);
+        drop(state);
         self.kv.commit(flush.writes(&self.kv)?)?;
         for period in &flush.drops {
             self.kv.drop_period(*period)?;

@@ -9,14 +9,17 @@ use zajil_model::id::{AccountId, InstanceId, MessageId, SHARDS};
 use zajil_model::message::Queue;
 use zajil_model::time::Day;
 
-use super::block::{Block, Slot};
 use super::Budgets;
-use super::cancel::Mark;
+use super::block::{Block, Slot};
+use super::mark::Mark;
 use super::feed::Placed;
 use super::head::{Cell, Head};
 use super::key::{self, BlockKey, QueueKey};
 use super::overlay::Overlay;
 use super::shard::ShardEntry;
+
+/// Hot blocks may exceed their budget by this share (an eighth) before some are forgotten.
+const EVICT_SLACK: usize = 8;
 
 /// A block in memory.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct State {
     pub(crate) chunks: Vec<BTreeMap<MessageId, BlockKey>>,
     /// About what hot blocks take, in bytes.
     pub(crate) hot_bytes: usize,
+    /// At what number of hot bytes it is worth to look for some to forget.
+    pub(crate) evict_at: usize,
     /// Blocks to write.
     pub(crate) dirty_blocks: Vec<BlockKey>,
     /// Heads in memory: all with unsettled messages, and some idle ones.
@@ -79,6 +84,7 @@ impl Default for State {
             blocks: BTreeMap::new(),
             chunks: vec![BTreeMap::new(); usize::from(SHARDS)],
             hot_bytes: 0,
+            evict_at: 0,
             dirty_blocks: Vec::new(),
             heads: BTreeMap::new(),
             cells: BTreeMap::new(),
@@ -175,7 +181,7 @@ impl State {
                 .collect();
             clean.sort_unstable();
             // An eighth more than needed, so that this walk is rare.
-            let target = budget - budget / 8;
+            let target = budget - budget / EVICT_SLACK;
             for (_, key) in clean {
                 if self.hot_bytes <= target {
                     break;
@@ -183,6 +189,8 @@ impl State {
                 self.cool(key);
             }
         }
+        // What is left is needed or not written yet: to look again pays when there is more.
+        self.evict_at = self.hot_bytes.max(budget) + budget / EVICT_SLACK;
         if self.heads.len() > budgets.idle_heads {
             self.heads
                 .retain(|_, head| head.dirty || head.unsettled() > 0);
@@ -207,9 +215,13 @@ impl State {
             .map(|(key, head)| (*key, head))
     }
 
-    /// The period of the oldest block with something unsettled.
+    /// The period of the oldest block with something unsettled, or with a mass cancel that is not
+    /// in its states yet.
     pub(crate) fn oldest_live_period(&self) -> Option<u32> {
         let live = self.heads.values().filter(|head| head.unsettled() > 0);
-        live.map(|head| key::period_of(head.low)).min()
+        let live = live.map(|head| key::period_of(head.low));
+        let todo = self.marks.values().flatten().flat_map(|mark| &mark.todo);
+        let unswept = todo.map(|(_, from, _)| key::period_of(*from));
+        live.chain(unswept).min()
     }
 }

@@ -262,6 +262,35 @@ pub(crate) fn feeds(account: AccountId) -> Span {
     tagged(b'F', account.get())
 }
 
+/// Whose changes a row of the feed holds, and the record of the first.
+pub(crate) fn read_feed(key: &[u8]) -> Option<(AccountId, u64)> {
+    let account = AccountId::new(read_u64(key.get(1..)?)?)?;
+    Some((account, read_u64(key.get(9..)?)?))
+}
+
+/// Every row of the feed.
+pub(crate) fn all_feeds() -> Span {
+    Span::prefix(b"F")
+}
+
+/// How far the log was written at a time.
+pub(crate) fn written(at: Timestamp) -> Vec<u8> {
+    let mut out = vec![b'W'];
+    out.extend(((at.as_micros() as u64) ^ (1 << 63)).to_be_bytes());
+    out
+}
+
+/// How far it was written at every time that is known.
+pub(crate) fn all_written() -> Span {
+    Span::prefix(b"W")
+}
+
+/// Which time such a key names.
+pub(crate) fn read_written(key: &[u8]) -> Option<Timestamp> {
+    let at = read_u64(key.get(1..)?)? ^ (1 << 63);
+    Some(Timestamp::from_micros(at as i64))
+}
+
 /// Where the accepts of a period begin in the log.
 pub(crate) fn period_start(period: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(5);

@@ -9,7 +9,7 @@ use zajil_model::message::Queue;
 
 use super::block::Slot;
 use super::bodies::ChunkSource;
-use super::cancel::{Mark, effective};
+use super::mark::{Mark, effective};
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
 use super::{Projection, disk};

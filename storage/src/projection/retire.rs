@@ -1,4 +1,8 @@
-//! Retention: whole periods go at once, and never one with something unsettled.
+//! Retention: whole periods go at once, and never one with something unsettled. The change feed
+//! goes by when its records were written.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use zajil_model::id::MessageId;
 use zajil_model::time::{Day, Timestamp};
@@ -7,13 +11,17 @@ use super::apply::Applier;
 use super::bodies::ChunkSource;
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
+use super::disk::corrupt;
 use super::{Projection, feed};
-use crate::StoreError;
 use crate::kv::{Direction, Kv, Space, Span};
-use std::ops::ControlFlow;
+use crate::{FEED_KEPT, StoreError};
 
-/// Rows of the change feed that one retirement takes out at most.
+/// Rows of the change feed that are taken out at once: some MiB of memory until the next flush.
 const FEED_ROWS: usize = 65_536;
+
+/// How often it is noted how far the log is written: what the feed keeps too long at most, and
+/// some 170 notes in all.
+const NOTE_EVERY: Duration = Duration::from_secs(3_600);
 
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// The period below which everything may go: none that reaches beyond `horizon`, and none
@@ -25,14 +33,34 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         live.map_or(ended, |live| live.min(ended))
     }
 
-    /// Takes changes older than `horizon` out of the feed.
-    pub(crate) fn trim_feed(&self, horizon: Timestamp) -> Result<(), StoreError> {
-        let keys = feed::outdated(&self.kv, horizon, FEED_ROWS)?;
+    /// Takes changes that were written longer ago than the feed is kept out of it; answers
+    /// whether there are more, to be taken out after a flush. When a record was written is known
+    /// from notes of how far the log was at earlier calls.
+    pub(crate) fn trim_feed(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let notes = self.scan(&key::all_written(), Direction::Up, usize::MAX)?;
+        let notes = notes.into_iter().map(|(key, value)| {
+            let at = key::read_written(&key).ok_or_else(|| corrupt("note of the log"))?;
+            let lsn = value.try_into().map_err(|_| corrupt("note of the log"))?;
+            Ok((at, u64::from_be_bytes(lsn)))
+        });
+        let notes = notes.collect::<Result<Vec<_>, StoreError>>()?;
+        let old = notes.partition_point(|(at, _)| *at <= now - FEED_KEPT);
+        let below = old.checked_sub(1).map(|newest| notes[newest].1);
+        let keys = match below {
+            Some(below) => feed::outdated(&self.kv, below, FEED_ROWS)?,
+            None => Vec::new(),
+        };
+        let more = keys.len() >= FEED_ROWS;
         let mut state = self.state.write();
-        for key in keys {
-            state.overlay.put(key, None);
+        let notes_gone = notes.iter().take(old.saturating_sub(1));
+        let gone = keys.into_iter().chain(notes_gone.map(|(at, _)| key::written(*at)));
+        gone.for_each(|key| state.overlay.put(key, None));
+        if notes.last().is_none_or(|(at, _)| *at + NOTE_EVERY <= now) {
+            let behind = state.applied + 1;
+            let value = behind.to_be_bytes().to_vec();
+            state.overlay.put(key::written(now), Some(value));
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Where the log may begin: before everything that is kept or not flushed.

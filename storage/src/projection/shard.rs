@@ -83,27 +83,25 @@ fn decode(bytes: &[u8]) -> Result<Vec<ShardEntry>, StoreError> {
     Ok(entries)
 }
 
-/// The row of a shard that begins at `upto` or before.
+/// The row of a shard that begins at `upto` or before; empty when there is none.
 fn row_at<K: Kv>(
     kv: &K,
     period: u32,
     shard: Shard,
     upto: MessageId,
-) -> Result<Option<(Vec<u8>, Vec<ShardEntry>)>, StoreError> {
+) -> Result<Vec<ShardEntry>, StoreError> {
     let mut found = None;
     let span = key::shard_upto(shard, upto);
     kv.scan(
         Space::Period(period),
         &span,
         Direction::Down,
-        &mut |key, value| {
-            found = Some((key.to_vec(), value.to_vec()));
+        &mut |_, value| {
+            found = Some(decode(value));
             ControlFlow::Break(())
         },
     )?;
-    found
-        .map(|(key, value)| Ok((key, decode(&value)?)))
-        .transpose()
+    found.unwrap_or_else(|| Ok(Vec::new()))
 }
 
 /// The chunk that holds an id, as the key-value store knows it.
@@ -111,9 +109,7 @@ pub(crate) fn locate<K: Kv>(kv: &K, id: MessageId) -> Result<Option<BlockKey>, S
     // A chunk is kept in the period of its first id, which may be the one before.
     let period = key::period_of(id);
     for period in [Some(period), period.checked_sub(1)].into_iter().flatten() {
-        let Some((_, entries)) = row_at(kv, period, id.giver(), id)? else {
-            continue;
-        };
+        let entries = row_at(kv, period, id.giver(), id)?;
         let place = entries.partition_point(|entry| entry.first <= id);
         let entry = place.checked_sub(1).map(|place| entries[place]);
         if let Some(entry) = entry.filter(|entry| id <= entry.last()) {
@@ -134,7 +130,7 @@ pub(crate) fn writes<K: Kv>(
     for entries in fresh.chunk_by(|a, b| home(a) == home(b)) {
         let (period, shard) = home(&entries[0]);
         let newest = row_at(kv, period, shard, key::highest())?;
-        let newest = newest.and_then(|(_, row)| row.last().map(|last| last.first));
+        let newest = newest.last().map(|last| last.first);
         let late = entries.partition_point(|entry| newest.is_some_and(|id| entry.first < id));
         let mut rows = merged(kv, period, shard, &entries[..late])?;
         rows.extend(entries[late..].chunks(ROW_ENTRIES).map(<[_]>::to_vec));
@@ -157,7 +153,6 @@ fn merged<K: Kv>(
     let mut rows: BTreeMap<MessageId, Vec<ShardEntry>> = BTreeMap::new();
     for entry in late {
         let older = row_at(kv, period, shard, entry.first)?;
-        let older = older.map(|(_, row)| row).unwrap_or_default();
         let name = older.first().map_or(entry.first, |first| first.first);
         let row = rows.entry(name).or_insert(older);
         let place = row.partition_point(|known| known.first < entry.first);

@@ -51,12 +51,27 @@ async fn messages(world: &World, naive: &Naive) {
 async fn totals(world: &World, naive: &Naive) {
     let instances: Vec<_> = (0..INSTANCES).map(instance).collect();
     let day = |n: i32| Day(START.day().0 + n);
-    let Queue::Part(batch) = part(0) else { unreachable!() };
-    let all = TotalsFilter { instances, ..TotalsFilter::default() };
+    let Queue::Part(batch) = part(0) else {
+        unreachable!()
+    };
+    let all = TotalsFilter {
+        instances,
+        ..TotalsFilter::default()
+    };
     let filters = [
-        TotalsFilter { batch: Some(batch), ..all.clone() },
-        TotalsFilter { from: Some(day(1)), to: Some(day(3)), ..all.clone() },
-        TotalsFilter { instances: vec![instance(1)], ..all.clone() },
+        TotalsFilter {
+            batch: Some(batch),
+            ..all.clone()
+        },
+        TotalsFilter {
+            from: Some(day(1)),
+            to: Some(day(3)),
+            ..all.clone()
+        },
+        TotalsFilter {
+            instances: vec![instance(1)],
+            ..all.clone()
+        },
         all,
     ];
     for filter in filters {
@@ -69,36 +84,62 @@ async fn queued(world: &World, naive: &Naive, of: u64, queue: Queue) {
     let mut found: Vec<(MessageId, MessageState)> = Vec::new();
     let mut after = None;
     loop {
-        let (chunks, next) =
-            world.store.queued(instance(of), queue, after, 30, 10_000).await.unwrap();
-        assert!(next.is_none() || !chunks.is_empty(), "at least one, if there is one");
+        let (chunks, next) = world
+            .store
+            .queued(instance(of), queue, after, 30, 10_000)
+            .await
+            .unwrap();
+        assert!(
+            next.is_none() || !chunks.is_empty(),
+            "at least one, if there is one"
+        );
         for one in chunks {
             let ids = (0..one.states.len()).map(|index| one.chunk.id(index));
-            found.extend(ids.zip(one.states).filter(|(_, state)| {
-                matches!(state.status, Status::Pending | Status::Processing)
-            }));
+            found.extend(
+                ids.zip(one.states).filter(|(_, state)| {
+                    matches!(state.status, Status::Pending | Status::Processing)
+                }),
+            );
         }
         match next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
-    assert_eq!(found, naive.ready(instance(of), queue), "queue {queue:?} of {of}");
+    assert_eq!(
+        found,
+        naive.ready(instance(of), queue),
+        "queue {queue:?} of {of}"
+    );
 }
 
 async fn scheduled(world: &World, naive: &Naive, of: u64) {
     let expected = naive.scheduled(instance(of));
-    let middle = expected.get(expected.len() / 2).map_or(START, |(due, _)| *due);
-    let (found, next) = world.store.scheduled(instance(of), middle, 10_000).await.unwrap();
-    let found: Vec<(Timestamp, MessageId)> =
-        found.iter().map(|record| (record.state.next_at.unwrap(), record.id())).collect();
+    let middle = expected
+        .get(expected.len() / 2)
+        .map_or(START, |(due, _)| *due);
+    let (found, next) = world
+        .store
+        .scheduled(instance(of), middle, 10_000)
+        .await
+        .unwrap();
+    let found: Vec<(Timestamp, MessageId)> = found
+        .iter()
+        .map(|record| (record.state.next_at.unwrap(), record.id()))
+        .collect();
     let (due, later): (Vec<_>, Vec<_>) = expected.into_iter().partition(|(at, _)| *at <= middle);
     assert_eq!(found, due, "schedule of {of}");
-    assert_eq!(next, later.first().map(|(at, _)| *at), "next in the schedule of {of}");
+    assert_eq!(
+        next,
+        later.first().map(|(at, _)| *at),
+        "next in the schedule of {of}"
+    );
 }
 
 async fn recipients(world: &World, naive: &Naive, of: u64) {
-    let Queue::Part(batch) = part(0) else { unreachable!() };
+    let Queue::Part(batch) = part(0) else {
+        unreachable!()
+    };
     let expected: Vec<_> = naive
         .messages
         .iter()
@@ -108,7 +149,11 @@ async fn recipients(world: &World, naive: &Naive, of: u64) {
     let mut found = Vec::new();
     loop {
         let after = found.last().map(|(id, _)| *id);
-        let page = world.store.recipients(instance(of), batch, after, 17).await.unwrap();
+        let page = world
+            .store
+            .recipients(instance(of), batch, after, 17)
+            .await
+            .unwrap();
         if page.is_empty() {
             break;
         }
@@ -119,25 +164,57 @@ async fn recipients(world: &World, naive: &Naive, of: u64) {
 
 async fn lists(world: &World, naive: &Naive) {
     let instances: Vec<_> = (0..INSTANCES).map(instance).collect();
-    let all = ListFilter { instances, ..ListFilter::default() };
-    let Queue::Part(batch) = part(1) else { unreachable!() };
+    let all = ListFilter {
+        instances,
+        ..ListFilter::default()
+    };
+    let Queue::Part(batch) = part(1) else {
+        unreachable!()
+    };
     let bulk = naive.messages.values().find_map(|known| known.chunk.bulk);
     let day = Duration::from_secs(86_400);
     let mut filters = vec![
-        ListFilter { batch: Some(batch), ..all.clone() },
-        ListFilter { from: Some(START + day), to: Some(START + day * 4), ..all.clone() },
-        ListFilter { recipient: Some(phone(3)), ..all.clone() },
-        ListFilter { client_ref: Some("ref-2".to_owned()), ..all.clone() },
-        ListFilter { instances: vec![instance(2)], ..all.clone() },
+        ListFilter {
+            batch: Some(batch),
+            ..all.clone()
+        },
+        ListFilter {
+            from: Some(START + day),
+            to: Some(START + day * 4),
+            ..all.clone()
+        },
+        ListFilter {
+            recipient: Some(phone(3)),
+            ..all.clone()
+        },
+        ListFilter {
+            client_ref: Some("ref-2".to_owned()),
+            ..all.clone()
+        },
+        ListFilter {
+            instances: vec![instance(2)],
+            ..all.clone()
+        },
     ];
-    filters.extend(bulk.map(|batch| ListFilter { batch: Some(batch), ..all.clone() }));
-    filters.extend(Status::ALL.map(|status| ListFilter { status: Some(status), ..all.clone() }));
+    filters.extend(bulk.map(|batch| ListFilter {
+        batch: Some(batch),
+        ..all.clone()
+    }));
+    filters.extend(Status::ALL.map(|status| ListFilter {
+        status: Some(status),
+        ..all.clone()
+    }));
     filters.push(all);
     for filter in filters {
         let expected = naive.list(&filter);
         assert_eq!(walk(world, &filter).await, expected, "list of {filter:?}");
         let skip = expected.len() / 2;
-        let request = ListRequest { filter: filter.clone(), before: None, skip: skip as u64, limit: 5 };
+        let request = ListRequest {
+            filter: filter.clone(),
+            before: None,
+            skip: skip as u64,
+            limit: 5,
+        };
         let page = world.store.list(request).await.unwrap();
         let ids: Vec<MessageId> = page.messages.iter().map(MessageRecord::id).collect();
         let end = expected.len().min(skip + 5);
@@ -149,7 +226,12 @@ async fn walk(world: &World, filter: &ListFilter) -> Vec<MessageId> {
     let mut found = Vec::new();
     let mut before = None;
     loop {
-        let request = ListRequest { filter: filter.clone(), before, skip: 0, limit: 23 };
+        let request = ListRequest {
+            filter: filter.clone(),
+            before,
+            skip: 0,
+            limit: 23,
+        };
         let page = world.store.list(request).await.unwrap();
         found.extend(page.messages.iter().map(MessageRecord::id));
         match page.next {
@@ -162,8 +244,18 @@ async fn walk(world: &World, filter: &ListFilter) -> Vec<MessageId> {
 async fn changes(world: &World, naive: &Naive) {
     let found = world.changes(naive.changes.len(), 37).await;
     let (found, expected) = (Naive::by_message(&found), Naive::by_message(&naive.changes));
-    let differ: BTreeMap<_, _> =
-        expected.iter().filter(|(id, told)| found.get(id) != Some(told)).collect();
-    assert!(differ.is_empty(), "changes of {}: not told as {differ:?}", account());
-    assert_eq!(found.len(), expected.len(), "changes of messages that did not change");
+    let differ: BTreeMap<_, _> = expected
+        .iter()
+        .filter(|(id, told)| found.get(id) != Some(told))
+        .collect();
+    assert!(
+        differ.is_empty(),
+        "changes of {}: not told as {differ:?}",
+        account()
+    );
+    assert_eq!(
+        found.len(),
+        expected.len(),
+        "changes of messages that did not change"
+    );
 }

@@ -11,14 +11,26 @@ use zajil_storage::{Budgets, Entry};
 
 use crate::compare::{INSTANCES, queues, same};
 use crate::model::Naive;
-use crate::world::{Ending, Kind, SMALL, World, account, instance, message};
+use crate::world::{Ending, Kind, SMALL, World, account, instance, message, runtime};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
-    Accept { of: u64, queue: usize, count: u64, due: Vec<u16>, bulk: bool },
-    Tell { picks: Vec<(prop::sample::Index, u8)> },
-    CancelAll { of: u64, queue: Option<usize>, upto: prop::sample::Index },
+    Accept {
+        of: u64,
+        queue: usize,
+        count: u64,
+        due: Vec<u16>,
+        bulk: bool,
+    },
+    Tell {
+        picks: Vec<(prop::sample::Index, u8)>,
+    },
+    CancelAll {
+        of: u64,
+        queue: Option<usize>,
+        upto: prop::sample::Index,
+    },
     Later(u32),
     Reopen(bool),
 }
@@ -40,10 +52,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn event(kind: u8, at: Timestamp) -> Event {
-    let failure = Failure { reason: Reason::Temporary, code: 503 };
+    let failure = Failure {
+        reason: Reason::Temporary,
+        code: 503,
+    };
     match kind {
         0 => Event::Attempt(2),
-        1 => Event::Refused { failure, retry_at: at + Duration::from_secs(5) },
+        1 => Event::Refused {
+            failure,
+            retry_at: at + Duration::from_secs(5),
+        },
         2 => Event::Scheduled(at + Duration::from_secs(3_600)),
         3 => Event::Due,
         4 => Event::Acked,
@@ -67,7 +85,13 @@ struct Both {
 impl Both {
     async fn run(&mut self, step: &Step) {
         match step {
-            Step::Accept { of, queue, count, due, bulk } => {
+            Step::Accept {
+                of,
+                queue,
+                count,
+                due,
+                bulk,
+            } => {
                 self.accept(*of, *queue, *count, due, *bulk).await;
             }
             Step::Tell { picks } => self.tell(picks).await,
@@ -84,7 +108,9 @@ impl Both {
         for (message, due) in messages.iter_mut().zip(due) {
             message.send_at = Some(self.world.now + Duration::from_secs((*due).into()));
         }
-        let chunk = self.world.chunk_of(of, queues()[queue], messages, bulk && queue < 2);
+        let chunk = self
+            .world
+            .chunk_of(of, queues()[queue], messages, bulk && queue < 2);
         self.naive.accept(&chunk);
         self.world.accept(of, &chunk).await;
     }
@@ -109,18 +135,30 @@ impl Both {
         if known.is_empty() {
             return;
         }
-        let (queue, upto, at) = (queue.map(|n| queues()[n]), *upto.get(&known), self.world.now);
+        let (queue, upto, at) = (
+            queue.map(|n| queues()[n]),
+            *upto.get(&known),
+            self.world.now,
+        );
         self.naive.cancel_all(instance(of), queue, upto, at);
         let (account, instance) = (account(), instance(of));
-        let entry = Entry::CancelAll { account, instance, queue, upto, at };
+        let entry = Entry::CancelAll {
+            account,
+            instance,
+            queue,
+            upto,
+            at,
+        };
         self.world.append(of, vec![entry]).await.unwrap();
     }
 }
 
 fn run(kind: Kind, steps: &[Step]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
-        let mut both = Both { world: World::new(kind), naive: Naive::default() };
+    runtime().block_on(async {
+        let mut both = Both {
+            world: World::new(kind),
+            naive: Naive::default(),
+        };
         for step in steps {
             both.run(step).await;
         }
@@ -131,7 +169,7 @@ fn run(kind: Kind, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn a_store_in_memory_answers_as_the_model_does(
@@ -149,7 +187,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn an_embedded_store_answers_as_the_model_does_across_restarts(

@@ -6,17 +6,13 @@ use std::sync::Arc;
 use zajil_model::lifecycle::Event;
 use zajil_model::message::Queue;
 use zajil_storage::{
-    Budgets, EmbeddedConfig, EmbeddedStore, MemoryStore, OpenError, RestoreError, RowKey,
-    Table, restore,
+    Budgets, EmbeddedConfig, EmbeddedStore, MemoryStore, OpenError, RestoreError, RowKey, Table,
+    restore,
 };
 
 use crate::compare::same;
 use crate::model::Naive;
-use crate::world::{Kind, SMALL, START, Still, World, message, open_embedded};
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
+use crate::world::{Kind, SMALL, START, Still, World, message, open_embedded, runtime};
 
 #[test]
 fn a_second_store_on_the_same_directory_is_refused() {
@@ -27,7 +23,11 @@ fn a_second_store_on_the_same_directory_is_refused() {
 
     let error = second.err().unwrap();
     assert!(matches!(error, OpenError::InUse(_)));
-    assert!(error.to_string().contains("already used by another process"));
+    assert!(
+        error
+            .to_string()
+            .contains("already used by another process")
+    );
 }
 
 #[test]

@@ -7,9 +7,7 @@ use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::lifecycle::{Event, MessageState, Outcome, Status};
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::time::Timestamp;
-use zajil_storage::{
-    ListFilter, StatusChange, Totals, TotalsFilter, Work, initial_state,
-};
+use zajil_storage::{ListFilter, StatusChange, Totals, TotalsFilter, Work, initial_state};
 
 /// A message as the model knows it.
 #[derive(Clone, Debug)]
@@ -30,15 +28,25 @@ impl Naive {
     pub(crate) fn accept(&mut self, chunk: &Arc<Chunk>) {
         for index in 0..chunk.messages.len() {
             let state = initial_state(chunk, index);
-            let known = Known { chunk: Arc::clone(chunk), index, state };
+            let known = Known {
+                chunk: Arc::clone(chunk),
+                index,
+                state,
+            };
             self.messages.insert(chunk.id(index), known);
         }
     }
 
     pub(crate) fn outcome(&mut self, outcome: Outcome) {
-        let Some(known) = self.messages.get_mut(&outcome.id) else { return };
+        let Some(known) = self.messages.get_mut(&outcome.id) else {
+            return;
+        };
         if let Some(status) = known.state.apply(outcome.event, outcome.at) {
-            self.changes.push(StatusChange { id: outcome.id, status, at: outcome.at });
+            self.changes.push(StatusChange {
+                id: outcome.id,
+                status,
+                at: outcome.at,
+            });
         }
     }
 
@@ -54,21 +62,28 @@ impl Naive {
             .range(..=upto)
             .filter(|(_, known)| known.chunk.instance == instance)
             .filter(|(_, known)| queue.is_none_or(|queue| known.chunk.queue == queue))
-            .filter(|(_, known)| {
-                matches!(known.state.status, Status::Scheduled | Status::Pending)
-            })
+            .filter(|(_, known)| matches!(known.state.status, Status::Scheduled | Status::Pending))
             .map(|(id, _)| *id)
             .collect();
         for id in hit {
-            self.outcome(Outcome { id, at, event: Event::Cancelled });
+            self.outcome(Outcome {
+                id,
+                at,
+                event: Event::Cancelled,
+            });
         }
     }
 
     /// The changes of each message, in order.
-    pub(crate) fn by_message(changes: &[StatusChange]) -> BTreeMap<MessageId, Vec<(Status, Timestamp)>> {
+    pub(crate) fn by_message(
+        changes: &[StatusChange],
+    ) -> BTreeMap<MessageId, Vec<(Status, Timestamp)>> {
         let mut by_message: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for change in changes {
-            by_message.entry(change.id).or_default().push((change.status, change.at));
+            by_message
+                .entry(change.id)
+                .or_default()
+                .push((change.status, change.at));
         }
         by_message
     }
@@ -80,7 +95,9 @@ impl Naive {
             for known in self.messages.values() {
                 let (chunk, day) = (&known.chunk, known.chunk.created_at.day());
                 let counted = chunk.instance == *instance
-                    && filter.batch.is_none_or(|batch| chunk.queue == Queue::Part(batch))
+                    && filter
+                        .batch
+                        .is_none_or(|batch| chunk.queue == Queue::Part(batch))
                     && filter.from.is_none_or(|from| day >= from)
                     && filter.to.is_none_or(|to| day < to);
                 if counted {
@@ -97,10 +114,19 @@ impl Naive {
 
     pub(crate) fn work(&self) -> BTreeSet<(InstanceId, Queue, u64)> {
         let mut unsettled: BTreeMap<(InstanceId, Queue), u64> = BTreeMap::new();
-        for known in self.messages.values().filter(|known| !known.state.status.is_settled()) {
-            *unsettled.entry((known.chunk.instance, known.chunk.queue)).or_default() += 1;
+        for known in self
+            .messages
+            .values()
+            .filter(|known| !known.state.status.is_settled())
+        {
+            *unsettled
+                .entry((known.chunk.instance, known.chunk.queue))
+                .or_default() += 1;
         }
-        unsettled.into_iter().map(|((instance, queue), n)| (instance, queue, n)).collect()
+        unsettled
+            .into_iter()
+            .map(|((instance, queue), n)| (instance, queue, n))
+            .collect()
     }
 
     /// The ids that a list should show, newest first.
@@ -116,13 +142,15 @@ impl Naive {
     }
 
     /// Messages of a queue that are ready, in order.
-    pub(crate) fn ready(&self, instance: InstanceId, queue: Queue) -> Vec<(MessageId, MessageState)> {
+    pub(crate) fn ready(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+    ) -> Vec<(MessageId, MessageState)> {
         self.messages
             .iter()
             .filter(|(_, known)| (known.chunk.instance, known.chunk.queue) == (instance, queue))
-            .filter(|(_, known)| {
-                matches!(known.state.status, Status::Pending | Status::Processing)
-            })
+            .filter(|(_, known)| matches!(known.state.status, Status::Pending | Status::Processing))
             .map(|(id, known)| (*id, known.state))
             .collect()
     }
@@ -143,17 +171,25 @@ impl Naive {
 
 /// What `work` answers, comparable.
 pub(crate) fn work_set(work: &[Work]) -> BTreeSet<(InstanceId, Queue, u64)> {
-    work.iter().map(|work| (work.instance, work.queue, work.unsettled)).collect()
+    work.iter()
+        .map(|work| (work.instance, work.queue, work.unsettled))
+        .collect()
 }
 
 fn matches(filter: &ListFilter, known: &Known) -> bool {
     let (chunk, message) = (&known.chunk, &known.chunk.messages[known.index]);
     filter.instances.contains(&chunk.instance)
-        && filter.status.is_none_or(|status| known.state.status == status)
-        && filter.batch.is_none_or(|batch| chunk.batch() == Some(batch))
+        && filter
+            .status
+            .is_none_or(|status| known.state.status == status)
+        && filter
+            .batch
+            .is_none_or(|batch| chunk.batch() == Some(batch))
         && filter.from.is_none_or(|from| chunk.created_at >= from)
         && filter.to.is_none_or(|to| chunk.created_at < to)
-        && filter.recipient.is_none_or(|recipient| message.recipient == recipient)
+        && filter
+            .recipient
+            .is_none_or(|recipient| message.recipient == recipient)
         && filter
             .client_ref
             .as_deref()

@@ -18,7 +18,7 @@ use crate::world::{Ending, Kind, SMALL, World, account, instance, message};
 
 /// Runs a story on every kind of store.
 pub(crate) fn on_every_kind<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = runtime();
     let large = Budgets::default();
     for kind in [
         Kind::Memory(large),
@@ -39,12 +39,17 @@ fn appends_are_answered_in_the_order_of_the_calls_and_are_seen_by_then() {
     on_every_kind(|mut world| async move {
         let shard = instance(1).shard();
         let epoch = world.epoch(shard).await;
-        let chunks: Vec<_> =
-            (0..200).map(|n| world.chunk(1, Queue::Normal, vec![message(n)])).collect();
+        let chunks: Vec<_> = (0..200)
+            .map(|n| world.chunk(1, Queue::Normal, vec![message(n)]))
+            .collect();
         let (sender, receiver) = mpsc::channel();
         for (n, chunk) in chunks.iter().enumerate() {
             let sender = sender.clone();
-            let append = Append { shard, epoch, entries: vec![Entry::Accept(Arc::clone(chunk))] };
+            let append = Append {
+                shard,
+                epoch,
+                entries: vec![Entry::Accept(Arc::clone(chunk))],
+            };
             let done = Box::new(move |result: Result<(), _>| sender.send((n, result)).unwrap());
             world.store.append(append, done);
         }
@@ -63,7 +68,11 @@ fn entries_of_an_append_are_applied_in_order_and_together() {
         let chunk = world.chunk(1, Queue::High, vec![message(0), message(1)]);
         let row = RowWrite::put(key("with"), b"it".to_vec());
         let at = world.now;
-        let told = |event| zajil_model::lifecycle::Outcome { id: chunk.first, at, event };
+        let told = |event| zajil_model::lifecycle::Outcome {
+            id: chunk.first,
+            at,
+            event,
+        };
 
         let entries = vec![
             Entry::Accept(Arc::clone(&chunk)),
@@ -74,7 +83,10 @@ fn entries_of_an_append_are_applied_in_order_and_together() {
         world.reopen(Ending::Dropped).await;
 
         let found = world.store.message(chunk.first).await.unwrap().unwrap();
-        assert_eq!((found.state.status, found.state.attempts), (Status::Sent, 1));
+        assert_eq!(
+            (found.state.status, found.state.attempts),
+            (Status::Sent, 1)
+        );
         let row = world.store.row(&key("with")).await.unwrap().unwrap();
         assert_eq!(row.value, b"it");
     });
@@ -88,22 +100,38 @@ fn a_write_happens_when_every_condition_holds_and_else_tells_what_it_met() {
         let world = world;
         let store = &world.store;
 
-        let first = store.write(vec![put("a", "1").when(Condition::Absent)]).await;
+        let first = store
+            .write(vec![put("a", "1").when(Condition::Absent)])
+            .await;
         let again = store
             .write(vec![put("b", "1"), put("a", "2").when(Condition::Absent)])
             .await;
         let swapped = store
             .write(vec![put("a", "2").when(Condition::Is(b"1".to_vec()))])
             .await;
-        let missing = store.write(vec![put("c", "1").when(Condition::Present)]).await;
+        let missing = store
+            .write(vec![put("c", "1").when(Condition::Present)])
+            .await;
         let deleted = store.write(vec![RowWrite::delete(key("a"))]).await;
 
         assert_eq!(first, Ok(Written::Applied));
         let current = Some(b"1".to_vec());
-        assert_eq!(again, Ok(Written::Conflict { key: key("a"), current }));
+        assert_eq!(
+            again,
+            Ok(Written::Conflict {
+                key: key("a"),
+                current
+            })
+        );
         assert_eq!(store.row(&key("b")).await.unwrap(), None);
         assert_eq!(swapped, Ok(Written::Applied));
-        assert_eq!(missing, Ok(Written::Conflict { key: key("c"), current: None }));
+        assert_eq!(
+            missing,
+            Ok(Written::Conflict {
+                key: key("c"),
+                current: None
+            })
+        );
         assert_eq!(deleted, Ok(Written::Applied));
         assert_eq!(store.row(&key("a")).await.unwrap(), None);
     });
@@ -129,12 +157,26 @@ fn of_many_who_claim_a_name_at_once_one_gets_it() {
             .map(|claim| runtime.block_on(claim).unwrap())
             .collect();
 
-        let applied = written.iter().filter(|written| **written == Written::Applied);
+        let applied = written
+            .iter()
+            .filter(|written| **written == Written::Applied);
         assert_eq!(applied.count(), 1);
-        let winner = written.iter().position(|written| *written == Written::Applied).unwrap();
-        for other in written.iter().filter(|written| **written != Written::Applied) {
+        let winner = written
+            .iter()
+            .position(|written| *written == Written::Applied)
+            .unwrap();
+        for other in written
+            .iter()
+            .filter(|written| **written != Written::Applied)
+        {
             let current = Some(vec![winner as u8]);
-            assert_eq!(*other, Written::Conflict { key: key("name"), current });
+            assert_eq!(
+                *other,
+                Written::Conflict {
+                    key: key("name"),
+                    current
+                }
+            );
         }
     }
 }
@@ -147,18 +189,26 @@ fn rows_of_a_partition_come_in_order_and_page_by_page_both_ways() {
             world.store.write(vec![row]).await.unwrap();
         }
         for n in (0..600_u16).step_by(3) {
-            world.store.write(vec![RowWrite::delete(key(&format!("{n:04}")))]).await.unwrap();
+            world
+                .store
+                .write(vec![RowWrite::delete(key(&format!("{n:04}")))])
+                .await
+                .unwrap();
         }
-        world.store.write(vec![RowWrite::put(
-            RowKey::new(Table::Contacts, "account2", "0001"),
-            Vec::new(),
-        )])
-        .await
-        .unwrap();
+        world
+            .store
+            .write(vec![RowWrite::put(
+                RowKey::new(Table::Contacts, "account2", "0001"),
+                Vec::new(),
+            )])
+            .await
+            .unwrap();
         world.reopen(Ending::Dropped).await;
 
-        let expected: Vec<String> =
-            (0..600).filter(|n| n % 3 != 0).map(|n| format!("{n:04}")).collect();
+        let expected: Vec<String> = (0..600)
+            .filter(|n| n % 3 != 0)
+            .map(|n| format!("{n:04}"))
+            .collect();
         for reverse in [false, true] {
             let mut found: Vec<String> = Vec::new();
             loop {
@@ -171,7 +221,10 @@ fn rows_of_a_partition_come_in_order_and_page_by_page_both_ways() {
                 if page.is_empty() {
                     break;
                 }
-                found.extend(page.into_iter().map(|row| String::from_utf8(row.key.sort).unwrap()));
+                found.extend(
+                    page.into_iter()
+                        .map(|row| String::from_utf8(row.key.sort).unwrap()),
+                );
             }
             if reverse {
                 found.reverse();
@@ -191,11 +244,21 @@ fn an_append_of_an_earlier_owner_is_refused() {
         let chunk = world.chunk(1, Queue::Normal, vec![message(1)]);
 
         let (sender, receiver) = mpsc::channel();
-        let append = Append { shard, epoch: old, entries: vec![Entry::Accept(chunk)] };
-        world.store.append(append, Box::new(move |result| sender.send(result).unwrap()));
+        let append = Append {
+            shard,
+            epoch: old,
+            entries: vec![Entry::Accept(chunk)],
+        };
+        world
+            .store
+            .append(append, Box::new(move |result| sender.send(result).unwrap()));
 
         assert!(current > old);
-        let refused = Err(StoreError::Fenced { shard, ours: old, current });
+        let refused = Err(StoreError::Fenced {
+            shard,
+            ours: old,
+            current,
+        });
         assert_eq!(receiver.recv().unwrap(), refused);
     });
 }
@@ -206,14 +269,25 @@ fn no_id_below_a_raised_ceiling_is_given_by_the_next_owner() {
         let (shard, other) = (instance(1).shard(), instance(2).shard());
         let opened = world.store.open_shard(shard).await.unwrap();
         let ceiling = Tick(opened.ceiling.0 + 240_000);
-        let raised = world.store.raise_ceiling(shard, opened.epoch, ceiling).await.unwrap();
+        let raised = world
+            .store
+            .raise_ceiling(shard, opened.epoch, ceiling)
+            .await
+            .unwrap();
         let fresh = world.store.open_shard(other).await.unwrap();
         assert!(raised >= ceiling);
-        assert!(fresh.last < raised, "a shard that gave nothing does not begin late");
+        assert!(
+            fresh.last < raised,
+            "a shard that gave nothing does not begin late"
+        );
 
         world.reopen(Ending::Dropped).await;
         let next = world.store.open_shard(shard).await.unwrap();
-        let lower = world.store.raise_ceiling(shard, next.epoch, Tick(1)).await.unwrap();
+        let lower = world
+            .store
+            .raise_ceiling(shard, next.epoch, Tick(1))
+            .await
+            .unwrap();
 
         assert!(next.last >= ceiling);
         assert!(lower >= ceiling, "a lower ceiling changes nothing");
@@ -226,7 +300,9 @@ fn a_chunk_that_is_too_long_for_one_record_keeps_its_ids_and_order() {
         let messages: Vec<_> = (0..100)
             .map(|n| {
                 let mut long = message(n);
-                let text: String = (0..4_000_u64).map(|i| char::from(b'a' + ((i * n) % 23) as u8)).collect();
+                let text: String = (0..4_000_u64)
+                    .map(|i| char::from(b'a' + ((i * n) % 23) as u8))
+                    .collect();
                 long.payload = Payload::Text(text.into());
                 long
             })
@@ -244,77 +320,6 @@ fn a_chunk_that_is_too_long_for_one_record_keeps_its_ids_and_order() {
 }
 
 #[test]
-fn a_mass_cancel_is_counted_at_once_and_told_of_every_message() {
-    on_every_kind(|mut world| async move {
-        let mut naive = Naive::default();
-        for n in 0..60 {
-            let mut messages: Vec<_> = (0..100).map(|m| message(n * 100 + m)).collect();
-            messages[7].send_at = Some(world.now + Duration::from_secs(9_000));
-            let chunk = world.chunk(1, Queue::Normal, messages);
-            naive.accept(&chunk);
-            world.accept(1, &chunk).await;
-        }
-        let ids: Vec<MessageId> = naive.messages.keys().copied().collect();
-        world.tell(1, vec![(ids[4_321], Event::Attempt(1))]).await;
-        let (at, upto) = (world.now, ids[5_499]);
-        naive.outcome(zajil_model::lifecycle::Outcome { id: ids[4_321], at, event: Event::Attempt(1) });
-        naive.cancel_all(instance(1), None, upto, at);
-
-        let (account, of) = (account(), instance(1));
-        let entry = Entry::CancelAll { account, instance: of, queue: None, upto, at };
-        world.append(1, vec![entry]).await.unwrap();
-        let filter = TotalsFilter { instances: vec![of], ..TotalsFilter::default() };
-        let totals = world.store.totals(filter).await.unwrap();
-        let late = vec![(ids[3], Event::Acked), (ids[4_321], Event::Acked)];
-        world.tell(1, late.clone()).await;
-
-        assert_eq!(totals.of(Status::Cancelled), 5_499);
-        assert_eq!(totals.of(Status::Processing), 1);
-        assert_eq!(totals.of(Status::Scheduled) + totals.of(Status::Pending), 500);
-        for (id, event) in late {
-            naive.outcome(zajil_model::lifecycle::Outcome { id, at, event });
-        }
-        same(&world, &naive).await;
-        world.reopen(Ending::Dropped).await;
-        same(&world, &naive).await;
-    });
-}
-
-#[test]
-fn retirement_drops_ended_periods_and_keeps_what_is_unsettled() {
-    on_every_kind(|mut world| async move {
-        let week = Duration::from_secs(7 * 86_400);
-        let old = world.chunk(1, Queue::Normal, vec![message(1), message(2)]);
-        world.accept(1, &old).await;
-        world.later(week * 2);
-        let stuck = world.chunk(2, Queue::Normal, vec![message(3)]);
-        world.accept(2, &stuck).await;
-        world.later(week * 2);
-        let new = world.chunk(1, Queue::Normal, vec![message(4)]);
-        world.accept(1, &new).await;
-
-        let none = world.store.retire(world.now).await.unwrap();
-        world.tell(1, vec![(old.id(0), Event::Acked), (old.id(1), Event::Acked)]).await;
-        let one = world.store.retire(world.now).await.unwrap();
-        world.reopen(Ending::Dropped).await;
-
-        assert_eq!((none, one), (0, 1));
-        assert!(world.store.message(old.first).await.unwrap().is_none());
-        let mut naive = Naive::default();
-        naive.accept(&stuck);
-        naive.accept(&new);
-        let found = world.store.message(stuck.first).await.unwrap().unwrap();
-        assert_eq!(found.state.status, Status::Pending);
-        let filter = TotalsFilter {
-            instances: vec![instance(1), instance(2)],
-            ..TotalsFilter::default()
-        };
-        let totals = world.store.totals(filter.clone()).await.unwrap();
-        assert_eq!(totals, naive.totals(&filter));
-    });
-}
-
-#[test]
 fn a_closed_store_answers_that_it_is_closed() {
     on_every_kind(|mut world| async move {
         assert_eq!(world.store.health(), Health::Ready);
@@ -324,11 +329,40 @@ fn a_closed_store_answers_that_it_is_closed() {
         world.store.close().await.unwrap();
 
         let (sender, receiver) = mpsc::channel();
-        let append = Append { shard, epoch, entries: vec![Entry::Accept(chunk)] };
-        world.store.append(append, Box::new(move |result| sender.send(result).unwrap()));
+        let append = Append {
+            shard,
+            epoch,
+            entries: vec![Entry::Accept(chunk)],
+        };
+        world
+            .store
+            .append(append, Box::new(move |result| sender.send(result).unwrap()));
 
         assert_eq!(receiver.recv().unwrap(), Err(StoreError::Closed));
         assert_eq!(world.store.write(Vec::new()).await, Err(StoreError::Closed));
         assert!(matches!(world.store.health(), Health::Failed(_)));
+    });
+}
+
+#[test]
+fn a_chunk_that_comes_later_than_its_ids_say_is_found_where_they_say() {
+    on_every_kind(|mut world| async move {
+        let mut naive = Naive::default();
+        let chunks: Vec<_> = (0..40)
+            .map(|n| {
+                let messages = (0..50).map(|m| message(n * 50 + m)).collect();
+                world.chunk(1, Queue::Normal, messages)
+            })
+            .collect();
+        let (late, early): (Vec<_>, Vec<_>) = (0..40).partition(|n| n % 7 == 0);
+
+        for n in early.into_iter().chain(late) {
+            naive.accept(&chunks[n]);
+            world.accept(1, &chunks[n]).await;
+        }
+
+        same(&world, &naive).await;
+        world.reopen(Ending::Dropped).await;
+        same(&world, &naive).await;
     });
 }

@@ -24,8 +24,12 @@ pub(crate) const START: Timestamp = Timestamp::from_seconds(1_795_392_000);
 const PATIENCE: usize = 10_000;
 
 /// Small budgets, so that few messages do what a large backlog would.
-pub(crate) const SMALL: Budgets =
-    Budgets { flush_bytes: 3_000, hot_bytes: 8_000, body_bytes: 4_000, idle_heads: 2 };
+pub(crate) const SMALL: Budgets = Budgets {
+    flush_bytes: 3_000,
+    hot_bytes: 8_000,
+    body_bytes: 4_000,
+    idle_heads: 2,
+};
 
 /// A clock that stands still.
 #[derive(Debug)]
@@ -86,7 +90,9 @@ pub(crate) fn message(number: u64) -> Message {
         payload: Payload::Text(format!("hello, number {number}").into()),
         send_at: None,
         ttl_seconds: 86_400,
-        client_ref: (number % 3 == 0).then(|| format!("ref-{}", number % 5).into()),
+        client_ref: number
+            .is_multiple_of(3)
+            .then(|| format!("ref-{}", number % 5).into()),
         on_ambiguous: OnAmbiguous::Unknown,
     }
 }
@@ -95,7 +101,13 @@ impl World {
     pub(crate) fn new(kind: Kind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = open(kind, &dir);
-        Self { store, kind, dir, now: START, last: Tick(0) }
+        Self {
+            store,
+            kind,
+            dir,
+            now: START,
+            last: Tick(0),
+        }
     }
 
     /// Time goes by.
@@ -157,20 +169,33 @@ impl World {
         let epoch = self.epoch(shard).await;
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |result| sender.send(result).unwrap());
-        self.store.append(Append { shard, epoch, entries }, done);
+        self.store.append(
+            Append {
+                shard,
+                epoch,
+                entries,
+            },
+            done,
+        );
         receiver.recv().unwrap()
     }
 
     /// Accepts a chunk.
     pub(crate) async fn accept(&self, of: u64, chunk: &Arc<Chunk>) {
-        self.append(of, vec![Entry::Accept(Arc::clone(chunk))]).await.unwrap();
+        self.append(of, vec![Entry::Accept(Arc::clone(chunk))])
+            .await
+            .unwrap();
     }
 
     /// Tells what became known of messages of an instance.
     pub(crate) async fn tell(&self, of: u64, events: Vec<(MessageId, Event)>) {
         let at = self.now;
-        let outcomes = events.into_iter().map(|(id, event)| Outcome { id, at, event });
-        self.append(of, vec![Entry::Outcomes(outcomes.collect())]).await.unwrap();
+        let outcomes = events
+            .into_iter()
+            .map(|(id, event)| Outcome { id, at, event });
+        self.append(of, vec![Entry::Outcomes(outcomes.collect())])
+            .await
+            .unwrap();
     }
 
     /// Every change of the account, waiting for as many as are expected: mass cancels are told
@@ -201,6 +226,13 @@ impl World {
     }
 }
 
+/// Runs a test's story on its own thread.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+}
+
 fn open(kind: Kind, dir: &TempDir) -> Arc<dyn Store> {
     match kind {
         Kind::Memory(budgets) => Arc::new(MemoryStore::with_budgets(budgets)),
@@ -212,5 +244,10 @@ fn open(kind: Kind, dir: &TempDir) -> Arc<dyn Store> {
 pub(crate) fn open_embedded(dir: &std::path::Path, budgets: Budgets) -> EmbeddedStore {
     let fatal = Arc::new(|reason: &str| panic!("the store failed: {reason}"));
     let config = EmbeddedConfig::new(dir, Arc::new(Still), fatal);
-    EmbeddedStore::open(EmbeddedConfig { segment_bytes: 1 << 20, budgets, ..config }).unwrap()
+    EmbeddedStore::open(EmbeddedConfig {
+        segment_bytes: 1 << 20,
+        budgets,
+        ..config
+    })
+    .unwrap()
 }

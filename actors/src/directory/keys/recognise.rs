@@ -101,7 +101,7 @@ impl Directory {
             return Err(AuthError::Invalid);
         }
         if !key.allows_address(address) {
-            return Err(AuthError::AddressNotAllowed);
+            return Err(AuthError::AddressNotAllowed(Arc::clone(key)));
         }
         self.note_use(&known, now);
         Ok(Arc::clone(key))

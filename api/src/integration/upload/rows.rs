@@ -84,7 +84,10 @@ impl Splitter {
             self.finish_row(block)?;
         }
         if self.row.len() > MAX_ROW {
-            return Err(ApiError::field("row", format!("is longer than {MAX_ROW} bytes.")));
+            return Err(ApiError::field(
+                "row",
+                format!("is longer than {MAX_ROW} bytes."),
+            ));
         }
         Ok(rest)
     }
@@ -127,7 +130,10 @@ impl Splitter {
     fn finish_row(&mut self, block: &mut Vec<ReadRow>) -> Result<(), ApiError> {
         let mut bytes = std::mem::take(&mut self.row);
         if bytes.len() > MAX_ROW {
-            return Err(ApiError::field("row", format!("is longer than {MAX_ROW} bytes.")));
+            return Err(ApiError::field(
+                "row",
+                format!("is longer than {MAX_ROW} bytes."),
+            ));
         }
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
@@ -168,9 +174,12 @@ fn json_row(bytes: &[u8]) -> ReadRow {
     form.refuse_not_yet();
     let report = report.into_inner();
     match recipient {
-        Some(recipient) if report.is_clean() => {
-            Ok(NewRow { recipient, variables, content, client_ref })
-        }
+        Some(recipient) if report.is_clean() => Ok(NewRow {
+            recipient,
+            variables,
+            content,
+            client_ref,
+        }),
         _ => Err(report.faults().into_iter().collect()),
     }
 }
@@ -187,7 +196,11 @@ fn fields(bytes: &[u8], delimiter: u8) -> Option<csv::ByteRecord> {
 
 fn read_header(bytes: &[u8]) -> Result<Header, ApiError> {
     let count = |wanted: u8| bytes.iter().filter(|byte| **byte == wanted).count();
-    let delimiter = if count(b';') > count(b',') { b';' } else { b',' };
+    let delimiter = if count(b';') > count(b',') {
+        b';'
+    } else {
+        b','
+    };
     let record = fields(bytes, delimiter)
         .ok_or_else(|| ApiError::field("header", "cannot be read as CSV."))?;
     if record.len() > MAX_COLUMNS {
@@ -201,7 +214,11 @@ fn read_header(bytes: &[u8]) -> Result<Header, ApiError> {
         .into_iter()
         .find_map(|wanted| names.iter().position(|name| is(name, wanted)))
         .ok_or_else(|| ApiError::field("header", "must have a column recipient or phone."))?;
-    Ok(Header { delimiter, recipient, names })
+    Ok(Header {
+        delimiter,
+        recipient,
+        names,
+    })
 }
 
 /// Reads a CSV row.
@@ -227,7 +244,12 @@ fn csv_row(bytes: &[u8], header: &Header) -> ReadRow {
             variables.push((name.clone(), text(at)?.into_owned()));
         }
     }
-    Ok(NewRow { recipient, variables, content: None, client_ref: None })
+    Ok(NewRow {
+        recipient,
+        variables,
+        content: None,
+        client_ref: None,
+    })
 }
 
 #[cfg(test)]
@@ -250,7 +272,10 @@ mod tests {
 
     fn variables(row: &ReadRow) -> Vec<(&str, &str)> {
         let row = row.as_ref().unwrap();
-        row.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        row.variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
     }
 
     #[test]
@@ -273,13 +298,19 @@ mod tests {
 
         let errors = rows[0].as_ref().unwrap_err();
         assert_eq!(errors[0].0, "recipient");
-        assert!(errors[0].1[0].to_lowercase().contains("spreadsheet"), "{errors:?}");
+        assert!(
+            errors[0].1[0].to_lowercase().contains("spreadsheet"),
+            "{errors:?}"
+        );
         assert!(rows[1].is_ok());
     }
 
     #[test]
     fn a_header_without_a_recipient_is_refused() {
-        assert!(matches!(rows(Format::Csv, "name\nSara\n", 4), Err(ApiError::Invalid(_))));
+        assert!(matches!(
+            rows(Format::Csv, "name\nSara\n", 4),
+            Err(ApiError::Invalid(_))
+        ));
     }
 
     #[test]
@@ -298,7 +329,10 @@ mod tests {
     fn a_row_that_never_ends_is_cut_off() {
         let body = format!("{{\"recipient\":\"{}", "x".repeat(MAX_ROW + 1));
 
-        assert!(matches!(rows(Format::NdJson, &body, 4_096), Err(ApiError::Invalid(_))));
+        assert!(matches!(
+            rows(Format::NdJson, &body, 4_096),
+            Err(ApiError::Invalid(_))
+        ));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use bytes::Bytes;
 use futures_util::stream;
 use zajil_model::id::{AccountId, BatchId, MessageId};
@@ -17,7 +17,7 @@ use crate::integration::batches;
 use crate::integration::messages;
 use crate::integration::record::{ListedMessage, Names};
 use crate::page::message_cursor;
-use crate::request::Called;
+use crate::request::{Called, Segment};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
 use crate::validate;
@@ -71,11 +71,14 @@ impl Walk {
 pub(crate) async fn list_batch_messages(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     called: Called,
 ) -> Answer {
     let (status, cursor) = validate::query(called.uri(), |form| {
-        (form.optional("status", messages::status), form.optional("cursor", message_cursor))
+        (
+            form.optional("status", messages::status),
+            form.optional("cursor", message_cursor),
+        )
     })?;
     let (walk, names) = begin(&api, &may, &id, status, cursor).await?;
     let names = Arc::new(names);
@@ -116,7 +119,7 @@ pub(crate) async fn list_batch_messages(
 pub(crate) async fn get_batch_report(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let (walk, names) = begin(&api, &may, &id, None, None).await?;
     let file_name = format!("batch-{}-report.csv", walk.batch);
@@ -136,7 +139,11 @@ pub(crate) async fn get_batch_report(
             Ok(Some((bytes, walk)))
         }
     });
-    Ok(streamed("text/csv; charset=utf-8", Some(&file_name), stream))
+    Ok(streamed(
+        "text/csv; charset=utf-8",
+        Some(&file_name),
+        stream,
+    ))
 }
 
 async fn begin(
@@ -148,7 +155,10 @@ async fn begin(
 ) -> Result<(Walk, Names), ApiError> {
     let batch = batches::find(api, caller, id).await?;
     let record = api.engine.batches().record(caller.account, batch).await?;
-    let senders = record.senders.into_iter().map(|sender| (sender.instance, sender.name));
+    let senders = record
+        .senders
+        .into_iter()
+        .map(|sender| (sender.instance, sender.name));
     let names = Names::from_iter(senders);
     let walk = Walk {
         api: api.clone(),
@@ -161,8 +171,16 @@ async fn begin(
 }
 
 const REPORT_HEADER: [&str; 10] = [
-    "message_id", "recipient", "instance", "status", "client_ref", "created_at", "sent_at",
-    "delivered_at", "read_at", "error",
+    "message_id",
+    "recipient",
+    "instance",
+    "status",
+    "client_ref",
+    "created_at",
+    "sent_at",
+    "delivered_at",
+    "read_at",
+    "error",
 ];
 
 fn report(
@@ -187,14 +205,19 @@ fn report(
             time(state.sent_at),
             time(state.delivered_at),
             time(state.read_at),
-            state.failure.map(|failure| failure.reason.label().to_owned()).unwrap_or_default(),
+            state
+                .failure
+                .map(|failure| failure.reason.label().to_owned())
+                .unwrap_or_default(),
         ])?;
     }
     finished(writer)
 }
 
 fn finished(writer: csv::Writer<Vec<u8>>) -> Result<Bytes, csv::Error> {
-    let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+    let bytes = writer
+        .into_inner()
+        .map_err(|error| csv::Error::from(error.into_error()))?;
     Ok(bytes.into())
 }
 
@@ -207,7 +230,7 @@ fn finished(writer: csv::Writer<Vec<u8>>) -> Result<Bytes, csv::Error> {
 pub(crate) async fn get_batch_refusals(
     State(api): State<ApiState>,
     may: May<SendMessage>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Answer {
     let batch = batches::find(&api, &may, &id).await?;
     let account = may.account;
@@ -223,12 +246,23 @@ pub(crate) async fn get_batch_refusals(
                 .refused(account, batch, after, STEP)
                 .await
                 .map_err(|error| ApiFault(error.to_string()))?;
-            let place = if rows.len() == STEP { rows.last().map(|row| Some(row.row)) } else { None };
+            let place = if rows.len() == STEP {
+                rows.last().map(|row| Some(row.row))
+            } else {
+                None
+            };
             let bytes = refusals(&rows, after.is_none());
-            Ok(Some((bytes.map_err(|error| ApiFault(error.to_string()))?, place)))
+            Ok(Some((
+                bytes.map_err(|error| ApiFault(error.to_string()))?,
+                place,
+            )))
         }
     });
-    Ok(streamed("text/csv; charset=utf-8", Some(&file_name), stream))
+    Ok(streamed(
+        "text/csv; charset=utf-8",
+        Some(&file_name),
+        stream,
+    ))
 }
 
 fn refusals(

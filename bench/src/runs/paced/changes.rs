@@ -50,7 +50,10 @@ async fn change(
     })
     .await?;
     let took = all.lock().clone();
-    Ok(Changed { took, done: site.book.now() })
+    Ok(Changed {
+        took,
+        done: site.book.now(),
+    })
 }
 
 pub(super) async fn run(run: Run) -> Result<()> {
@@ -69,24 +72,45 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let third = Duration::from_secs_f64(seconds / 3.0);
     tokio::time::sleep(third).await;
     let pace = Speed::PerSecond(FASTER).pace();
-    let sped_up =
-        change(&site, faster, move |instance| instance.pace = pace.clone()).await?;
+    let sped_up = change(&site, faster, move |instance| instance.pace = pace.clone()).await?;
     let stopped = change(&site, paused, |instance| instance.paused = true).await?;
     tokio::time::sleep(third).await;
     let before_resume = site.book.now();
     let resumed = change(&site, paused, |instance| instance.paused = false).await?;
     tokio::time::sleep(third).await;
-    let span = Span { from, to: site.book.now() };
+    let span = Span {
+        from,
+        to: site.book.now(),
+    };
     let (cpu, sends) = (stretch.cpu()?, site.book.count());
-    let quiet = Span { from: stopped.done, to: before_resume };
+    let quiet = Span {
+        from: stopped.done,
+        to: before_resume,
+    };
     let strays: usize = paused
         .iter()
         .map(|instance| site.book.of(instance.id))
         .map(|all| all.iter().filter(|one| quiet.holds(one.at)).count())
         .sum();
     let calm = Paced::of(&site, untouched, ready.rate, span);
-    let fast = Paced::of(&site, faster, FASTER, Span { from: sped_up.done, to: span.to });
-    let back = Paced::of(&site, paused, ready.rate, Span { from: resumed.done, to: span.to });
+    let fast = Paced::of(
+        &site,
+        faster,
+        FASTER,
+        Span {
+            from: sped_up.done,
+            to: span.to,
+        },
+    );
+    let back = Paced::of(
+        &site,
+        paused,
+        ready.rate,
+        Span {
+            from: resumed.done,
+            to: span.to,
+        },
+    );
     drop(site);
     ready.close().await?;
     let how = json!({
@@ -96,7 +120,13 @@ pub(super) async fn run(run: Run) -> Result<()> {
         "gap_error_p50_us": calm.gaps.value_at_quantile(0.5),
         "bare_gap_error_p50_us": bare.value_at_quantile(0.5),
     });
-    figures(BENCH, &calm, each(cpu, calm.sends + fast.sends + back.sends), &bare, &how);
+    figures(
+        BENCH,
+        &calm,
+        each(cpu, calm.sends + fast.sends + back.sends),
+        &bare,
+        &how,
+    );
     let mut took = sped_up.took;
     took.add(stopped.took)?;
     took.add(resumed.took)?;

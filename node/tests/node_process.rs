@@ -1,4 +1,4 @@
-//! The first start of a node as a process: what it says works as it is said.
+//! A node as a process, steered from the command line as its people do it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -11,9 +11,15 @@ struct Running(Child);
 impl Running {
     /// Starts a node on free ports in the folder and waits until it says that it listens.
     fn start(folder: &Path) -> Self {
+        Self::start_on(folder, "zajil-data")
+    }
+
+    fn start_on(folder: &Path, data_dir: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_zajil"))
             .args([
                 "serve",
+                "--data-dir",
+                data_dir,
                 "--listen",
                 "127.0.0.1:0",
                 "--operations-listen",
@@ -195,4 +201,30 @@ fn a_campaign_is_sent_from_a_file_and_followed_to_its_end() {
     assert_eq!(batch["taken"], 200, "{batch}");
     let report = run(&["batch", "report", &batch["id"].to_string()]);
     assert_eq!(report.lines().count(), 201, "{report}");
+}
+
+#[test]
+fn what_waited_in_a_backup_is_held_back_until_it_is_released() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| zajil(folder.path(), args);
+    let node = Running::start(folder.path());
+    run(&["instance", "pause", "my-instance"]);
+    run(&[
+        "message",
+        "send",
+        "--instance",
+        "my-instance",
+        "+966501234567",
+        "Hello",
+    ]);
+    run(&["backup", "copy.zajil"]);
+    assert!(node.signal("-TERM").success());
+
+    run(&["restore", "copy.zajil", "--data-dir", "restored"]);
+    let _restored = Running::start_on(folder.path(), "restored");
+
+    let run = |args: &[&str]| run(&[args, &["--data-dir", "restored"]].concat());
+    assert!(run(&["message", "list"]).contains("pending"));
+    assert!(run(&["restore", "release"]).contains("settled  1"));
+    assert!(run(&["message", "list"]).contains("unknown"));
 }

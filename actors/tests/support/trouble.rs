@@ -1,0 +1,212 @@
+//! A store in memory whose reads can be slow and whose appends can be refused.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
+use zajil_model::message::Queue;
+use zajil_model::phone::Phone;
+use zajil_model::time::Timestamp;
+use zajil_storage::{
+    Append, ChangePage, Cursor, Done, Entry, Health, ListPage, ListRequest, MemoryStore,
+    MessageRecord, QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table,
+    Totals, TotalsFilter, Work, Written,
+};
+
+/// The store, and what troubles it.
+#[derive(Debug, Default)]
+pub struct TroubledStore {
+    inner: MemoryStore,
+    read_ms: AtomicU64,
+    cancels_to_refuse: AtomicUsize,
+    outcomes_to_refuse: AtomicUsize,
+    refused: AtomicUsize,
+    messages_read: AtomicUsize,
+}
+
+impl TroubledStore {
+    /// From now on a read of a queue or the schedule takes so long to come back.
+    pub fn reads_take(&self, time: Duration) {
+        self.read_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The next so many appends that cancel are refused.
+    pub fn refuse_cancels(&self, count: usize) {
+        self.cancels_to_refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// The next so many appends of outcomes are refused.
+    pub fn refuse_outcomes(&self, count: usize) {
+        self.outcomes_to_refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// Appends that were refused.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Messages that reads of queues brought.
+    pub fn messages_read(&self) -> usize {
+        self.messages_read.load(Ordering::Relaxed)
+    }
+
+    async fn slowly<T>(&self, answer: T) -> T {
+        let time = self.read_ms.load(Ordering::Relaxed);
+        if time > 0 {
+            tokio::time::sleep(Duration::from_millis(time)).await;
+        }
+        answer
+    }
+
+    fn refuses(&self, append: &Append) -> bool {
+        let cancels = append.entries.iter().any(|entry| match entry {
+            Entry::CancelAll { .. } => true,
+            Entry::Outcomes(outcomes) => {
+                let cancelled = zajil_model::lifecycle::Event::Cancelled;
+                outcomes.iter().any(|outcome| outcome.event == cancelled)
+            }
+            Entry::Accept(_) | Entry::Rows(_) => false,
+        });
+        let outcomes = append
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Outcomes(_)));
+        let one_less = |left: &AtomicUsize| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+        };
+        (cancels && one_less(&self.cancels_to_refuse))
+            || (outcomes && one_less(&self.outcomes_to_refuse))
+    }
+}
+
+#[async_trait]
+impl Store for TroubledStore {
+    fn append(&self, append: Append, done: Done) {
+        if self.refuses(&append) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            done(Err(StoreError::Overloaded));
+        } else {
+            self.inner.append(append, done);
+        }
+    }
+
+    async fn queued(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        let read = self
+            .inner
+            .queued(instance, queue, after, max_messages, max_bytes)
+            .await;
+        if let Ok((chunks, _)) = &read {
+            let count = chunks.iter().map(|read| read.states.len()).sum();
+            self.messages_read.fetch_add(count, Ordering::Relaxed);
+        }
+        self.slowly(read).await
+    }
+
+    async fn scheduled(
+        &self,
+        instance: InstanceId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
+        let read = self.inner.scheduled(instance, until, limit).await;
+        self.slowly(read).await
+    }
+
+    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
+        self.inner.open_shard(shard).await
+    }
+
+    async fn raise_ceiling(&self, s: Shard, e: Epoch, ceiling: Tick) -> Result<Tick, StoreError> {
+        self.inner.raise_ceiling(s, e, ceiling).await
+    }
+
+    async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
+        self.inner.write(rows).await
+    }
+
+    async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        self.inner.row(key).await
+    }
+
+    async fn rows(
+        &self,
+        table: Table,
+        partition: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.inner
+            .rows(table, partition, after, limit, reverse)
+            .await
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Option<MessageRecord>, StoreError> {
+        self.inner.message(id).await
+    }
+
+    async fn work(&self) -> Result<Vec<Work>, StoreError> {
+        self.inner.work().await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError> {
+        self.inner.list(request).await
+    }
+
+    async fn totals(&self, filter: TotalsFilter) -> Result<Totals, StoreError> {
+        self.inner.totals(filter).await
+    }
+
+    async fn changes(
+        &self,
+        account: AccountId,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<ChangePage, StoreError> {
+        self.inner.changes(account, after, limit).await
+    }
+
+    async fn recipients(
+        &self,
+        instance: InstanceId,
+        batch: BatchId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Vec<(MessageId, Phone)>, StoreError> {
+        self.inner.recipients(instance, batch, after, limit).await
+    }
+
+    async fn retire(&self, now: Timestamp, retention: Duration) -> Result<u32, StoreError> {
+        self.inner.retire(now, retention).await
+    }
+
+    async fn backup(&self, file: &Path) -> Result<(), StoreError> {
+        self.inner.backup(file).await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+}
+
+/// A store in memory that can be troubled, twice: to trouble it, and to give it to an engine.
+pub fn troubled() -> (Arc<TroubledStore>, Arc<dyn Store>) {
+    let store = Arc::new(TroubledStore::default());
+    (store.clone(), store)
+}

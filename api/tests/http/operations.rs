@@ -1,0 +1,105 @@
+//! The operations address: health, metrics, and what the operator may do.
+
+use axum::body::Body;
+use serde_json::{Value, json};
+
+use crate::support::{Answered, Edge, OPERATOR, answered, json as body, request};
+
+async fn ask(edge: &Edge, method: &str, path: &str, token: &str, with: Value) -> Answered {
+    let request = request(method, path).header("authorization", format!("Bearer {token}"));
+    answered(&edge.operations, request.body(body(&with)).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_alive_and_ready_until_it_drains() {
+    let edge = Edge::new().await;
+
+    let alive = ask(&edge, "GET", "/livez", "", Value::Null).await;
+    let ready = ask(&edge, "GET", "/readyz", "", Value::Null).await;
+    let drain = ask(&edge, "POST", "/drain", OPERATOR, Value::Null).await;
+    let draining = ask(&edge, "GET", "/readyz", "", Value::Null).await;
+
+    assert_eq!(
+        (alive.status.as_u16(), ready.status.as_u16()),
+        (200, 200),
+        "{}",
+        ready.text
+    );
+    assert_eq!(ready.data()["checks"]["store"]["ok"], true);
+    assert_eq!(drain.status, 202);
+    assert!(edge.drain.is_cancelled());
+    assert_eq!(draining.status, 503);
+    assert_eq!(draining.data()["checks"]["draining"]["ok"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_instances_are_asked_for_apart_and_bounded() {
+    let edge = Edge::new().await;
+    edge.post("/messages/send", crate::support::text("Hello"))
+        .await;
+
+    let metrics = ask(&edge, "GET", "/metrics", "", Value::Null).await;
+    let instances = ask(&edge, "GET", "/metrics/instances?limit=10", "", Value::Null).await;
+    let too_many = ask(
+        &edge,
+        "GET",
+        "/metrics/instances?limit=1001",
+        "",
+        Value::Null,
+    )
+    .await;
+
+    assert_eq!(
+        (metrics.status.as_u16(), instances.status.as_u16()),
+        (200, 200)
+    );
+    let line = "zajil_instance_sent_total{id=";
+    assert!(instances.text.contains(line), "{}", instances.text);
+    assert_eq!(too_many.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_operator_makes_accounts_and_users() {
+    let edge = Edge::new().await;
+    let new = json!({"name": "second"});
+
+    let nobody = answered(
+        &edge.operations,
+        request("POST", "/accounts").body(body(&new)).unwrap(),
+    );
+    let nobody = nobody.await;
+    let wrong = ask(&edge, "POST", "/accounts", "wrong", new.clone()).await;
+    let made = ask(&edge, "POST", "/accounts", OPERATOR, new).await;
+    let user = json!({"email": "a@b.example", "name": "A", "password": "long enough"});
+    let unnamed = ask(&edge, "POST", "/users", OPERATOR, user.clone()).await;
+    let mut named = user;
+    named["account_id"] = json!("second");
+    let named = ask(&edge, "POST", "/users", OPERATOR, named).await;
+    let dashboard = edge.dashboard("GET", "/auth/me", Value::Null).await;
+
+    assert_eq!((nobody.status.as_u16(), wrong.status.as_u16()), (401, 401));
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(unnamed.faults(), ["account_id"]);
+    assert_eq!(named.status, 201, "{}", named.text);
+    assert_eq!(named.data()["account_id"], made.data()["id"]);
+    assert_eq!(
+        dashboard.faults(),
+        ["X-Account"],
+        "there are two accounts now"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_refused_in_the_envelope() {
+    let edge = Edge::new().await;
+    let unknown = request("GET", "/nothing").body(Body::empty()).unwrap();
+
+    let unknown = answered(&edge.operations, unknown).await;
+    let wrong_method = ask(&edge, "GET", "/drain", OPERATOR, Value::Null).await;
+
+    assert_eq!(
+        (unknown.status.as_u16(), unknown.code().as_str()),
+        (404, "not_found")
+    );
+    assert_eq!(wrong_method.headers["allow"], "POST");
+}

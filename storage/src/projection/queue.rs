@@ -1,0 +1,169 @@
+//! What dispatchers ask: the messages of a queue in order, and those whose time has come.
+
+use zajil_model::id::{InstanceId, MessageId};
+use zajil_model::lifecycle::Status;
+use zajil_model::phone::Phone;
+use zajil_model::time::Timestamp;
+
+use super::bodies::{ChunkSource, bytes_of};
+use super::mark::effective_all;
+use super::head::Head;
+use super::key::{self, BlockKey, QueueKey};
+use super::read::{SCAN_STEP, after};
+use super::{Projection, disk, schedule};
+use crate::kv::{Direction, Kv};
+use crate::query::MessageRecord;
+use crate::{QueuedChunk, StoreError};
+
+impl<K: Kv, C: ChunkSource> Projection<K, C> {
+    /// Chunks of a queue that hold something to send, after an id.
+    pub(crate) fn queued(
+        &self,
+        queue: QueueKey,
+        after: Option<MessageId>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        let marks = self.marks(queue.instance);
+        let Some(head) = self.head(queue)? else {
+            return Ok((Vec::new(), None));
+        };
+        if head.unsettled() == 0 {
+            return Ok((Vec::new(), None));
+        }
+        let mut next = Some(self.start(queue, &head, after)?);
+        let mut found: Vec<QueuedChunk> = Vec::new();
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(first) = next {
+            let Some(block) = self.block(BlockKey { queue, first })? else {
+                break;
+            };
+            next = block.next;
+            if block.unsettled == 0 {
+                continue;
+            }
+            for slot in block
+                .slots
+                .iter()
+                .filter(|slot| after.is_none_or(|id| slot.last() > id))
+            {
+                let states = effective_all(&marks, queue.queue, slot);
+                let is_ready = |status| matches!(status, Status::Pending | Status::Processing);
+                if !states.iter().any(|state| is_ready(state.status)) {
+                    continue;
+                }
+                let chunk = self.bodies.get(slot.lsn, slot.len)?;
+                messages += states.len();
+                bytes += bytes_of(&chunk);
+                if let Some(last) = found.last()
+                    && (messages > max_messages || bytes > max_bytes)
+                {
+                    let last = last.chunk.last();
+                    return Ok((found, Some(last)));
+                }
+                found.push(QueuedChunk { chunk, states });
+            }
+        }
+        Ok((found, None))
+    }
+
+    /// The block of a queue from which to go on after an id.
+    fn start(
+        &self,
+        queue: QueueKey,
+        head: &Head,
+        after: Option<MessageId>,
+    ) -> Result<MessageId, StoreError> {
+        let Some(after) = after else {
+            return Ok(head.low);
+        };
+        let known = self.locate(after)?.filter(|key| key.queue == queue);
+        let found = match known {
+            Some(key) => Some(key.first),
+            None => self.seek(queue, after)?,
+        };
+        Ok(found.map_or(head.low, |first| first.max(head.low)))
+    }
+
+    /// Messages whose time in the schedule has come, and the earliest time of the others.
+    pub(crate) fn scheduled(
+        &self,
+        instance: InstanceId,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
+        let mut found = Vec::new();
+        let mut span = key::dues(instance);
+        loop {
+            let pairs = self.scan(&span, Direction::Up, SCAN_STEP)?;
+            let Some((last, _)) = pairs.last() else {
+                return Ok((found, None));
+            };
+            span.from = after(last);
+            for (name, places) in pairs {
+                let (due, chunk) = key::read_due(&name).ok_or_else(|| disk::corrupt("schedule"))?;
+                for place in schedule::decode(&places)? {
+                    let id = chunk.plus(u64::from(place));
+                    let Some(record) = self.waiting_for(id, due)? else {
+                        continue;
+                    };
+                    if due > until || found.len() >= limit {
+                        return Ok((found, Some(due)));
+                    }
+                    found.push(record);
+                }
+            }
+        }
+    }
+
+    /// A message, if it still waits for this time.
+    fn waiting_for(
+        &self,
+        id: MessageId,
+        due: Timestamp,
+    ) -> Result<Option<MessageRecord>, StoreError> {
+        let record = self.message(id)?;
+        Ok(record.filter(|record| {
+            record.state.status == Status::Scheduled && record.state.next_at == Some(due)
+        }))
+    }
+
+    /// Recipients of a part, in order of acceptance, after an id.
+    pub(crate) fn recipients(
+        &self,
+        queue: QueueKey,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Vec<(MessageId, Phone)>, StoreError> {
+        let Some(mut head) = self.head(queue)? else {
+            return Ok(Vec::new());
+        };
+        head.low = head.first;
+        let mut next = Some(self.start(queue, &head, after)?);
+        let mut found = Vec::new();
+        while let Some(first) = next {
+            let Some(block) = self.block(BlockKey { queue, first })? else {
+                break;
+            };
+            next = block.next;
+            for slot in block
+                .slots
+                .iter()
+                .filter(|slot| after.is_none_or(|id| slot.last() > id))
+            {
+                let chunk = self.bodies.get(slot.lsn, slot.len)?;
+                for (index, message) in chunk.messages.iter().enumerate() {
+                    let id = chunk.id(index);
+                    if after.is_none_or(|after| id > after) {
+                        found.push((id, message.recipient));
+                    }
+                }
+                if found.len() >= limit {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+}

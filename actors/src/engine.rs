@@ -28,6 +28,7 @@ use crate::send::DrainReport;
 use crate::timer::Timer;
 
 mod accept;
+mod gauges;
 mod instances;
 mod release;
 mod requests;
@@ -197,11 +198,6 @@ impl Engine {
     /// Wake-ups that actors asked for and that have not come: a few for each.
     pub fn wake_ups(&self) -> usize {
         self.0.context.timer.waiting()
-    }
-
-    /// Brings the gauges up to date; to be called before a scrape.
-    pub fn observe_gauges(&self) {
-        self.0.context.metrics.observe(self.running(), self.window_bytes(), self.wake_ups());
     }
 
     /// Wakes what has work, in the background: accepting does not wait for it.

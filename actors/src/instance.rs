@@ -26,7 +26,8 @@ use crate::batch::PartState;
 use crate::context::Context;
 use crate::directory::SuppressionSet;
 use crate::instance::handle::Handle;
-pub use crate::instance::inbox::{Loaded, RESERVED_FOR, Scheduled};
+pub use crate::instance::inbox::{Loaded, RESERVED_FOR};
+pub use crate::instance::schedule::Scheduled;
 use crate::instance::inbox::{Inbox, Told};
 pub use crate::instance::expire::Swept;
 pub use crate::instance::outbox::Armed;
@@ -46,6 +47,7 @@ mod outcomes;
 mod parts;
 mod reads;
 mod requests;
+mod schedule;
 mod session;
 
 /// What an instance is told.
@@ -274,7 +276,7 @@ impl InstanceState {
         for batch in parts {
             self.read_part(batch);
         }
-        self.inbox.ask_schedule();
+        self.inbox.schedule.ask();
         self.session.open(&self.me);
     }
 
@@ -284,7 +286,7 @@ impl InstanceState {
             InstanceMsg::StoredLate(chunk) => self.on_stored(chunk, Told::Late),
             InstanceMsg::Grew => self.inbox.grew(&self.me.handle),
             InstanceMsg::PartGrew(batch) => self.on_part_grew(batch),
-            InstanceMsg::DueAt(due) => self.inbox.due_at(due),
+            InstanceMsg::DueAt(due) => self.inbox.schedule.due_at(due),
             InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, Some(reply)),
             InstanceMsg::PartRead(batch, part) => self.on_part_read(batch, part),
             InstanceMsg::Due => self.upkeep.woke(self.me.mono()),

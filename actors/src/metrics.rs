@@ -1,11 +1,17 @@
 //! What the engine counts: names once, verbs as functions, handles held so that counting costs a
 //! few nanoseconds.
 
-use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Unit, counter, describe_counter};
 use zajil_model::instance::Session;
 use zajil_model::lifecycle::Event;
 use zajil_model::message::Chunk;
 use zajil_model::refusal::Reason;
+
+mod gauges;
+mod waits;
+
+pub use gauges::{Backlog, Gauges, Here};
+pub use waits::Waits;
 
 const ACCEPTED: &str = "zajil_messages_accepted_total";
 const FINISHED: &str = "zajil_messages_finished_total";
@@ -17,9 +23,6 @@ const UNKNOWN_IDS: &str = "zajil_unknown_ids_total";
 const RESTARTS: &str = "zajil_actor_restarts_total";
 const QUARANTINED: &str = "zajil_actors_quarantined_total";
 const TRANSITIONS: &str = "zajil_instance_transitions_total";
-const RUNNING: &str = "zajil_instances_running";
-const WINDOW_BYTES: &str = "zajil_window_bytes";
-const WAKE_UPS: &str = "zajil_wake_ups_waiting";
 
 /// The counters of a node.
 #[derive(Clone)]
@@ -31,10 +34,11 @@ pub struct Metrics {
     handed_over: Counter,
     ambiguous: Counter,
     trouble: Trouble,
-    running: Gauge,
-    window_bytes: Gauge,
-    wake_ups: Gauge,
     transitions: [Counter; 3],
+    /// How long messages wait.
+    pub waits: Waits,
+    /// What is true at the moment of a scrape.
+    pub gauges: Gauges,
 }
 
 #[derive(Clone)]
@@ -101,17 +105,6 @@ fn describe() {
         "instance actors kept still after many failures"
     );
     describe_counter!(TRANSITIONS, Unit::Count, "changes of sessions, by where to");
-    describe_gauge!(RUNNING, Unit::Count, "instances with a running actor");
-    describe_gauge!(
-        WINDOW_BYTES,
-        Unit::Bytes,
-        "messages held in the windows of all instances"
-    );
-    describe_gauge!(
-        WAKE_UPS,
-        Unit::Count,
-        "points in time at which actors asked to be woken"
-    );
 }
 
 impl Default for Metrics {
@@ -144,11 +137,10 @@ impl Metrics {
                 restarts: counter!(RESTARTS, "actor" => "instance"),
                 quarantined: counter!(QUARANTINED, "actor" => "instance"),
             },
-            running: gauge!(RUNNING),
-            window_bytes: gauge!(WINDOW_BYTES),
-            wake_ups: gauge!(WAKE_UPS),
             transitions: ["open", "connecting", "close"]
                 .map(|to| counter!(TRANSITIONS, "to" => to)),
+            waits: Waits::new(),
+            gauges: Gauges::new(),
         }
     }
 
@@ -211,12 +203,5 @@ impl Metrics {
     /// An instance actor is kept still.
     pub fn quarantined(&self) {
         self.trouble.quarantined.increment(1);
-    }
-
-    /// How many instances run, what their windows hold, and how often they are to be woken.
-    pub fn observe(&self, running: usize, window_bytes: usize, wake_ups: usize) {
-        self.running.set(running as f64);
-        self.window_bytes.set(window_bytes as f64);
-        self.wake_ups.set(wake_ups as f64);
     }
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{CloseReason, Instance, Session};
 use zajil_model::message::Queue;
-use zajil_model::retry::{Restart, RestartWindow};
+use zajil_model::retry::{Restart, RestartWindow, restart_wait};
 
 use crate::context::Context;
 use crate::instance::handle::Handle;
@@ -36,13 +36,25 @@ pub struct SuspectList {
 }
 
 impl SuspectList {
-    /// The actor died: blames the message that was being handed over.
-    fn died(&mut self) {
+    /// The actor died: blames the message that was being handed over, if there was one.
+    fn died(&mut self) -> Blame {
         self.careful = true;
-        if let Some(id) = self.current.take() {
-            *self.deaths.entry(id).or_default() += 1;
+        match self.current.take() {
+            Some(id) => {
+                *self.deaths.entry(id).or_default() += 1;
+                Blame::Message
+            }
+            None => Blame::Nobody,
         }
     }
+}
+
+/// Whose fault the death of an actor was.
+enum Blame {
+    /// A message's; it is put aside after few deaths, so these do not count against the actor.
+    Message,
+    /// Nobody's that is known.
+    Nobody,
 }
 
 /// What a shard's supervisor is told.
@@ -214,12 +226,14 @@ impl ShardActor {
             return;
         };
         child.handle.set_actor(None);
-        child.suspects.lock().died();
         let now = self.context.clock.now();
-        match child
-            .restarts
-            .failed(self.context.clock.mono(), self.context.chance())
-        {
+        let chance = self.context.chance();
+        let blame = child.suspects.lock().died();
+        let restart = match blame {
+            Blame::Message => Restart::After(restart_wait(1, chance)),
+            Blame::Nobody => child.restarts.failed(self.context.clock.mono(), chance),
+        };
+        match restart {
             Restart::After(wait) => {
                 self.context.metrics.restarted();
                 self.restart_after(myself, id, wait);

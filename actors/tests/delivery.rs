@@ -330,3 +330,21 @@ async fn a_purge_leaves_nothing_that_is_handed_over_later() {
         assert!(matches!(status, Status::Sent | Status::Cancelled), "number {n} is {status:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn several_messages_that_kill_their_actor_are_put_aside_one_after_the_other() {
+    let world = World::new(per_second(10.0)).await;
+    let poison: Vec<_> = (0..4).map(|n| format!("+96650123450{n}")).collect();
+    for recipient in &poison {
+        world.whatsapp.answers(recipient, Answer::Panic);
+    }
+
+    let mut messages: Vec<_> = poison.iter().map(|recipient| text(recipient, "poison")).collect();
+    messages.push(text(BADR, "fine"));
+    let accepted = world.send(messages).await;
+    world.becomes(accepted.first.plus(4), Status::Sent).await;
+
+    for n in 0..4 {
+        world.becomes(accepted.first.plus(n), Status::Failed).await;
+    }
+}

@@ -219,6 +219,10 @@ impl TransportFactory for WhatsApp {
         }
     }
 
+    fn check(&self, _settings: &TransportSettings) -> Result<(), OpenError> {
+        Ok(())
+    }
+
     async fn open(
         &self,
         _spec: TransportSpec,

@@ -1,19 +1,16 @@
 //! Who is calling: an API key, a signed-in user, or the operator; and what they may do.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::marker::PhantomData;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
+use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tower::{Layer, Service};
+use tower::Service;
 use zajil_actors::directory::{ApiKey, AuditLine, AuthError, Permission, SignedIn};
 use zajil_actors::key_bucket::{Quota, Unavailable};
 use zajil_model::id::{AccountId, InstanceId};
@@ -192,81 +189,86 @@ impl<G: Grant> FromRequestParts<ApiState> for May<G> {
     }
 }
 
-/// Which of the two APIs a gate stands before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Api {
-    /// By API key.
-    Integration,
-    /// By session or operator token.
-    Dashboard,
+/// Whom a route lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Everybody.
+    Open,
+    /// Who shows an API key.
+    Key,
+    /// Who shows the token of a session, or the operator's.
+    Token,
 }
 
-/// Puts a [`Gate`] before routes.
-#[derive(Clone, Debug)]
-pub(crate) struct GateLayer(pub(crate) ApiState, pub(crate) Api);
+/// Lets a request through a gate: its handler finds the [`Caller`] beside it.
+pub(crate) async fn pass(
+    state: &ApiState,
+    gate: Gate,
+    request: Request,
+    router: Router,
+) -> Response {
+    match gate {
+        Gate::Open => hand_over(request, router).await,
+        Gate::Key => with_key(state, request, router).await,
+        Gate::Token => with_token(state, request, router).await,
+    }
+}
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gate<S>;
+async fn hand_over(request: Request, mut router: Router) -> Response {
+    let Ok(response) = router.call(request).await;
+    response
+}
 
-    fn layer(&self, inner: S) -> Gate<S> {
-        Gate {
-            inner,
-            state: self.0.clone(),
-            api: self.1,
+/// Counts the request in the window of its key; the answer says how much is left.
+async fn with_key(state: &ApiState, mut request: Request, router: Router) -> Response {
+    let address = state.address(request.extensions(), request.headers());
+    let key = match recognise(state, request.headers(), address).await {
+        Ok(key) => key,
+        Err(AuthError::AddressNotAllowed(key)) => {
+            let refusal = ApiError::IpNotAllowed.into_response();
+            // Whoever found a key must not be able to use its window up.
+            return match state.engine.buckets().peek(&key).await {
+                Ok(quota) => told(refusal, &quota),
+                Err(_) => refusal,
+            };
         }
+        Err(error) => return refused(state, address, error.into()),
+    };
+    let quota = match state.engine.buckets().take(&key).await {
+        Ok(quota) => quota,
+        Err(error) => return ApiError::from(error).into_response(),
+    };
+    if !quota.allowed {
+        let wait = quota.reset.since(state.now()).as_secs() + 1;
+        return told(ApiError::RateLimited(wait).into_response(), &quota);
+    }
+    let caller = Caller {
+        account: key.account,
+        who: Who::Key(key, quota),
+        address,
+    };
+    request.extensions_mut().insert(Arc::new(caller));
+    told(hand_over(request, router).await, &quota)
+}
+
+async fn with_token(state: &ApiState, mut request: Request, router: Router) -> Response {
+    let address = state.address(request.extensions(), request.headers());
+    match by_token(state, request.headers(), address).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(Arc::new(caller));
+            hand_over(request, router).await
+        }
+        Err(error) => refused(state, address, error),
     }
 }
 
-/// Lets requests of known callers through, and tells keys how much is left of their window.
-#[derive(Clone, Debug)]
-pub(crate) struct Gate<S> {
-    inner: S,
-    state: ApiState,
-    api: Api,
-}
-
-impl<S> Service<Request> for Gate<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let (mut inner, state, api) = (self.inner.clone(), self.state.clone(), self.api);
-        // The clone is the one that is not ready yet: give that back, use the ready one.
-        std::mem::swap(&mut inner, &mut self.inner);
-        Box::pin(async move {
-            let address = state.address(request.extensions(), request.headers());
-            let caller = match api {
-                Api::Integration => by_key(&state, request.headers(), address).await,
-                Api::Dashboard => by_token(&state, request.headers(), address).await,
-            };
-            let caller = match caller {
-                Ok(caller) => Arc::new(caller),
-                Err(error @ (ApiError::InvalidKey | ApiError::InvalidSession)) => {
-                    return Ok(state.bad_attempts.count(address, error).into_response());
-                }
-                Err(error) => return Ok(error.into_response()),
-            };
-            let Who::Key(_, quota) = &caller.who else {
-                request.extensions_mut().insert(caller);
-                return inner.call(request).await;
-            };
-            let quota = *quota;
-            if !quota.allowed {
-                let wait = quota.reset.since(state.now()).as_secs() + 1;
-                return Ok(told(ApiError::RateLimited(wait).into_response(), &quota));
-            }
-            request.extensions_mut().insert(caller);
-            Ok(told(inner.call(request).await?, &quota))
-        })
+/// Answers somebody who is not let in; who tries too often is told to wait.
+fn refused(state: &ApiState, address: IpAddr, error: ApiError) -> Response {
+    match error {
+        ApiError::InvalidKey | ApiError::InvalidSession => {
+            state.bad_attempts.count(address, error).into_response()
+        }
+        error => error.into_response(),
     }
 }
 
@@ -278,26 +280,17 @@ fn told(mut response: Response, quota: &Quota) -> Response {
     response
 }
 
-async fn by_key(
+async fn recognise(
     state: &ApiState,
     headers: &HeaderMap,
     address: IpAddr,
-) -> Result<Caller, ApiError> {
+) -> Result<Arc<ApiKey>, AuthError> {
     let text = headers
         .get(API_KEY)
         .and_then(|key| key.to_str().ok())
-        .ok_or(ApiError::InvalidKey)?;
-    let key = state
-        .engine
-        .directory()
-        .authenticate(text, address, state.now())
-        .await?;
-    let quota = state.engine.buckets().take(&key).await?;
-    Ok(Caller {
-        account: key.account,
-        who: Who::Key(key, quota),
-        address,
-    })
+        .ok_or(AuthError::Invalid)?;
+    let directory = state.engine.directory();
+    directory.authenticate(text, address, state.now()).await
 }
 
 async fn by_token(
@@ -354,7 +347,7 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Invalid => Self::InvalidKey,
-            AuthError::AddressNotAllowed => Self::IpNotAllowed,
+            AuthError::AddressNotAllowed(_) => Self::IpNotAllowed,
             AuthError::Store(error) => Self::unavailable(format!("keys cannot be read ({error})")),
         }
     }

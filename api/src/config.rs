@@ -43,8 +43,12 @@ impl Default for ApiConfig {
 pub struct ServerLimits {
     /// Connections at once; one more is told 503 and closed. A connection takes about 20 KiB.
     pub max_connections: usize,
-    /// A request's head has to arrive within this, and an idle connection is closed after it.
+    /// A request's head has to arrive within this, from its first byte; the first one of a
+    /// connection from its opening.
     pub header_timeout: Duration,
+    /// A connection on which no other request begins for this long is closed. Longer than the
+    /// pools of clients rest between two uses, so that they seldom meet a closed one.
+    pub idle_timeout: Duration,
     /// A client that takes nothing of its answer for this long is cut off.
     pub write_timeout: Duration,
     /// Requests that are under way when the server stops have this long to end.
@@ -56,6 +60,7 @@ impl Default for ServerLimits {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             shutdown_deadline: Duration::from_secs(20),
         }

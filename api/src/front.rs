@@ -1,22 +1,28 @@
-//! The outermost layer: every request passes here, and every answer.
+//! What every request passes, and every answer, before and after the router.
 //!
 //! It bounds how many requests are carried out at once and for how long, names each by its
-//! `X-Request-Id`, turns a panic into an answer, and counts.
+//! `X-Request-Id`, lets nobody in whom the route does not know, turns a panic into an answer, and
+//! counts. It stands before one flat router, not around each route: a layer would be cloned and
+//! boxed again with every request.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request};
+use axum::Router;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method};
-use tower::{Layer, Service};
+use tower::Service;
 
+use crate::auth::{self, Gate};
 use crate::error::{ApiError, Rejection};
+use crate::metrics::RouteMetrics;
 use crate::state::ApiState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,81 +33,119 @@ const MAX_REQUEST_ID: usize = 64;
 /// What the paths of uploads end with: they may take as long as their bytes keep coming.
 const UPLOAD: &str = "/recipients";
 
-/// Puts [`Front`] before a service.
+/// A router behind its front; clones are the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct FrontLayer(pub(crate) ApiState);
+pub struct Front {
+    state: ApiState,
+    map: Arc<Map>,
+    router: Router,
+}
 
-impl<S> Layer<S> for FrontLayer {
-    type Service = Front<S>;
+/// What the front knows of a route.
+#[derive(Debug)]
+struct Route {
+    gate: Gate,
+    /// How long an answer may take; `None` is without an end.
+    patience: Option<Duration>,
+    metrics: RouteMetrics,
+}
 
-    fn layer(&self, inner: S) -> Front<S> {
-        Front {
-            inner,
-            state: self.0.clone(),
+/// The routes, by the path of a request.
+#[derive(Debug)]
+pub(crate) struct Map {
+    routes: matchit::Router<Route>,
+    /// What no route matches.
+    other: Route,
+}
+
+impl Map {
+    /// The routes of these paths, each with its gate.
+    pub(crate) fn new<'p>(
+        state: &ApiState,
+        paths: impl IntoIterator<Item = (&'p str, Gate)>,
+    ) -> Self {
+        let mut routes = matchit::Router::new();
+        for (path, gate) in paths {
+            let endless = path.ends_with(UPLOAD);
+            let route = Route {
+                gate,
+                patience: (!endless).then_some(state.config.request_timeout),
+                metrics: RouteMetrics::new(path),
+            };
+            routes
+                .insert(path, route)
+                .expect("the router takes the same paths");
         }
+        let other = Route {
+            gate: Gate::Open,
+            patience: Some(state.config.request_timeout),
+            metrics: RouteMetrics::other(),
+        };
+        Self { routes, other }
+    }
+
+    fn route(&self, path: &str) -> &Route {
+        self.routes
+            .at(path)
+            .map_or(&self.other, |found| found.value)
     }
 }
 
-/// See the module.
-#[derive(Clone, Debug)]
-pub(crate) struct Front<S> {
-    inner: S,
-    state: ApiState,
-}
-
-impl<S> Service<Request> for Front<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
-{
+impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let state = self.state.clone();
-        let began = state.engine.clock().mono();
-        let matched = request
-            .extensions()
-            .get::<MatchedPath>()
-            .map(MatchedPath::as_str);
-        let route = state.metrics.route(matched);
-        let endless = matched.is_some_and(|path| path.ends_with(UPLOAD));
-        let id = request_id(&request);
-        let method = request.method().clone();
-        let Some(place) = state.in_flight.enter() else {
-            let refusal = ApiError::unavailable("too many requests are being carried out");
-            return Box::pin(async move {
-                let response = named(refusal.into_response(), id);
-                state.metrics.refused("unavailable");
-                let took = state.engine.clock().mono().since(began);
-                route.answered(&method, response.status(), took);
-                Ok(response)
-            });
-        };
-        state.metrics.began();
-        let inner = self.inner.call(request);
-        Box::pin(async move {
-            let _counted = Counted(&state);
-            let patience = (!endless).then_some(state.config.request_timeout);
-            let response = carry_out(inner, &method, patience).await;
-            drop(place);
-            if let Some(code) = refused_as(&response) {
-                state.metrics.refused(code);
-            }
-            let took = state.engine.clock().mono().since(began);
-            route.answered(&method, response.status(), took);
-            Ok(named(response, id))
-        })
+        let front = self.clone();
+        Box::pin(async move { Ok(front.answer(request).await) })
     }
 }
 
-/// Counts the end of a request, also of one whose client left.
+impl Front {
+    /// Puts a front before a router, whose routes are those of the map.
+    pub(crate) const fn new(state: ApiState, map: Arc<Map>, router: Router) -> Self {
+        Self { state, map, router }
+    }
+
+    async fn answer(self, request: Request) -> Response {
+        let Self { state, map, router } = &self;
+        let began = state.engine.clock().mono();
+        let route = map.route(request.uri().path());
+        let id = request_id(&request);
+        let method = request.method().clone();
+        let response = match state.in_flight.enter() {
+            Some(_place) => {
+                let _counted = Counted::new(state);
+                let inner = auth::pass(state, route.gate, request, router.clone());
+                carry_out(inner, &method, route.patience).await
+            }
+            None => {
+                ApiError::unavailable("too many requests are being carried out").into_response()
+            }
+        };
+        if let Some(code) = refused_as(&response) {
+            state.metrics.refused(code);
+        }
+        let took = state.engine.clock().mono().since(began);
+        route.metrics.answered(&method, response.status(), took);
+        named(response, id)
+    }
+}
+
+/// Counts a request, and its end also when its client left.
 struct Counted<'s>(&'s ApiState);
+
+impl<'s> Counted<'s> {
+    fn new(state: &'s ApiState) -> Self {
+        state.metrics.began();
+        Self(state)
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
@@ -111,7 +155,7 @@ impl Drop for Counted<'_> {
 
 /// Waits for the answer, within the time that a request has; `None` is without an end.
 async fn carry_out(
-    inner: impl Future<Output = Result<Response, Infallible>>,
+    inner: impl Future<Output = Response>,
     method: &Method,
     patience: Option<Duration>,
 ) -> Response {
@@ -128,13 +172,12 @@ async fn carry_out(
     };
     match ended {
         // A read that failed has not done anything, whatever the store says of its outcome.
-        Ok(Ok(response))
+        Ok(response)
             if *method == Method::GET && refused_as(&response) == Some("outcome_unknown") =>
         {
             ApiError::unavailable("the store failed").into_response()
         }
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
+        Ok(response) => response,
         Err(panic) => {
             let reason = panic
                 .downcast_ref::<&str>()
@@ -168,7 +211,8 @@ fn request_id(request: &Request) -> HeaderValue {
         return id.clone();
     }
     let made = format!("{:016x}", rand::random::<u64>());
-    HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("unnamed"))
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(made))
+        .unwrap_or(HeaderValue::from_static("unnamed"))
 }
 
 #[cfg(test)]
@@ -178,7 +222,7 @@ mod tests {
     const SECOND: Option<Duration> = Some(Duration::from_secs(1));
 
     async fn code(
-        inner: impl Future<Output = Result<Response, Infallible>>,
+        inner: impl Future<Output = Response>,
         method: Method,
     ) -> (u16, Option<&'static str>) {
         let response = carry_out(inner, &method, SECOND).await;
@@ -205,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_failed_has_done_nothing() {
-        let failed = || async { Ok(ApiError::OutcomeUnknown.into_response()) };
+        let failed = || async { ApiError::OutcomeUnknown.into_response() };
 
         assert_eq!(
             code(failed(), Method::GET).await,

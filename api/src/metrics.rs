@@ -1,6 +1,6 @@
 //! What the HTTP edge counts: requests, how long they take, how many there are, what is refused.
 
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -34,7 +34,6 @@ const REASONS: [(&str, &str); 8] = [
 /// Handles of what the edge counts, made once and kept.
 #[derive(Debug)]
 pub(crate) struct HttpMetrics {
-    routes: RwLock<FxHashMap<Box<str>, Arc<RouteMetrics>>>,
     in_flight: Gauge,
     rows: Counter,
     rejected: Vec<(&'static str, Counter)>,
@@ -43,7 +42,8 @@ pub(crate) struct HttpMetrics {
 /// Handles of one route.
 pub(crate) struct RouteMetrics {
     name: Box<str>,
-    duration: Histogram,
+    /// Made with the first answer: most routes of a node are never used.
+    duration: OnceLock<Histogram>,
     codes: RwLock<FxHashMap<(&'static str, u16), Counter>>,
 }
 
@@ -68,35 +68,18 @@ impl HttpMetrics {
         describe_counter!(REJECTED, "Requests that were refused, by reason.");
         describe_gauge!(CONNECTIONS, "Open connections.");
         describe_counter!(ROWS, "Rows of batches that were uploaded.");
+        // Both families are there before the first request.
+        drop(histogram!(DURATION, "route" => NO_ROUTE));
+        counter!(REQUESTS, "route" => NO_ROUTE, "method" => "GET", "code" => "404").increment(0);
         let rejected = REASONS
             .into_iter()
             .map(|(code, reason)| (code, counter!(REJECTED, "reason" => reason)))
             .collect();
         Self {
-            routes: RwLock::default(),
             in_flight: gauge!(IN_FLIGHT),
             rows: counter!(ROWS),
             rejected,
         }
-    }
-
-    /// The handles of a route; `None` is what no route matched.
-    pub(crate) fn route(&self, matched: Option<&str>) -> Arc<RouteMetrics> {
-        let name = matched.unwrap_or(NO_ROUTE);
-        if let Some(route) = self.routes.read().get(name) {
-            return Arc::clone(route);
-        }
-        let made = RouteMetrics {
-            name: name.into(),
-            duration: histogram!(DURATION, "route" => name.to_owned()),
-            codes: RwLock::default(),
-        };
-        Arc::clone(
-            self.routes
-                .write()
-                .entry(name.into())
-                .or_insert_with(|| Arc::new(made)),
-        )
     }
 
     /// A request began.
@@ -123,9 +106,26 @@ impl HttpMetrics {
 }
 
 impl RouteMetrics {
+    /// The handles of the route of that path.
+    pub(crate) fn new(path: &str) -> Self {
+        Self {
+            name: path.into(),
+            duration: OnceLock::new(),
+            codes: RwLock::default(),
+        }
+    }
+
+    /// The handles of what no route matches.
+    pub(crate) fn other() -> Self {
+        Self::new(NO_ROUTE)
+    }
+
     /// A request was answered.
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
-        self.duration.record(took.as_secs_f64());
+        let duration = || histogram!(DURATION, "route" => self.name.to_string());
+        self.duration
+            .get_or_init(duration)
+            .record(took.as_secs_f64());
         let key = (method_label(method), status.as_u16());
         if let Some(counter) = self.codes.read().get(&key) {
             counter.increment(1);

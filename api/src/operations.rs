@@ -18,11 +18,11 @@ use zajil_actors::send::InstanceFigures;
 use zajil_model::id::SHARDS;
 use zajil_storage::Health;
 
-use crate::auth::bearer;
+use crate::auth::{Gate, bearer};
 use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
-use crate::front::FrontLayer;
+use crate::front::{Front, Map};
 use crate::request::{Called, Post};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -73,23 +73,31 @@ impl FromRef<OpsState> for ApiState {
 }
 
 /// The routes of the operations address.
-pub(crate) fn router(state: OpsState) -> axum::Router {
-    axum::Router::new()
-        .route("/livez", get(livez))
-        .route("/healthz", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(render))
-        .route("/metrics/instances", get(instances))
-        .route("/cluster", get(cluster))
-        .route("/drain", post(drain))
-        .route("/accounts", post(create_account))
-        .route("/users", post(create_user))
-        .route("/backup", post(backup))
-        .route("/restore/release", post(release))
+pub(crate) fn router(state: OpsState) -> Front {
+    let routes = [
+        ("/livez", get(livez)),
+        ("/healthz", get(livez)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(render)),
+        ("/metrics/instances", get(instances)),
+        ("/cluster", get(cluster)),
+        ("/drain", post(drain)),
+        ("/accounts", post(create_account)),
+        ("/users", post(create_user)),
+        ("/backup", post(backup)),
+        ("/restore/release", post(release)),
+    ];
+    let paths = routes.iter().map(|(path, _)| (*path, Gate::Open));
+    let (api, map) = (state.api.clone(), Map::new(&state.api, paths));
+    let router = routes
+        .into_iter()
+        .fold(axum::Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        })
         .fallback(crate::not_found)
         .method_not_allowed_fallback(crate::method_not_allowed)
-        .layer(FrontLayer(state.api.clone()))
-        .with_state(state)
+        .with_state(state);
+    Front::new(api, Arc::new(map), router)
 }
 
 /// Somebody who shows the operator's token.
@@ -164,7 +172,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Renders the metrics of the node, off the event loop and never twice at once.
 async fn render(State(ops): State<OpsState>) -> Result<Response, ApiError> {
     let _alone = ops.rendering.lock().await;
-    ops.api.engine.observe_gauges();
+    ops.api.engine.observe_gauges().await;
     let handle = ops.metrics.clone();
     let rendered = tokio::task::spawn_blocking(move || handle.render()).await;
     rendered

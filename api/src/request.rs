@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRef, FromRequestParts, OriginalUri, Path, Request};
+use axum::extract::{FromRef, FromRequestParts, Path, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::HOST;
 use http::request::Parts;
@@ -79,10 +79,6 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let api = ApiState::from_ref(state);
-        let uri = parts
-            .extensions
-            .get::<OriginalUri>()
-            .map_or(&parts.uri, |uri| &uri.0);
         let origin = api.config.public_url.clone().or_else(|| {
             let host = parts.headers.get(HOST)?.to_str().ok()?;
             let forwarded = parts
@@ -96,7 +92,7 @@ where
             };
             Some(format!("{scheme}://{host}"))
         });
-        Ok(Self::new(origin, uri))
+        Ok(Self::new(origin, &parts.uri))
     }
 }
 
@@ -154,12 +150,8 @@ impl Post {
     }
 
     fn from_parts(parts: &Parts, key: Option<String>, body: Received) -> Self {
-        let uri = parts
-            .extensions
-            .get::<OriginalUri>()
-            .map_or(&parts.uri, |uri| &uri.0);
         let path = if key.is_some() {
-            uri.path().to_owned()
+            parts.uri.path().to_owned()
         } else {
             String::new()
         };

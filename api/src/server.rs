@@ -1,35 +1,37 @@
-//! Accepts connections and serves a router on them: bounded in number, in time and in bytes.
+//! Accepts connections and serves a service on them: bounded in number, in time and in bytes.
 //!
 //! Our own accept loop, because the bounds are the point: a connection beyond the cap is told so
 //! and closed, a client that is slow to send its head or to take its answer is cut off, and a stop
 //! waits for what is under way, but not for ever.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::config::ServerLimits;
 use crate::metrics::ConnectionMetrics;
 use crate::state::Peer;
+
+mod stream;
+
+use stream::{Answer, Impatient, Turns};
 
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
@@ -58,14 +60,18 @@ pub struct ServerReport {
     pub cut: usize,
 }
 
-/// Serves a router until `shutdown` is done; then lets what is under way end, within the
+/// Serves until `shutdown` is done; then lets what is under way end, within the
 /// deadline of `limits`.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
-) -> ServerReport {
+) -> ServerReport
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let room = Arc::new(Semaphore::new(
         limits.max_connections.min(Semaphore::MAX_PERMITS),
     ));
@@ -99,7 +105,7 @@ pub async fn serve(
             open: Arc::clone(&open),
             metrics: metrics.clone(),
         };
-        let connection = connection(stream, peer, router.clone(), &limits, stopping.clone());
+        let connection = connection(stream, peer, service.clone(), &limits, stopping.clone());
         tracker.spawn(async move {
             let _held = held;
             connection.await;
@@ -172,30 +178,37 @@ fn turn_away(stream: &TcpStream) {
 }
 
 /// Serves one connection until it ends or is told to.
-fn connection(
+fn connection<S>(
     stream: TcpStream,
     peer: SocketAddr,
-    router: Router,
+    service: S,
     limits: &ServerLimits,
     mut phase: watch::Receiver<Phase>,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = ()> + Send + use<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = router.map_request(move |mut request: Request<Incoming>| {
+    let turns = Turns::default();
+    let stream = Impatient::new(stream, limits, turns.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let under_way = turns.begin();
         request.extensions_mut().insert(Peer(peer.ip()));
-        request.map(Body::new)
+        let answer = service.clone().oneshot(request.map(Body::new));
+        async move {
+            let response = answer.await?;
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, under_way)))
+        }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(READ_BUFFER)
-        .serve_connection(
-            TokioIo::new(Impatient::new(stream, limits.write_timeout)),
-            TowerToHyperService::new(service),
-        );
+        .serve_connection(TokioIo::new(stream), service);
     async move {
         let mut served = pin!(served);
         loop {
@@ -214,88 +227,5 @@ fn connection(
                 }
             }
         }
-    }
-}
-
-/// A stream that fails when its peer takes nothing for too long.
-#[derive(Debug)]
-struct Impatient {
-    stream: TcpStream,
-    patience: Duration,
-    /// Runs while a write waits for the peer.
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Impatient {
-    const fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self {
-            stream,
-            patience,
-            waiting: None,
-        }
-    }
-
-    /// Passes progress on; without any, fails once the patience is used up.
-    fn judge<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        polled: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.waiting = None;
-            return polled;
-        }
-        let patience = self.patience;
-        let sleep = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
-        match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncRead for Impatient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Impatient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(cx, polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.judge(cx, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge(cx, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.judge(cx, polled)
     }
 }

@@ -120,6 +120,10 @@ impl TransportFactory for Courier {
         }
     }
 
+    fn check(&self, _: &TransportSettings) -> Result<(), OpenError> {
+        Ok(())
+    }
+
     async fn open(
         &self,
         spec: TransportSpec,

@@ -71,11 +71,29 @@ pub(crate) fn memory() -> Result<u64> {
     Ok(kib.parse::<u64>().context("Pss is no number")? << 10)
 }
 
+/// Time that the processors of this machine were busy since it began, and had in all.
+fn processors() -> Result<(Duration, Duration)> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let line = text.lines().next().context("/proc/stat is empty")?;
+    let fields: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .take(8)
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let all: u64 = fields.iter().sum();
+    // The fourth field is idle time, the fifth idle time while something is read or written.
+    let idle: u64 = fields.iter().skip(3).take(2).sum();
+    let time = |ticks: u64| Duration::from_millis(ticks * 10);
+    Ok((time(all - idle), time(all)))
+}
+
 /// What a stretch of work took.
 #[derive(Debug)]
 pub(crate) struct Stretch {
     began: Instant,
     cpu: Duration,
+    processors: (Duration, Duration),
     threads: BTreeMap<String, Duration>,
 }
 
@@ -97,6 +115,17 @@ impl Stretch {
     /// CPU that this process used for it until now.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         Ok(cpu()?.saturating_sub(self.cpu))
+    }
+
+    /// The share of the machine's time that others used: neither this process nor what used
+    /// `driver`. Above a tenth, rates say little, and each message costs more than it would.
+    pub(crate) fn foreign(&self, driver: Duration) -> Result<f64> {
+        let (busy, all) = processors()?;
+        let ours = (self.cpu()? + driver).as_secs_f64();
+        let busy = busy.saturating_sub(self.processors.0).as_secs_f64();
+        let all = all.saturating_sub(self.processors.1).as_secs_f64();
+        let share = (busy - ours).max(0.0) / all.max(1e-9);
+        Ok((share * 100.0).round() / 100.0)
     }
 
     /// Microseconds of CPU that each of `messages` took, by kind of thread.

@@ -17,8 +17,12 @@ pub const WINDOW: Duration = Duration::from_secs(3_600);
 /// The fewest requests that one write reserves: small keys still write seldom.
 pub const MIN_CHUNK: u64 = 50;
 
-/// A write reserves this part of the limit at least, so that a window costs 20 writes at most.
+/// A write reserves this part of the limit, so that the window of a usual key costs 20 writes.
 pub const CHUNKS_PER_WINDOW: u64 = 20;
+
+/// The most requests that one write reserves: what a crash may cost a key, so that a large one
+/// bears many in a window. At 100,000 requests a second it is a write a second.
+pub const MAX_CHUNK: u64 = 100_000;
 
 /// A reservation: the form in which a window is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,5 +223,7 @@ impl Window {
 
 /// How many requests one write reserves.
 fn chunk(limit: u64) -> u64 {
-    MIN_CHUNK.max(limit / CHUNKS_PER_WINDOW).min(limit)
+    (limit / CHUNKS_PER_WINDOW)
+        .clamp(MIN_CHUNK, MAX_CHUNK)
+        .min(limit)
 }

@@ -137,6 +137,21 @@ fn a_new_owner_takes_all_that_was_reserved_for_used() {
 }
 
 #[test]
+fn a_large_key_bears_many_crashes_in_a_window() {
+    let limit = 10_000_000;
+    let mut saved = None;
+    for second in 0..50 {
+        let mut window = Window::recovered(saved);
+        let Take::MustReserve(reservation) = window.take(at(second), limit) else {
+            panic!("what was reserved before a crash is gone");
+        };
+        window.reserved(reservation);
+        assert!(take(&mut window, at(second), limit).allowed, "{second}");
+        saved = Some(reservation);
+    }
+}
+
+#[test]
 fn an_owner_that_stops_in_order_hands_on_what_was_used_exactly() {
     let mut window = Window::new();
     assert_eq!(window.handover(at(0)), None);

@@ -27,6 +27,13 @@ const SECONDS: [f64; 20] = [
     300.0, 900.0, 3_600.0, 14_400.0, 86_400.0,
 ];
 
+/// The histogram that there is one of for each route.
+const REQUESTS: &str = "zajil_http_request_duration_seconds";
+
+/// Bounds for requests. Few, because they count for each route: a node shows 2,000 series at most.
+/// The objective of sends (250 ms) is among them.
+const REQUEST_SECONDS: [f64; 5] = [0.01, 0.05, 0.25, 1.0, 5.0];
+
 /// Bounds for every `_bytes` histogram.
 const BYTES: [f64; 8] = [
     256.0,
@@ -110,6 +117,7 @@ pub fn detached_metrics() -> PrometheusHandle {
 fn buckets(builder: PrometheusBuilder) -> Result<PrometheusBuilder, BuildError> {
     builder
         .set_buckets(&COUNTS)?
+        .set_buckets_for_metric(Matcher::Full(REQUESTS.to_owned()), &REQUEST_SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES)
 }
@@ -129,6 +137,7 @@ mod tests {
             metrics::histogram!("zajil_stage_duration_seconds").record(0.004);
             metrics::histogram!("zajil_body_bytes").record(900.0);
             metrics::histogram!("zajil_group_messages").record(7.0);
+            metrics::histogram!(REQUESTS).record(0.3);
         });
         let page = handle.render();
 
@@ -137,5 +146,7 @@ mod tests {
             page.contains("zajil_stage_duration_seconds_bucket{le=\"0.005\"} 1"),
             "{page}"
         );
+        let buckets = page.matches("zajil_http_request_duration_seconds_bucket");
+        assert_eq!(buckets.count(), REQUEST_SECONDS.len() + 1, "{page}");
     }
 }

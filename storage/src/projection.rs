@@ -35,6 +35,8 @@ mod retire;
 mod schedule;
 mod shard;
 mod state;
+#[cfg(test)]
+mod testing;
 
 use apply::Applier;
 use bodies::{Bodies, ChunkSource};
@@ -74,6 +76,10 @@ pub(crate) struct Projection<K, C> {
     budgets: Budgets,
     bodies: Bodies<C>,
     state: RwLock<State>,
+    /// Held while an append is applied, and while a flush takes what changed: the state's lock is
+    /// let go in between to fetch something, and a flush of half a record would say that all of
+    /// it is applied.
+    whole: Mutex<()>,
     /// Held while a flush is written: one at a time.
     flushes: Mutex<()>,
     /// Where a replay would begin now.
@@ -102,6 +108,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             budgets,
             bodies,
             state: RwLock::new(state),
+            whole: Mutex::default(),
             flushes: Mutex::new(()),
             flushed,
         })
@@ -116,6 +123,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Applies the records of an append: reads see all of them or none, but for what has to be
     /// fetched in between. Only one thread may call this.
     pub(crate) fn apply(&self, records: Vec<Positioned>) -> Result<(), StoreError> {
+        let _no_flush_begins = self.whole.lock();
         let mut applier = Applier::new(self);
         for record in records {
             applier.apply(record.lsn, record.len, record.record)?;

@@ -74,7 +74,7 @@ impl Letter {
 #[derive(Clone, Debug)]
 pub struct Customer {
     at: Whereabouts,
-    key: String,
+    key: Arc<Mutex<String>>,
     http: Http,
     book: Arc<Mutex<Book>>,
     requests: Arc<AtomicU64>,
@@ -85,7 +85,7 @@ impl Customer {
     pub fn new(at: Whereabouts, key: &str) -> Self {
         Self {
             at,
-            key: key.to_owned(),
+            key: Arc::new(Mutex::new(key.to_owned())),
             http: Http::new(),
             book: Arc::default(),
             requests: Arc::default(),
@@ -93,8 +93,13 @@ impl Customer {
     }
 
     /// The secret of the key.
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn key(&self) -> String {
+        self.key.lock().clone()
+    }
+
+    /// Goes on with another key of the same account.
+    pub fn change_key(&self, key: String) {
+        *self.key.lock() = key;
     }
 
     /// What they know so far.
@@ -117,7 +122,7 @@ impl Customer {
         };
         let url = format!("http://{address}/integration/v1{path}");
         self.http
-            .call(method, &url, sending.with("x-api-key", &self.key))
+            .call(method, &url, sending.with("x-api-key", self.key()))
             .await
     }
 
@@ -252,13 +257,17 @@ impl Customer {
         answer.data()["total"].as_u64().expect("a page has a total")
     }
 
-    /// How many messages of the account are not settled.
+    /// How many messages of the account are not settled: one look, so that none moves meanwhile.
+    ///
+    /// # Panics
+    /// The node does not answer.
     pub async fn unsettled(&self) -> u64 {
-        let mut sum = 0;
-        for status in [Status::Scheduled, Status::Pending, Status::Processing] {
-            sum += self.count(status).await;
-        }
-        sum
+        let counts = self.get("/stats").await.expect_status(200).data()["by_status"].take();
+        let unsettled = [Status::Scheduled, Status::Pending, Status::Processing];
+        unsettled
+            .iter()
+            .filter_map(|status| counts[status.label()].as_u64())
+            .sum()
     }
 
     /// Waits until every message is settled.

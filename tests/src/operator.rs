@@ -7,6 +7,9 @@ use crate::cluster::Whereabouts;
 use crate::customer::Customer;
 use crate::http::{Answer, Http, Sending};
 
+/// The highest limit that a key may have, in requests an hour.
+pub const UNLIMITED: u64 = 1_000_000_000;
+
 /// How fast an instance may send, as a scenario sets it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
@@ -93,7 +96,7 @@ impl Operator {
         let id = answer.expect_status(201).data()["id"]
             .as_u64()
             .expect("an account has an id");
-        let key = self.make_key(id, 1_000_000_000).await;
+        let key = self.make_key(id, UNLIMITED).await;
         Account { id, key }
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::{Child, Command};
@@ -118,8 +119,22 @@ impl Running {
     /// # Errors
     /// The signal cannot be sent.
     pub async fn ask_to_stop(&self) -> Result<()> {
+        self.signal("-TERM").await
+    }
+
+    /// Freezes it for a while, as a machine does that is moved or out of memory.
+    ///
+    /// # Errors
+    /// A signal cannot be sent.
+    pub async fn freeze(&self, time: Duration) -> Result<()> {
+        self.signal("-STOP").await?;
+        tokio::time::sleep(time).await;
+        self.signal("-CONT").await
+    }
+
+    async fn signal(&self, signal: &str) -> Result<()> {
         let sent = Command::new("kill")
-            .args(["-TERM", &self.pid.to_string()])
+            .args([signal, &self.pid.to_string()])
             .status()
             .await?;
         ensure!(sent.success(), "kill ended with {sent}");

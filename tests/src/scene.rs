@@ -11,12 +11,16 @@ use crate::checker::{self, Barrier, Evidence, Report, Rules};
 use crate::clock::wall_micros;
 use crate::cluster::{Engine, Setup};
 use crate::customer::Customer;
-use crate::operator::{Account, Operator, Pace};
+use crate::operator::{Account, Operator, Pace, UNLIMITED};
 use crate::wait::seconds;
 use crate::whatsapp::WhatsApp;
 
 /// How long the rest of a load may take to be settled and its receipts to come in.
 const SETTLES_WITHIN: Duration = seconds(60);
+
+/// After so many kills the customer gets a new key: each costs a key what was reserved ahead for it,
+/// up to one and a half twentieths of its limit, so that 14 in an hour use up any key.
+const KILLS_OF_A_KEY: usize = 10;
 
 /// A setting, and what happened in it. What is made first ends last: the node before WhatsApp.
 #[derive(Debug)]
@@ -162,6 +166,10 @@ impl Scene {
         let at = self.engine.kill().await;
         self.rules.kills.push(at);
         self.engine.start_again().await?;
+        if self.rules.kills.len().is_multiple_of(KILLS_OF_A_KEY) {
+            self.customer
+                .change_key(self.operator.make_key(self.account.id, UNLIMITED).await);
+        }
         Ok(at)
     }
 

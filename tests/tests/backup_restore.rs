@@ -99,7 +99,7 @@ fn text(path: &Path) -> &str {
 
 /// Resumes the instance that waited, so that only the hold keeps it back.
 async fn resume(engine: &Engine, lost: &Lost) {
-    let customer = engine.operator().customer(lost.scene.customer.key());
+    let customer = engine.operator().customer(&lost.scene.customer.key());
     let resume = format!("/instances/{}/resume", lost.scene.instances[1]);
     let _ = customer.post(&resume, &json!({})).await.expect_status(200);
     let pace = zajil_tests::operator::Pace {
@@ -119,7 +119,7 @@ async fn a_restored_node_holds_what_waited_and_settles_it_as_unknown() -> Result
     let frames = lost.scene.whatsapp.frames().len();
 
     let engine = lost.restored().await?;
-    let customer = engine.operator().customer(lost.scene.customer.key());
+    let customer = engine.operator().customer(&lost.scene.customer.key());
     for id in &lost.read_before {
         assert_eq!(customer.status(*id).await, Status::Read);
     }
@@ -159,7 +159,7 @@ async fn a_restored_node_holds_what_waited_and_settles_it_as_unknown() -> Result
 async fn what_waited_is_sent_when_somebody_decides_so() -> Result<()> {
     let lost = Lost::new().await?;
     let mut engine = lost.restored().await?;
-    let customer = engine.operator().customer(lost.scene.customer.key());
+    let customer = engine.operator().customer(&lost.scene.customer.key());
     resume(&engine, &lost).await;
 
     // The hold outlives a kill.

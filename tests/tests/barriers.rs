@@ -264,3 +264,55 @@ async fn nothing_goes_to_who_opted_out() -> Result<()> {
         .await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_deleted_sends_nothing_more() -> Result<()> {
+    let mut scene = Plan::new().paces(&[(40.0, 1)]).start().await?;
+    let instance = scene.instance();
+    let letters: Vec<_> = (0..100)
+        .map(|n| Letter::to(&number(n % 20), format!("letter {n}")))
+        .collect();
+    let answer = scene
+        .customer
+        .send_bulk(instance, &letters)
+        .await?
+        .expect_status(200);
+    let some = async || (scene.whatsapp.frames().len() > 5).then_some(());
+    zajil_tests::until("it sends", seconds(20), some).await;
+
+    let path = format!("/instances/{instance}");
+    let deleted = scene
+        .operator
+        .dashboard(scene.account.id, Method::DELETE, &path, None)
+        .await;
+    assert!(deleted.is_good(), "{}", deleted.text());
+    scene.hold(Held::Instance(instance));
+
+    let refused = scene
+        .customer
+        .send(instance, &Letter::to(&number(1), "late"))
+        .await?;
+    let _ = refused.expect_status(422);
+    scene.kill_and_start_again().await?;
+    let settled = async || {
+        let mut left = 0;
+        for id in ids(&answer) {
+            let status = scene.customer.get(&format!("/messages/{id}/status")).await;
+            left += usize::from(
+                ["pending", "processing"]
+                    .contains(&status.data()["status"].as_str().unwrap_or_default()),
+            );
+        }
+        left
+    };
+    zajil_tests::eventually(seconds(20), 0, settled).await;
+    let from = scene.rules.barriers[0].from;
+    let late = scene
+        .whatsapp
+        .frames()
+        .iter()
+        .filter(|frame| frame.handed_over_at > from)
+        .count();
+    assert_eq!(late, 0, "frames left after the instance was deleted");
+    Ok(())
+}

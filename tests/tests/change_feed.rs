@@ -6,6 +6,8 @@ use anyhow::Result;
 use rand::Rng;
 use serde_json::json;
 use zajil_model::lifecycle::Status;
+use zajil_tests::Scene;
+use zajil_tests::clock::Stopwatch;
 use zajil_tests::form::{dice, short_or_long};
 use zajil_tests::load::Load;
 use zajil_tests::scene::Plan;
@@ -23,6 +25,20 @@ const fn stage(status: Status) -> u8 {
         Status::Delivered => 5,
         Status::Read => 6,
     }
+}
+
+/// Waits until nothing changes any more: receipts come for two seconds after a message is settled,
+/// and those that were on their way at a kill never come.
+async fn await_silence(scene: &Scene) {
+    let mut last = (0, Stopwatch::start());
+    let silence = async || {
+        let told = scene.customer.changes().await.len();
+        if told != last.0 {
+            last = (told, Stopwatch::start());
+        }
+        (last.1.elapsed() > seconds(3)).then_some(())
+    };
+    zajil_tests::until("nothing changes any more", seconds(60), silence).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,16 +62,8 @@ async fn every_change_is_told_in_order_and_kills_hide_none() -> Result<()> {
     }
     load.await_answers(20, seconds(60)).await;
     load.stop().await;
-    // Receipts come after a message is settled: until all are in, the end is not the end.
-    let unread = async || {
-        let settled = [Status::Sent, Status::Delivered, Status::Unknown];
-        let mut left = scene.customer.unsettled().await;
-        for status in settled {
-            left += scene.customer.count(status).await;
-        }
-        (left == 0).then_some(())
-    };
-    zajil_tests::until("everything is read or failed", seconds(60), unread).await;
+    scene.customer.await_settled(seconds(60)).await;
+    await_silence(&scene).await;
 
     let changes = scene.customer.changes().await;
     let mut told: BTreeMap<u64, Vec<Status>> = BTreeMap::new();
@@ -95,7 +103,7 @@ async fn who_reads_on_from_a_cursor_misses_nothing() -> Result<()> {
     let mut scene = Plan::new().start().await?;
     let load = Load::on(&scene.instances).start(&scene.customer, &mut dice);
     let (mut seen, mut after) = (Vec::new(), String::new());
-    let mut read_on = async |scene: &zajil_tests::Scene| {
+    let mut read_on = async |scene: &Scene| {
         let path = format!("/messages/changes?limit=7{after}");
         let page = scene.customer.get(&path).await.expect_status(200).data();
         let changes = page["changes"].as_array().cloned().unwrap_or_default();
@@ -118,16 +126,8 @@ async fn who_reads_on_from_a_cursor_misses_nothing() -> Result<()> {
     }
     load.await_answers(10, seconds(60)).await;
     load.stop().await;
-    let all_read = async || {
-        let left = scene
-            .customer
-            .list()
-            .await
-            .iter()
-            .any(|one| one["status"] != "read");
-        (!left).then_some(())
-    };
-    zajil_tests::until("everything is read", seconds(60), all_read).await;
+    scene.customer.await_settled(seconds(60)).await;
+    await_silence(&scene).await;
     while read_on(&scene).await > 0 {}
 
     let all = scene.customer.changes().await;

@@ -53,7 +53,7 @@ impl FirstNode {
         );
         let changed = text
             .replace("https://api.example.com", &base)
-            .replace("sk_live_your_api_key_here", self.customer.key());
+            .replace("sk_live_your_api_key_here", &self.customer.key());
         let file = self.home.path().join(name);
         fs::write(&file, changed)?;
         Ok(file)

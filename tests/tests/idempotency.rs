@@ -127,3 +127,32 @@ async fn a_refusal_is_not_kept() -> Result<()> {
     assert_eq!(good.header(REPLAYED), None);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_bulk_gets_the_same_ids_and_the_same_refusals() -> Result<()> {
+    let mut scene = Scene::usual().await?;
+    let body = json!({ "instance": scene.instance(), "messages": [
+        { "recipient": number(1), "content": "good" },
+        { "recipient": "nobody", "content": "bad" },
+        { "recipient": number(2), "content": "good, too" },
+    ] });
+    let bulk = async |scene: &Scene| {
+        let sending = Sending::json(&body).with("idempotency-key", "bulk");
+        scene
+            .customer
+            .ask(Method::POST, "/messages/send-bulk", sending)
+            .await
+    };
+    let first = bulk(&scene).await?.expect_status(200);
+
+    scene.kill_and_start_again().await?;
+    let again = bulk(&scene).await?.expect_status(200);
+
+    assert_eq!(again.body, first.body);
+    assert_eq!(
+        (ids(&again).len(), again.data()["failure_count"].as_u64()),
+        (2, Some(1))
+    );
+    assert_eq!(scene.customer.list().await.len(), 2);
+    Ok(())
+}

@@ -194,3 +194,24 @@ async fn an_urgent_message_overtakes_a_backlog() -> Result<()> {
     scene.verdict().await.assert_clean();
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_frozen_catches_up_no_more_than_its_burst() -> Result<()> {
+    let scene = Plan::new().paces(&[(40.0, 6)]).start().await?;
+    for some in letters(200, 30).chunks(100) {
+        let _ = scene
+            .customer
+            .send_bulk(scene.instance(), some)
+            .await?
+            .expect_status(200);
+    }
+
+    for _ in 0..short_or_long(2, 10) {
+        let process = scene.engine.process().expect("the node runs");
+        process.freeze(millis(700)).await?;
+        tokio::time::sleep(millis(300)).await;
+    }
+
+    scene.verdict().await.assert_clean();
+    Ok(())
+}

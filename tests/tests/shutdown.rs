@@ -32,3 +32,25 @@ async fn a_stop_under_load_ends_in_time_and_loses_nothing() -> Result<()> {
     scene.verdict().await.assert_clean();
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_the_operator_asks_for_ends_the_node_in_good_order() -> Result<()> {
+    let mut dice = dice("shutdown");
+    let mut scene = Plan::new().start().await?;
+    let load = Load::on(&scene.instances).start(&scene.customer, &mut dice);
+    load.await_answers(20, seconds(60)).await;
+
+    let _ = scene
+        .operator
+        .operations("/drain", json!({}))
+        .await
+        .expect_status(202);
+
+    let (ended, _) = scene.engine.await_end(seconds(20)).await;
+    assert_eq!(ended.code(), Some(0), "{}", scene.engine.log());
+    scene.engine.start_again().await?;
+    load.await_answers(10, seconds(60)).await;
+    load.stop().await;
+    scene.verdict().await.assert_clean();
+    Ok(())
+}

@@ -181,6 +181,12 @@ pub trait TransportFactory: Send + Sync + fmt::Debug {
     /// What its transports can do, given an instance's settings.
     fn capabilities(&self, settings: &TransportSettings) -> Capabilities;
 
+    /// Whether an instance could be opened with these settings, as far as they tell by themselves.
+    ///
+    /// # Errors
+    /// [`OpenError::Settings`] that says what is wrong.
+    fn check(&self, settings: &TransportSettings) -> Result<(), OpenError>;
+
     /// Opens the transport of an instance; session events come through the sink, the first of them
     /// perhaps before this answers.
     async fn open(

@@ -102,13 +102,16 @@ impl TransportFactory for SimulatorFactory {
         }
     }
 
+    fn check(&self, settings: &TransportSettings) -> Result<(), OpenError> {
+        self.script(settings).map(drop).map_err(settings_fault)
+    }
+
     async fn open(
         &self,
         spec: TransportSpec,
         events: EventSink,
     ) -> Result<Arc<dyn Transport>, OpenError> {
-        let settings = |error: ScriptError| OpenError::Settings(format!("script: {error}"));
-        let script = self.script(&spec.settings).map_err(settings)?;
+        let script = self.script(&spec.settings).map_err(settings_fault)?;
         let phone = spec.phone.unwrap_or_else(|| made_up_phone(spec.instance));
         if let Some(address) = &spec.settings.address {
             let transport = self.remotes.open(address, spec.instance, phone, events);
@@ -120,6 +123,10 @@ impl TransportFactory for SimulatorFactory {
             clock: self.clock.clone(),
         }))
     }
+}
+
+fn settings_fault(error: ScriptError) -> OpenError {
+    OpenError::Settings(format!("script: {error}"))
 }
 
 /// The number of an instance that has none: of +999, which no country has.

@@ -28,6 +28,19 @@ fn restored_key() -> RowKey {
     RowKey::new(Table::Meta, "restored", Vec::new())
 }
 
+/// When the store was restored, while that is not released.
+async fn restored_at(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    let Some(row) = store.row(&restored_key()).await? else {
+        return Ok(None);
+    };
+    let micros = std::str::from_utf8(&row.value).ok().and_then(|text| text.parse().ok());
+    let corrupt = || StoreError::Corrupt {
+        what: "time of the restore",
+        detail: String::from_utf8_lossy(&row.value).into_owned(),
+    };
+    Ok(Some(Timestamp::from_micros(micros.ok_or_else(corrupt)?)))
+}
+
 /// Whether sending is held after a restore.
 pub(super) async fn is_restored(store: &dyn Store) -> Result<bool, StoreError> {
     Ok(store.row(&restored_key()).await?.is_some())
@@ -76,7 +89,10 @@ impl Engine {
         if !self.is_held() {
             return Ok(0);
         }
-        let settled = if resend { 0 } else { self.settle_all().await? };
+        let settled = match restored_at(self.store().as_ref()).await? {
+            Some(restored) if !resend => self.settle_before(restored).await?,
+            _ => 0,
+        };
         self.store()
             .write(vec![RowWrite::delete(restored_key())])
             .await?;
@@ -88,7 +104,9 @@ impl Engine {
         Ok(settled)
     }
 
-    async fn settle_all(&self) -> Result<u64, EngineError> {
+    /// Settles what was accepted before a time. What came after it cannot have been sent by
+    /// whoever went on from the original.
+    async fn settle_before(&self, restored: Timestamp) -> Result<u64, EngineError> {
         let mut settled = 0;
         for work in self.store().work().await? {
             let mut after = None;
@@ -103,7 +121,8 @@ impl Engine {
                         SETTLE_BYTES,
                     )
                     .await?;
-                let ids = read.0.iter().flat_map(|read| {
+                let old = read.0.iter().filter(|read| read.chunk.created_at < restored);
+                let ids = old.flat_map(|read| {
                     let unsettled =
                         |(_, state): &(usize, &zajil_model::lifecycle::MessageState)| {
                             matches!(state.status, Status::Pending | Status::Processing)
@@ -117,24 +136,29 @@ impl Engine {
                     break;
                 }
             }
-            settled += self.settle_schedule(work.instance).await?;
+            settled += self.settle_schedule(work.instance, restored).await?;
         }
         Ok(settled)
     }
 
-    async fn settle_schedule(&self, instance: InstanceId) -> Result<u64, EngineError> {
-        let mut settled = 0;
+    async fn settle_schedule(
+        &self,
+        instance: InstanceId,
+        restored: Timestamp,
+    ) -> Result<u64, EngineError> {
+        let (mut settled, mut limit) = (0, SETTLE_AT_ONCE);
         loop {
-            let (due, _) = self
-                .store()
-                .scheduled(instance, FOR_EVER, SETTLE_AT_ONCE)
-                .await?;
-            if due.is_empty() {
-                return Ok(settled);
+            let (due, _) = self.store().scheduled(instance, FOR_EVER, limit).await?;
+            let old = due.iter().filter(|record| record.chunk.created_at < restored);
+            let ids: Vec<MessageId> = old.map(MessageRecord::id).collect();
+            if ids.is_empty() {
+                if due.len() < limit {
+                    return Ok(settled);
+                }
+                // Newer ones fill the page and stay: look behind them.
+                limit *= 2;
             }
-            settled += self
-                .settle(instance, due.iter().map(MessageRecord::id).collect())
-                .await?;
+            settled += self.settle(instance, ids).await?;
         }
     }
 

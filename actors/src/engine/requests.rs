@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use zajil_model::id::{AccountId, InstanceId, MessageId};
-use zajil_model::instance::{Instance, Session, Wanted};
+use zajil_model::instance::{Instance, Session, TransportKind, TransportSettings, Wanted};
 use zajil_model::lifecycle::Status;
 use zajil_model::phone::Phone;
 use zajil_storage::MessageRecord;
+use zajil_transport::OpenError;
 
 use crate::directory::{DirectoryError, Suppression};
 use crate::engine::Engine;
@@ -108,6 +109,19 @@ impl Engine {
             in_flight: 0,
             rate: instance.pace.rate_per_second(),
         }
+    }
+
+    /// Whether a transport could be opened with these settings, as far as they tell by themselves.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_transport(
+        &self,
+        kind: TransportKind,
+        settings: &TransportSettings,
+    ) -> Result<(), OpenError> {
+        let factory = self.0.context.transports.get(&kind);
+        factory.ok_or(OpenError::Unsupported(kind))?.check(settings)
     }
 
     /// Puts a changed instance (its row is durable) in force: pace, pause, session.

@@ -14,7 +14,7 @@ use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::message::{Chunk, Lane, MessageRef, Queue};
 use zajil_model::retry::{AfterAmbiguous, after_ambiguous};
 use zajil_model::time::Timestamp;
-use zajil_storage::{MessageRecord, QueuedChunk, StoreError};
+use zajil_storage::{QueuedChunk, StoreError};
 
 use crate::batch::{PartPhase, PartState};
 use crate::instance::expire::Sweep;
@@ -22,6 +22,7 @@ use crate::instance::expiries::{Expiries, Stretch, expiry};
 use crate::instance::handle::Handle;
 use crate::instance::outbox::Item;
 use crate::instance::reads::Read;
+use crate::instance::schedule::Schedule;
 use crate::instance::{InstanceMsg, InstanceState};
 
 /// How long ids that were reserved may be used: the deadline of an accept and room to spare.
@@ -31,7 +32,7 @@ pub const RESERVED_FOR: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 256 << 10;
 
 /// The wait before a failed read is tried again.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Messages that a window holds when the node's windows are over their budget: enough to go on.
 const LEAST_WINDOW: usize = 4;
@@ -46,13 +47,6 @@ pub struct Loaded {
     generation: u32,
     read: Read,
     result: Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>,
-}
-
-/// What was read of the schedule.
-#[derive(Debug)]
-pub struct Scheduled {
-    read: Read,
-    result: Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError>,
 }
 
 /// How chunks come straight from the edge.
@@ -117,9 +111,9 @@ impl Reader {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(super) readers: FxHashMap<Queue, Reader>,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     pub(super) sweep: Sweep,
-    read_again_at: Option<Timestamp>,
+    pub(super) read_again_at: Option<Timestamp>,
 }
 
 /// While a queue is behind, what was accepted of it unread is asked for at least this often.
@@ -127,16 +121,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 
 /// And at most this often.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
-
-#[derive(Debug, Default)]
-struct Schedule {
-    next: Option<Timestamp>,
-    reading: bool,
-    /// The earliest that came during a read, which may not have seen it.
-    meanwhile: Option<Timestamp>,
-    /// Messages of the schedule that are in hand; the store goes on listing them until they end.
-    in_hand: FxHashSet<MessageId>,
-}
 
 const fn single(queue: Queue) -> Option<Lane> {
     match queue {
@@ -175,29 +159,9 @@ impl Inbox {
         }
     }
 
-    /// A message was accepted that waits in the schedule.
-    pub(super) fn due_at(&mut self, due: Timestamp) {
-        let earliest = |known: Option<Timestamp>| known.map_or(due, |known| known.min(due));
-        self.schedule.next = Some(earliest(self.schedule.next));
-        if self.schedule.reading {
-            self.schedule.meanwhile = Some(earliest(self.schedule.meanwhile));
-        }
-    }
-
-    /// Reads the schedule at once: a fresh actor does not know when it begins.
-    pub(super) fn ask_schedule(&mut self) {
-        self.due_at(Timestamp::from_micros(0));
-    }
-
-    /// A message left: settled, or put into the schedule.
-    pub(super) fn finished(&mut self, id: MessageId) {
-        self.schedule.in_hand.remove(&id);
-    }
-
     /// Whether nothing waits anywhere.
     pub(super) fn is_empty(&self) -> bool {
-        self.schedule.next.is_none()
-            && !self.schedule.reading
+        self.schedule.is_empty()
             && self
                 .readers
                 .iter()
@@ -206,11 +170,7 @@ impl Inbox {
 
     /// When a read is due by itself.
     pub(super) fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
-        // What is due already and not being read waits for room in the window, not for time.
-        let schedule = self
-            .schedule
-            .next
-            .filter(|next| !self.schedule.reading && *next > now);
+        let schedule = self.schedule.wakes_at(now);
         let behind = self
             .readers
             .iter()
@@ -317,7 +277,7 @@ impl InstanceState {
                 .and_then(|states| states.get(index as usize))
                 .copied();
             if state.is_none() && message.starts_scheduled() {
-                self.inbox.due_at(message.due());
+                self.inbox.schedule.due_at(message.due());
                 continue;
             }
             self.admit_one(message, &state.unwrap_or_default(), now);
@@ -334,7 +294,7 @@ impl InstanceState {
     }
 
     /// Puts a message into the window; answers whether it was not there yet.
-    fn admit_at(
+    pub(super) fn admit_at(
         &mut self,
         message: MessageRef,
         state: &MessageState,
@@ -532,72 +492,6 @@ impl InstanceState {
         }
     }
 
-    fn read_schedule(&mut self, now: Timestamp, target: usize) {
-        let schedule = &mut self.inbox.schedule;
-        let due = schedule.next.is_some_and(|next| next <= now);
-        if !due || schedule.reading || schedule.in_hand.len() >= target {
-            return;
-        }
-        schedule.reading = true;
-        let read = self.outcomes.reads.begin();
-        let limit = schedule.in_hand.len() + target;
-        let (store, tell) = (self.me.context.store.clone(), self.me.teller());
-        let instance = self.me.id();
-        self.me.context.tasks.spawn(async move {
-            let result = store.scheduled(instance, now, limit).await;
-            tell(InstanceMsg::Scheduled(Scheduled { read, result }));
-        });
-    }
-
-    /// What is due goes into the window; the store lists it until it ends.
-    pub(super) fn on_scheduled(&mut self, scheduled: Scheduled) {
-        let read = scheduled.read;
-        self.admit_scheduled(scheduled);
-        self.outcomes.read_ended(read);
-    }
-
-    fn admit_scheduled(&mut self, scheduled: Scheduled) {
-        let now = self.me.now();
-        self.inbox.schedule.reading = false;
-        let meanwhile = self.inbox.schedule.meanwhile.take();
-        let (due, next) = match scheduled.result {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(instance = %self.me.id(), %error, "cannot read the schedule");
-                self.inbox.read_again_at = Some(now + READ_AGAIN);
-                return;
-            }
-        };
-        self.inbox.schedule.next = [next, meanwhile].into_iter().flatten().min();
-        for record in due {
-            self.admit_due(&record, now);
-        }
-    }
-
-    fn admit_due(&mut self, record: &MessageRecord, now: Timestamp) {
-        let id = record.id();
-        if record.state.status.is_settled()
-            || self.outcomes.is_unflushed(id)
-            || self.inbox.schedule.in_hand.contains(&id)
-        {
-            return;
-        }
-        let Some(message) = MessageRef::new(record.chunk.clone(), record.index) else {
-            return;
-        };
-        let queue = message.chunk().queue;
-        if self.inbox.is_held(queue) {
-            return;
-        }
-        let mut state = record.state;
-        if state.status == Status::Scheduled {
-            self.outcome(id, now, Event::Due);
-            state.status = Status::Pending;
-        }
-        if self.admit_at(message, &state, now, now) {
-            self.inbox.schedule.in_hand.insert(id);
-        }
-    }
 }
 
 /// The highest id there can be.

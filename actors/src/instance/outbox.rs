@@ -50,6 +50,8 @@ pub(crate) struct Item {
 pub struct Armed {
     pub(crate) ready: Ready<Item>,
     pub(crate) attempt: u8,
+    /// When it was handed over, if it was.
+    pub(crate) flown_at: Option<Mono>,
 }
 
 /// What is on its way to the transport, and how fast.
@@ -196,6 +198,12 @@ impl Outbox {
             .is_none_or(|set| set.contains(ready.recipient))
     }
 
+    /// For how long a message has been in flight; `None` when it is not.
+    pub(super) fn in_flight_for(&self, id: MessageId, mono: Mono) -> Option<Duration> {
+        let flown_at = self.flights.by_id.get(&id)?.flown_at?;
+        Some(mono.since(flown_at))
+    }
+
     /// Takes a message out of flight.
     pub(super) fn land(&mut self, id: MessageId) -> Option<Armed> {
         self.flights.by_id.remove(&id)
@@ -312,7 +320,11 @@ impl InstanceState {
         let attempt = ready.attempts.saturating_add(1);
         ready.item.first_attempt_at.get_or_insert(now);
         self.outcomes.note(ready.id, now, Event::Attempt(attempt));
-        Some(Armed { ready, attempt })
+        Some(Armed {
+            ready,
+            attempt,
+            flown_at: None,
+        })
     }
 
     /// The attempts are durable: their frames may leave. Or they could not be recorded.
@@ -378,10 +390,12 @@ impl InstanceState {
                 self.ended(&armed.ready, Event::Suppressed, now);
                 continue;
             };
+            let allowed_for = self.outbox.pace.allowed_for(mono);
             if !self.outbox.pace.take(mono, self.me.random.random()) {
                 self.outbox.armed.push_front(armed);
                 break;
             }
+            self.measure_waits(&armed, allowed_for, now);
             self.fly(armed, mono);
             frames.push(frame);
             if careful {
@@ -389,6 +403,17 @@ impl InstanceState {
             }
         }
         self.submit(frames, mono);
+    }
+
+    /// How long a message waited that goes now: in all, and longer than it had to.
+    fn measure_waits(&self, armed: &Armed, allowed_for: Duration, now: Timestamp) {
+        let due = armed.ready.item.message.due();
+        let waits = &self.me.context.metrics.waits;
+        if armed.attempt == 1 {
+            waits.queued(now.since(due));
+        }
+        let ready_for = now.since(armed.ready.not_before.max(due));
+        waits.in_excess(allowed_for.min(ready_for));
     }
 
     /// The one place where a message becomes something that a transport takes.
@@ -404,7 +429,8 @@ impl InstanceState {
         })
     }
 
-    fn fly(&mut self, armed: Armed, mono: Mono) {
+    fn fly(&mut self, mut armed: Armed, mono: Mono) {
+        armed.flown_at = Some(mono);
         let timeout = mono + answer_timeout(self.me.instance.transport);
         let flights = &mut self.outbox.flights;
         flights
@@ -463,7 +489,7 @@ impl InstanceState {
     /// A message that left the window ended.
     pub(super) fn ended(&mut self, ready: &Ready<Item>, event: Event, now: Timestamp) {
         self.outcome(ready.id, now, event);
-        self.inbox.finished(ready.id);
+        self.inbox.schedule.finished(ready.id);
     }
 
     fn reserve_cap(&self, saved: DaySaved) {

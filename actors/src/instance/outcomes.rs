@@ -236,6 +236,9 @@ impl InstanceState {
         let Some(id) = self.ours(wa_id) else { return };
         self.outcome(id, at, Event::Acked);
         let mono = self.me.mono();
+        if let Some(took) = self.outbox.in_flight_for(id, mono) {
+            self.me.context.metrics.waits.acked(took);
+        }
         self.outbox.pace.acked(mono);
         self.settled_outside(id);
     }
@@ -248,7 +251,7 @@ impl InstanceState {
         } else {
             drop(self.window.remove(id));
         }
-        self.inbox.finished(id);
+        self.inbox.schedule.finished(id);
     }
 
     fn receipt(&mut self, wa_id: WaId, at: Timestamp, event: Event) {
@@ -335,7 +338,9 @@ impl InstanceState {
             self.withdraw(&armed, now);
             return;
         }
-        let Armed { mut ready, attempt } = armed;
+        let Armed {
+            mut ready, attempt, ..
+        } = armed;
         ready.attempts = attempt;
         ready.not_before = at;
         ready.expires_at = self.expires_at(&ready.item.message);

@@ -93,7 +93,7 @@ impl InstanceState {
             reader.surveyed = false;
             reader.expiries = Expiries::default();
         }
-        self.inbox.ask_schedule();
+        self.inbox.schedule.ask();
     }
 
     /// Takes what was armed of a queue back, if it may not go any more.
@@ -140,8 +140,8 @@ impl InstanceState {
         reader.surveyed = false;
         reader.withdrawn = None;
         for waiting in self.window.remove_where(|of| of == queue, LAST) {
-            self.inbox.finished(waiting.id);
+            self.inbox.schedule.finished(waiting.id);
         }
-        self.inbox.ask_schedule();
+        self.inbox.schedule.ask();
     }
 }

@@ -115,7 +115,7 @@ impl InstanceState {
             return;
         }
         drop(self.window.remove(id));
-        self.inbox.finished(id);
+        self.inbox.schedule.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
         let outcome = Outcome {
@@ -181,7 +181,7 @@ impl InstanceState {
             .remove_where(|of| queue.is_none_or(|queue| queue == of), upto)
         {
             if ready.item.first_attempt_at.is_none() {
-                self.inbox.finished(ready.id);
+                self.inbox.schedule.finished(ready.id);
                 continue;
             }
             // Its last attempt may stand in the log without an answer, and a mass cancel leaves

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
+use zajil_actors::engine::Engine;
 use zajil_actors::directory::NewInstance;
 use zajil_actors::send::Barrier;
 use zajil_model::instance::{Instance, TransportKind, TransportSettings, Wanted};
@@ -47,7 +48,7 @@ pub(crate) async fn create_instance(
         let name = form.required("instance_name", field::text(1, MAX_NAME));
         let transport = form.optional("transport", field::choice(TRANSPORTS));
         let transport = transport.unwrap_or(TransportKind::Simulator);
-        let settings = read_settings(form).unwrap_or_default();
+        let settings = read_settings(form, &api.engine, transport).unwrap_or_default();
         let base = PaceSpec::default_for(transport);
         let pace = read_pace(form, &base).unwrap_or(base);
         let queue = form.optional("queue_while_disconnected", field::boolean);
@@ -87,20 +88,22 @@ pub(crate) async fn create_instance(
     .await
 }
 
-fn read_settings(form: &mut Form<'_, '_>) -> Option<TransportSettings> {
+fn read_settings(
+    form: &mut Form<'_, '_>,
+    engine: &Engine,
+    kind: TransportKind,
+) -> Option<TransportSettings> {
     if !form.has("transport_settings") {
         return None;
     }
     form.nested("transport_settings", |form| {
         let script = form.optional("script", field::text(1, MAX_SCRIPT));
-        if script
-            .as_ref()
-            .is_some_and(|text| crate::json::parse(text.as_bytes()).is_err())
-        {
-            form.fault("script", "must be JSON text.");
-        }
         let address = form.optional("address", field::text(1, MAX_ADDRESS));
-        TransportSettings { address, script }
+        let settings = TransportSettings { address, script };
+        if let Err(error) = engine.check_transport(kind, &settings) {
+            form.fault("script", format!("is not usable: {error}."));
+        }
+        settings
     })
 }
 
@@ -131,7 +134,7 @@ pub(crate) async fn update_instance(
     let post = Post::json(&api, request, MAX_BODY).await?;
     let (change, report) = post.read(|form| Change {
         name: form.optional("instance_name", field::text(1, MAX_NAME)),
-        settings: read_settings(form),
+        settings: read_settings(form, &api.engine, instance.transport),
         pace: read_pace(form, &instance.pace),
         queue: form.optional("queue_while_disconnected", field::boolean),
     })?;

@@ -191,6 +191,28 @@ async fn a_key_whose_window_is_used_up_is_told_when_to_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_used_elsewhere_is_told_its_window_and_does_not_use_it_up() {
+    let edge = Edge::new().await;
+    let body = json!({
+        "name": "office", "permissions": ["read_messages"], "rate_limit": 7,
+        "allowed_ips": ["192.0.2.0/24"],
+    });
+    let key = edge.dashboard("POST", "/api-keys", body).await.data()["key"].clone();
+    let key = key.as_str().unwrap();
+
+    edge.call_with("GET", "/ping", key, Value::Null).await;
+    let answer = edge.call_with("GET", "/ping", key, Value::Null).await;
+
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (403, "ip_not_allowed")
+    );
+    assert_eq!(answer.headers["x-ratelimit-limit"], "7");
+    assert_eq!(answer.headers["x-ratelimit-remaining"], "7");
+    assert!(answer.headers.contains_key("x-ratelimit-reset"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_safe_request_id_is_kept_and_another_is_replaced() {
     let edge = Edge::new().await;
     let ask = |id: &str| {

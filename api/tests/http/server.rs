@@ -108,6 +108,111 @@ async fn a_client_that_never_ends_its_head_is_cut_off() {
     assert_eq!(server.await.unwrap(), ServerReport { cut: 0 });
 }
 
+/// Reads one answer of a connection that stays open.
+async fn read_answer(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"quick") {
+        let read = stream.read_buf(&mut bytes).await.unwrap();
+        assert!(read > 0, "closed after {:?}", String::from_utf8(bytes));
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+const AGAIN: &str = "GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_pooled_connection_is_good_after_a_pause_that_a_head_may_not_make() {
+    let limits = ServerLimits {
+        header_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_secs(60),
+        ..ServerLimits::default()
+    };
+    let (address, stop, server) = start(limits).await;
+    let mut pooled = ask(address, AGAIN).await;
+    read_answer(&mut pooled).await;
+
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    pooled.write_all(AGAIN.as_bytes()).await.unwrap();
+    let again = read_answer(&mut pooled).await;
+    // The second head begins, and does not end.
+    pooled.write_all(b"GET /quick HT").await.unwrap();
+    let cut = tokio::time::timeout(Duration::from_secs(10), read_to_end(&mut pooled)).await;
+
+    assert!(again.starts_with("HTTP/1.1 200 "), "{again}");
+    assert_eq!(cut, Ok(String::new()));
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_has_no_more_time_than_one_that_stops() {
+    let limits = ServerLimits {
+        header_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_secs(60),
+        ..ServerLimits::default()
+    };
+    let (address, stop, server) = start(limits).await;
+    let mut pooled = ask(address, AGAIN).await;
+    read_answer(&mut pooled).await;
+
+    let began = tokio::time::Instant::now();
+    let (mut reading, mut writing) = pooled.into_split();
+    let trickle = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if writing.write_all(b"G").await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let mut bytes = Vec::new();
+    tokio::select! {
+        () = trickle => {}
+        // A peer that cuts the connection ends the text, too.
+        read = reading.read_to_end(&mut bytes) => drop(read),
+    }
+
+    assert_eq!(bytes, b"");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_the_end() {
+    let limits = ServerLimits {
+        idle_timeout: Duration::from_millis(50),
+        ..ServerLimits::default()
+    };
+    let (address, stop, server) = start(limits).await;
+    let mut pooled = ask(address, AGAIN).await;
+    read_answer(&mut pooled).await;
+
+    let closed = tokio::time::timeout(Duration::from_secs(5), pooled.read(&mut [0])).await;
+
+    assert_eq!(closed.unwrap().unwrap(), 0, "closed in good order");
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_may_take_longer_than_a_head_or_a_pause() {
+    let limits = ServerLimits {
+        header_timeout: Duration::from_millis(50),
+        idle_timeout: Duration::from_millis(50),
+        ..ServerLimits::default()
+    };
+    let (address, stop, server) = start(limits).await;
+
+    let mut slow = ask(address, SLOW).await;
+    let waited = tokio::time::timeout(Duration::from_millis(400), slow.read(&mut [0])).await;
+
+    assert!(waited.is_err(), "cut off: {waited:?}");
+    stop.cancel();
+    drop(slow);
+    server.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let (address, stop, server) = start(ServerLimits::default()).await;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
@@ -12,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use zajil_actors::directory::{NewInstance, NewKey, Permission};
 use zajil_actors::engine::{Engine, Ports};
-use zajil_api::{ApiConfig, ApiState, OperatorToken, OpsState};
+use zajil_api::{ApiConfig, ApiState, Front, OperatorToken, OpsState};
 use zajil_model::id::AccountId;
 use zajil_model::instance::{TransportKind, TransportSettings};
 use zajil_model::pace::PaceSpec;
@@ -39,8 +38,8 @@ impl Clock for TestClock {
 
 /// An edge with one account: a key with all permissions, and the instance `my-instance`.
 pub(crate) struct Edge {
-    pub(crate) router: Router,
-    pub(crate) operations: Router,
+    pub(crate) router: Front,
+    pub(crate) operations: Front,
     pub(crate) engine: Engine,
     pub(crate) drain: CancellationToken,
     pub(crate) account: AccountId,
@@ -201,7 +200,7 @@ impl Edge {
     }
 }
 
-pub(crate) async fn answered(router: &Router, request: Request<Body>) -> Answered {
+pub(crate) async fn answered(router: &Front, request: Request<Body>) -> Answered {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, 64 << 20).await.unwrap();

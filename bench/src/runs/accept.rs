@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ pub(super) struct Loaded {
     pub(super) cpu_each: f64,
     /// The same by kind of thread.
     pub(super) threads: BTreeMap<String, f64>,
+    /// The share of the machine's time that others used.
+    pub(super) foreign: f64,
 }
 
 impl Loaded {
@@ -36,7 +39,7 @@ impl Loaded {
             "seconds": self.driven.seconds, "connections": connections, "instances": instances,
             "p50_us": self.driven.p50_us, "p99_us": self.driven.p99_us,
             "max_us": self.driven.max_us, "driver_cpu_us_per_message": self.driven.cpu_each(),
-            "server_cpu_us_by_thread": self.threads,
+            "server_cpu_us_by_thread": self.threads, "foreign_cpu": self.foreign,
         })
     }
 }

@@ -37,6 +37,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
         "messages": messages, "instances": INSTANCES, "seconds": took,
         "cpu_seconds": cpu.as_secs_f64(), "accept_cpu_us_per_message": filled,
         "cpu_us_by_thread": stretch.by_thread(messages),
+        "foreign_cpu": stretch.foreign(Duration::ZERO)?,
     });
     if let Some(site) = Arc::into_inner(site) {
         site.close().await?;

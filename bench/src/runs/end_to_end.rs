@@ -36,11 +36,13 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let took = stretch.took().as_secs_f64();
     let server = each(stretch.cpu()?, driven.messages);
     let threads = stretch.by_thread(driven.messages);
+    let foreign = stretch.foreign(Duration::from_micros(driven.cpu_us))?;
     site.close().await?;
     let how = json!({
         "messages": driven.messages, "connections": CONNECTIONS, "instances": INSTANCES,
         "seconds": took, "seconds_accepting": accepted, "server_cpu_us_per_message": server,
         "driver_cpu_us_per_message": driven.cpu_each(), "server_cpu_us_by_thread": threads,
+        "foreign_cpu": foreign,
     });
     // CPU-seconds a million messages are microseconds a message.
     let all = server + driven.cpu_each();

@@ -178,7 +178,7 @@ pub(super) async fn thousand(run: Run) -> Result<()> {
         from,
         to: site.book.now(),
     };
-    let cpu = stretch.cpu()?;
+    let (cpu, foreign) = (stretch.cpu()?, stretch.foreign(Duration::ZERO)?);
     let paced = Paced::of(&site, &site.instances, ready.rate, span);
     let threads = stretch.by_thread(paced.sends);
     drop(site);
@@ -190,6 +190,7 @@ pub(super) async fn thousand(run: Run) -> Result<()> {
         "gap_error_p50_us": paced.gaps.value_at_quantile(0.5),
         "gap_error_max_us": paced.gaps.max(),
         "bare_gap_error_p50_us": bare.value_at_quantile(0.5), "cpu_us_by_thread": threads,
+        "foreign_cpu": foreign,
     });
     figures("paced_1k", &paced, each(cpu, paced.sends), &bare, &how);
     Ok(())

@@ -105,6 +105,11 @@ impl Pace {
         self.deadline().max(now)
     }
 
+    /// For how long a hand-over has been allowed; zero while it is not.
+    pub fn allowed_for(&self, now: Mono) -> Duration {
+        now.since(self.deadline())
+    }
+
     fn deadline(&self) -> Mono {
         let jittered = self.bucket.next.saturating_add(self.bucket.delay);
         Mono::from_nanos(jittered).max(self.held_until)

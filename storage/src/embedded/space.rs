@@ -113,9 +113,8 @@ impl Marks {
     }
 
     fn level(self, before: Level, free: u64) -> Level {
-        let is_below = |mark: u64, was_below| {
-            free < mark + if was_below { mark / BACK_SHARE } else { 0 }
-        };
+        let is_below =
+            |mark: u64, was_below| free < mark + if was_below { mark / BACK_SHARE } else { 0 };
         if is_below(self.out, before == Level::Out) {
             Level::Out
         } else if is_below(self.low, before >= Level::Low) {

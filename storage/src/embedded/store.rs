@@ -51,9 +51,8 @@ impl EmbeddedStore {
             .entries
             .iter()
             .any(|entry| matches!(entry, Entry::Accept(_)));
-        let is_full = || {
-            self.shared.guard.level() > Level::Enough || self.log.state() == LogState::Full
-        };
+        let is_full =
+            || self.shared.guard.level() > Level::Enough || self.log.state() == LogState::Full;
         if accepts && is_full() {
             return Err(StoreError::Full);
         }

@@ -7,10 +7,10 @@ use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::time::Day;
 
 use super::block::Block;
-use super::mark::Mark;
 use super::head::{Cell, Head};
 use super::hot::State;
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::Mark;
 use crate::StoreError;
 use crate::codec::varint::{self, Reader};
 use crate::kv::{Direction, Kv, Space, Span};

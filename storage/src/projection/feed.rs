@@ -137,28 +137,33 @@ pub(crate) fn outdated<K: Kv>(
     let mut rest = Some(key::all_feeds());
     while let Some(mut span) = rest.take() {
         let mut fault = None;
-        kv.scan(Space::Main, &span.clone(), Direction::Up, &mut |key, value| {
-            let Some((account, first)) = key::read_feed(key) else {
-                fault = Some(disk::corrupt("change feed"));
-                return ControlFlow::Break(());
-            };
-            match decode(value) {
-                _ if first >= below => {}
-                Ok(row) if row.iter().all(|(place, _)| place.record < below) => {
-                    keys.push(key.to_vec());
-                    if keys.len() < limit {
-                        return ControlFlow::Continue(());
-                    }
+        kv.scan(
+            Space::Main,
+            &span.clone(),
+            Direction::Up,
+            &mut |key, value| {
+                let Some((account, first)) = key::read_feed(key) else {
+                    fault = Some(disk::corrupt("change feed"));
                     return ControlFlow::Break(());
+                };
+                match decode(value) {
+                    _ if first >= below => {}
+                    Ok(row) if row.iter().all(|(place, _)| place.record < below) => {
+                        keys.push(key.to_vec());
+                        if keys.len() < limit {
+                            return ControlFlow::Continue(());
+                        }
+                        return ControlFlow::Break(());
+                    }
+                    Ok(_) => {}
+                    Err(error) => fault = Some(error),
                 }
-                Ok(_) => {}
-                Err(error) => fault = Some(error),
-            }
-            // On with the next account.
-            span.from = key::feeds(account).to;
-            rest = Some(span.clone());
-            ControlFlow::Break(())
-        })?;
+                // On with the next account.
+                span.from = key::feeds(account).to;
+                rest = Some(span.clone());
+                ControlFlow::Break(())
+            },
+        )?;
         if let Some(fault) = fault {
             return Err(fault);
         }

@@ -148,13 +148,14 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// used any more.
     pub(crate) fn flush(&self) -> Result<u64, StoreError> {
         let _one_at_a_time = self.flushes.lock();
+        let nothing_half_applied = self.whole.lock();
         let mut state = self.state.write();
         // An earlier one failed: what it took would be skipped by the position of this one.
         if state.flushing {
             return Err(StoreError::Closed);
         }
         let flush = Flush::begin(&mut state);
-        drop(state);
+        drop((state, nothing_half_applied));
         self.kv.commit(flush.writes(&self.kv)?)?;
         for period in &flush.drops {
             self.kv.drop_period(*period)?;
@@ -170,5 +171,118 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         self.flushed
             .store(position, std::sync::atomic::Ordering::Release);
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+    use zajil_model::lifecycle::{Event, Outcome, Status};
+
+    use super::super::{Budgets, Positioned};
+    use super::*;
+    use crate::codec::Record;
+    use crate::kv::map::MapKv;
+    use crate::kv::{Direction, Span, Visit};
+    use crate::projection::testing::{Nowhere, START, chunk};
+
+    /// Tells when a block is read, and goes on when it is answered or after a while.
+    #[derive(Debug)]
+    struct SlowKv {
+        inner: MapKv,
+        stops: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
+    }
+
+    impl Kv for SlowKv {
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            if let Some((reached, go_on)) = self.stops.lock().take() {
+                reached.send(()).expect("the test waits for it");
+                drop(go_on.recv_timeout(Duration::from_millis(300)));
+            }
+            self.inner.get(space, key)
+        }
+
+        fn scan(
+            &self,
+            space: Space,
+            span: &Span,
+            direction: Direction,
+            visit: Visit<'_>,
+        ) -> Result<(), StoreError> {
+            self.inner.scan(space, span, direction, visit)
+        }
+
+        fn commit(&self, writes: Vec<KvWrite>) -> Result<(), StoreError> {
+            self.inner.commit(writes)
+        }
+
+        fn periods(&self) -> Vec<u32> {
+            self.inner.periods()
+        }
+
+        fn drop_period(&self, period: u32) -> Result<(), StoreError> {
+            self.inner.drop_period(period)
+        }
+    }
+
+    /// A projection that forgets what it flushed.
+    fn projection(kv: SlowKv) -> Projection<SlowKv, Nowhere> {
+        let budgets = Budgets {
+            hot_bytes: 0,
+            ..Budgets::default()
+        };
+        Projection::open(kv, Nowhere, budgets).expect("it holds nothing that is corrupt")
+    }
+
+    fn apply(projection: &Projection<SlowKv, Nowhere>, lsn: u64, record: Record) {
+        let records = vec![Positioned {
+            lsn,
+            len: 0,
+            record,
+        }];
+        projection.apply(records).expect("it is applied");
+    }
+
+    #[test]
+    fn a_flush_never_takes_half_a_record() {
+        let (inner, stops) = (MapKv::default(), Mutex::new(None));
+        let projection = projection(SlowKv { inner, stops });
+        let chunks = [chunk(START, 0), chunk(START, 1)];
+        for (lsn, chunk) in (1..).zip(&chunks) {
+            apply(&projection, lsn, Record::Accept(Arc::clone(chunk)));
+        }
+        projection.flush().expect("it is flushed");
+        let acked = |id| Outcome {
+            id,
+            at: START,
+            event: Event::Acked,
+        };
+        // The first is applied when the block of the second is read.
+        let outcomes = vec![acked(chunks[0].first), acked(chunks[1].first)];
+        apply(&projection, 3, Record::Outcomes(vec![outcomes[0]]));
+        let (reached, was_reached) = sync_channel(1);
+        let (flushed, go_on) = sync_channel(1);
+        *projection.kv.stops.lock() = Some((reached, go_on));
+
+        std::thread::scope(|threads| {
+            threads.spawn(|| apply(&projection, 4, Record::Outcomes(outcomes)));
+            was_reached.recv().expect("the block is read");
+            projection.flush().expect("it is flushed");
+            drop(flushed.send(()));
+        });
+
+        // The process ends here: what is applied is not applied again.
+        let Projection { kv, .. } = projection;
+        let again = self::projection(kv);
+        assert_eq!(again.stands_at().0, 4);
+        for chunk in &chunks {
+            let key = again.locate(chunk.first).unwrap().unwrap();
+            let block = again.block(key).unwrap().unwrap();
+            let (place, index) = block.find(chunk.first).unwrap();
+            assert_eq!(block.slots[place].state(index).status, Status::Sent);
+        }
     }
 }

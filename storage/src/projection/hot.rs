@@ -11,10 +11,10 @@ use zajil_model::time::Day;
 
 use super::Budgets;
 use super::block::{Block, Slot};
-use super::mark::Mark;
 use super::feed::Placed;
 use super::head::{Cell, Head};
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::Mark;
 use super::overlay::Overlay;
 use super::shard::ShardEntry;
 

@@ -9,9 +9,9 @@ use zajil_model::message::Queue;
 
 use super::block::Slot;
 use super::bodies::ChunkSource;
-use super::mark::{Mark, effective};
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::{Mark, effective};
 use super::{Projection, disk};
 use crate::StoreError;
 use crate::kv::Kv;

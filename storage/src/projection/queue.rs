@@ -6,9 +6,9 @@ use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 
 use super::bodies::{ChunkSource, bytes_of};
-use super::mark::effective_all;
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::effective_all;
 use super::read::{SCAN_STEP, after};
 use super::{Projection, disk, schedule};
 use crate::kv::{Direction, Kv};

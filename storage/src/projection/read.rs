@@ -10,9 +10,9 @@ use zajil_model::message::Queue;
 
 use super::block::{Block, Slot};
 use super::bodies::ChunkSource;
-use super::mark::{Mark, effective};
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
+use super::mark::{Mark, effective};
 use super::{Projection, disk, shard};
 use crate::kv::{Direction, Kv, Space, Span};
 use crate::query::MessageRecord;

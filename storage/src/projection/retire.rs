@@ -9,9 +9,9 @@ use zajil_model::time::{Day, Timestamp};
 
 use super::apply::Applier;
 use super::bodies::ChunkSource;
+use super::disk::corrupt;
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
-use super::disk::corrupt;
 use super::{Projection, feed};
 use crate::kv::{Direction, Kv, Space, Span};
 use crate::{FEED_KEPT, StoreError};
@@ -53,7 +53,9 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         let more = keys.len() >= FEED_ROWS;
         let mut state = self.state.write();
         let notes_gone = notes.iter().take(old.saturating_sub(1));
-        let gone = keys.into_iter().chain(notes_gone.map(|(at, _)| key::written(*at)));
+        let gone = keys
+            .into_iter()
+            .chain(notes_gone.map(|(at, _)| key::written(*at)));
         gone.for_each(|key| state.overlay.put(key, None));
         if notes.last().is_none_or(|(at, _)| *at + NOTE_EVERY <= now) {
             let behind = state.applied + 1;
@@ -167,5 +169,65 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
             self.state.overlay.put(key::totals(queue, day), None);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zajil_model::lifecycle::Status;
+
+    use super::*;
+    use crate::codec::{CancelAll, Record};
+    use crate::kv::map::MapKv;
+    use crate::projection::testing::{Nowhere, START, chunk};
+    use crate::projection::{Budgets, Positioned};
+
+    #[test]
+    fn a_period_stays_until_a_mass_cancel_is_in_its_states() {
+        let week = Duration::from_secs(7 * 86_400);
+        let projection = Projection::open(MapKv::default(), Nowhere, Budgets::default()).unwrap();
+        let mut lsn = 0;
+        let mut apply = |record| {
+            lsn += 1;
+            let records = vec![Positioned {
+                lsn,
+                len: 0,
+                record,
+            }];
+            projection.apply(records).unwrap();
+        };
+        // More blocks than two sweeps reach.
+        let chunks: Vec<_> = [START, START + week * 2]
+            .into_iter()
+            .flat_map(|at| (0..40).map(move |number| chunk(at, number)))
+            .collect();
+        for chunk in &chunks {
+            apply(Record::Accept(Arc::clone(chunk)));
+        }
+        let newest = chunks[79].id(255);
+        apply(Record::CancelAll(CancelAll {
+            account: chunks[0].account,
+            instance: chunks[0].instance,
+            queue: None,
+            upto: newest,
+            at: START + week * 3,
+        }));
+
+        let below = projection.retirable(START + week * 2);
+        apply(Record::Retire(key::period_at(START) + 1));
+        let kept = projection.kept_periods();
+        while let Some(instance) = projection.unswept().first() {
+            apply(Record::Sweep(*instance));
+        }
+        apply(Record::Retire(key::period_at(START) + 1));
+
+        assert_eq!((below, kept), (key::period_at(START), 2));
+        assert_eq!(projection.kept_periods(), 1);
+        let found = projection.message(newest).unwrap().unwrap();
+        assert_eq!(found.state.status, Status::Cancelled);
+        let told = projection.changes(chunks[0].account, None, 30_000).unwrap();
+        assert_eq!(told.changes.len(), 80 * 256);
     }
 }

@@ -64,4 +64,3 @@ fn a_mass_cancel_is_counted_at_once_and_told_of_every_message() {
         same(&world, &naive).await;
     });
 }
-

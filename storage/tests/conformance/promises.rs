@@ -2,19 +2,17 @@
 
 use std::future::Future;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
-use zajil_model::id::{MessageId, Tick};
+use zajil_model::id::Tick;
 use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{Payload, Queue};
 use zajil_storage::{
-    Append, Budgets, Condition, Entry, Health, RowKey, RowWrite, StoreError, Table, TotalsFilter,
-    Written,
+    Append, Budgets, Condition, Entry, Health, RowKey, RowWrite, StoreError, Table, Written,
 };
 
 use crate::compare::same;
 use crate::model::Naive;
-use crate::world::{Ending, Kind, SMALL, World, account, instance, message};
+use crate::world::{Ending, Kind, SMALL, World, instance, message, runtime};
 
 /// Runs a story on every kind of store.
 pub(crate) fn on_every_kind<F: Future<Output = ()>>(story: impl Fn(World) -> F) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use zajil_model::lifecycle::{Event, Status};
-use zajil_model::message::{Payload, Queue};
+use zajil_model::message::Queue;
 use zajil_storage::embedded::log::Failpoints;
 use zajil_storage::embedded::space::{Room, Space};
 use zajil_storage::{
@@ -19,7 +19,7 @@ use zajil_storage::{
 
 use crate::compare::same;
 use crate::model::Naive;
-use crate::world::{Kind, SMALL, Still, World, instance, message, runtime};
+use crate::world::{Kind, SMALL, Still, World, long_message, message, runtime};
 
 const MIB: u64 = 1 << 20;
 
@@ -56,7 +56,9 @@ impl Told {
         self.free.store(free, Ordering::SeqCst);
         let before = self.looks.load(Ordering::SeqCst);
         // One look may have begun before.
-        eventually("it looks", || self.looks.load(Ordering::SeqCst) > before + 1);
+        eventually("it looks", || {
+            self.looks.load(Ordering::SeqCst) > before + 1
+        });
     }
 }
 
@@ -126,7 +128,11 @@ fn little_free_space_refuses_accepts_until_a_quarter_more_is_free() {
         assert!(reason.contains("99 MiB are free"), "{reason}");
         assert!(reason.contains("need 100 MiB"), "{reason}");
         let (at, event) = (world.now, Event::Attempt(1));
-        naive.outcome(zajil_model::lifecycle::Outcome { id: first, at, event });
+        naive.outcome(zajil_model::lifecycle::Outcome {
+            id: first,
+            at,
+            event,
+        });
         world.tell(1, vec![(first, event)]).await;
         let key = RowKey::new(Table::Contacts, "account", "row");
         let row = RowWrite::put(key, b"kept".to_vec());
@@ -166,7 +172,10 @@ fn hardly_any_free_space_stops_flushes_and_segments_until_there_is_more() {
             }
         };
         assert_eq!(refused, StoreError::Full);
-        assert!(written > 20, "what was ready takes more than {written} rows");
+        assert!(
+            written > 20,
+            "what was ready takes more than {written} rows"
+        );
         assert_eq!(flushes.load(Ordering::SeqCst), before, "nothing is flushed");
 
         space.say(1_000 * MIB);
@@ -267,11 +276,15 @@ fn a_full_disk_loses_nothing_and_passes_without_a_restart() {
 
         // Somebody takes 1 MiB after the other while messages come.
         while filler.take(MIB as usize) {
-            accept_long(&mut world, &mut naive).await;
+            let accepted = accept_long(&mut world, &mut naive).await;
+            assert!(matches!(accepted, Ok(()) | Err(StoreError::Full)));
             std::thread::sleep(Duration::from_millis(20));
         }
         while filler.take(512) {}
-        assert_eq!(accept_long(&mut world, &mut naive).await, Err(StoreError::Full));
+        assert_eq!(
+            accept_long(&mut world, &mut naive).await,
+            Err(StoreError::Full)
+        );
         assert!(matches!(world.store.health(), Health::ReadOnly(_)));
         // For longer than a flush waits.
         let ids: Vec<_> = naive.messages.keys().copied().take(150).collect();
@@ -299,40 +312,19 @@ fn a_full_disk_loses_nothing_and_passes_without_a_restart() {
     drop(disk);
 }
 
-async fn tell(
-    world: &mut World,
-    naive: &mut Naive,
-    id: zajil_model::id::MessageId,
-    event: Event,
-) {
+async fn tell(world: &mut World, naive: &mut Naive, id: zajil_model::id::MessageId, event: Event) {
     let at = world.now;
     naive.outcome(zajil_model::lifecycle::Outcome { id, at, event });
     world.tell(1, vec![(id, event)]).await;
 }
 
-/// Accepts messages that do not get smaller by packing, 40 KiB of them.
+/// Accepts ten long messages.
 async fn accept_long(world: &mut World, naive: &mut Naive) -> Result<(), StoreError> {
-    let mut noise = world.last.0 | 1;
-    let mut long = |n| {
-        let text = std::iter::repeat_with(|| {
-            noise ^= noise << 13;
-            noise ^= noise >> 7;
-            noise ^= noise << 17;
-            char::from(b' ' + (noise % 95) as u8)
-        });
-        let mut long = message(n);
-        long.payload = Payload::Text(text.take(4_000).collect::<String>().into());
-        long
-    };
-    let messages = (0..10).map(&mut long).collect();
-    let chunk = world.chunk(instance_number(), Queue::Normal, messages);
-    world
-        .append(instance_number(), vec![Entry::Accept(Arc::clone(&chunk))])
-        .await?;
+    let from = naive.messages.len() as u64;
+    let messages = (from..from + 10).map(long_message).collect();
+    let chunk = world.chunk(1, Queue::Normal, messages);
+    let accept = Entry::Accept(Arc::clone(&chunk));
+    world.append(1, vec![accept]).await?;
     naive.accept(&chunk);
     Ok(())
-}
-
-const fn instance_number() -> u64 {
-    1
 }

@@ -97,6 +97,21 @@ pub(crate) fn message(number: u64) -> Message {
     }
 }
 
+/// A message with 4,000 letters that do not get smaller by packing, the same for each number.
+pub(crate) fn long_message(number: u64) -> Message {
+    let mut noise = number * 2 + 1;
+    let text = std::iter::repeat_with(|| {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        char::from(b' ' + (noise >> 8) as u8 % 95)
+    });
+    Message {
+        payload: Payload::Text(text.take(4_000).collect::<String>().into()),
+        ..message(number)
+    }
+}
+
 impl World {
     pub(crate) fn new(kind: Kind) -> Self {
         let dir = tempfile::tempdir().unwrap();

@@ -83,6 +83,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
         to: site.book.now(),
     };
     let (cpu, sends) = (stretch.cpu()?, site.book.count());
+    let foreign = stretch.foreign(Duration::ZERO)?;
     let quiet = Span {
         from: stopped.done,
         to: before_resume,
@@ -118,7 +119,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
         "changed": instances / 10, "sends": sends, "share_of_all": calm.share,
         "share_after_change": fast.share, "share_after_resume": back.share,
         "gap_error_p50_us": calm.gaps.value_at_quantile(0.5),
-        "bare_gap_error_p50_us": bare.value_at_quantile(0.5),
+        "bare_gap_error_p50_us": bare.value_at_quantile(0.5), "foreign_cpu": foreign,
     });
     figures(
         BENCH,

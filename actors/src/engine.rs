@@ -19,9 +19,9 @@ use crate::directory::Directory;
 use crate::engine::instances::Instances;
 use crate::gate::Gate;
 use crate::idempotency::Idempotency;
+use crate::ids::{Ids, ShardClocks};
 use crate::instance::InstanceMsg;
 use crate::instance::handle::Handle;
-use crate::ids::{Ids, ShardClocks};
 use crate::key_bucket::KeyBuckets;
 use crate::router::Router;
 use crate::send::DrainReport;
@@ -90,12 +90,16 @@ impl Engine {
     /// # Errors
     /// [`StartError`].
     pub async fn start(ports: Ports) -> Result<Self, StartError> {
-        let Ports { store, clock, transports, seed } = ports;
+        let Ports {
+            store,
+            clock,
+            transports,
+            seed,
+        } = ports;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let clocks = ShardClocks::new(store.clone(), clock.clone(), tasks.clone());
         let ids = Ids::new(clocks.clone());
-        let directory =
-            Directory::new(store.clone(), clock.clone(), ids.clone(), tasks.clone());
+        let directory = Directory::new(store.clone(), clock.clone(), ids.clone(), tasks.clone());
         let context = Arc::new(Context::new(ContextParts {
             timer: Timer::start(clock.clone(), &tasks, stop.clone()),
             wa_key: wa_key(store.as_ref()).await?,
@@ -108,7 +112,10 @@ impl Engine {
             stop,
             seed,
         }));
-        context.held.store(release::is_restored(store.as_ref()).await?, Ordering::Release);
+        context.held.store(
+            release::is_restored(store.as_ref()).await?,
+            Ordering::Release,
+        );
         let router = Router::start(context.clone()).await?;
         let instances = Instances::new(context.clone(), router.clone());
         let batches = Batches::start(BatchPorts {
@@ -228,10 +235,16 @@ impl Engine {
         parts.context.stop.cancel();
         parts.context.tasks.close();
         let rest = deadline.saturating_sub(self.clock().mono().since(began));
-        if tokio::time::timeout(rest, parts.context.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(rest, parts.context.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some tasks did not end before the deadline of the drain");
         }
-        DrainReport { stopped: count.saturating_sub(cut), cut }
+        DrainReport {
+            stopped: count.saturating_sub(cut),
+            cut,
+        }
     }
 
     /// Tells every actor to leave, one that was just started as well; answers how many there are.
@@ -239,7 +252,12 @@ impl Engine {
     /// finish.
     fn tell_to_drain(&self) -> usize {
         let drain = |handle: &Arc<_>| Handle::tell(handle, InstanceMsg::Drain);
-        self.0.router.all().iter().filter(|handle| drain(handle)).count()
+        self.0
+            .router
+            .all()
+            .iter()
+            .filter(|handle| drain(handle))
+            .count()
     }
 }
 
@@ -248,14 +266,19 @@ async fn wa_key(store: &dyn Store) -> Result<WaIdKey, StartError> {
     let key = RowKey::new(Table::Meta, "wa_id_key", Vec::new());
     let parse = |bytes: &[u8]| {
         let detail = format!("{} bytes instead of 32", bytes.len());
-        let corrupt = StoreError::Corrupt { what: "key of WhatsApp ids", detail };
+        let corrupt = StoreError::Corrupt {
+            what: "key of WhatsApp ids",
+            detail,
+        };
         bytes.try_into().map(WaIdKey::new).map_err(|_| corrupt)
     };
     if let Some(row) = store.row(&key).await? {
         return Ok(parse(&row.value)?);
     }
     let mut fresh = [0; 32];
-    OsRng.try_fill_bytes(&mut fresh).map_err(|_| StartError::Random)?;
+    OsRng
+        .try_fill_bytes(&mut fresh)
+        .map_err(|_| StartError::Random)?;
     let write = RowWrite::put(key, fresh.to_vec()).when(Condition::Absent);
     match store.write(vec![write]).await? {
         Written::Applied => Ok(WaIdKey::new(fresh)),

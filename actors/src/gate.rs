@@ -60,12 +60,18 @@ impl Gate {
             }
             *entered += 1;
         }
-        let permit = Permit { inside: inside.clone(), account, bytes };
+        let permit = Permit {
+            inside: inside.clone(),
+            account,
+            bytes,
+        };
         let accepts = inside.accepts.fetch_add(1, Ordering::AcqRel);
         let waiting = inside.bytes.fetch_add(bytes, Ordering::AcqRel);
         // A single request always fits, however large: its size was bounded at the door.
         if accepts >= NODE_ACCEPTS || (waiting > 0 && waiting + bytes > NODE_BYTES) {
-            return Err(AcceptError::Unavailable("too many requests are being accepted"));
+            return Err(AcceptError::Unavailable(
+                "too many requests are being accepted",
+            ));
         }
         Ok(permit)
     }
@@ -111,10 +117,14 @@ mod tests {
     #[test]
     fn one_account_cannot_fill_the_node() {
         let gate = Gate::default();
-        let flood: Vec<_> =
-            (0..ACCOUNT_ACCEPTS).map(|_| gate.enter(account(1), 10).unwrap()).collect();
+        let flood: Vec<_> = (0..ACCOUNT_ACCEPTS)
+            .map(|_| gate.enter(account(1), 10).unwrap())
+            .collect();
 
-        assert_eq!(gate.enter(account(1), 10).unwrap_err(), AcceptError::AccountOverloaded);
+        assert_eq!(
+            gate.enter(account(1), 10).unwrap_err(),
+            AcceptError::AccountOverloaded
+        );
         assert!(gate.enter(account(2), 10).is_ok());
 
         drop(flood);
@@ -127,7 +137,10 @@ mod tests {
         let gate = Gate::default();
         let _large = gate.enter(account(1), NODE_BYTES).unwrap();
 
-        assert!(matches!(gate.enter(account(2), 1), Err(AcceptError::Unavailable(_))));
+        assert!(matches!(
+            gate.enter(account(2), 1),
+            Err(AcceptError::Unavailable(_))
+        ));
         assert_eq!(gate.inside(), 1);
     }
 
@@ -136,6 +149,9 @@ mod tests {
         let gate = Gate::default();
         gate.close();
 
-        assert!(matches!(gate.enter(account(1), 1), Err(AcceptError::Unavailable(_))));
+        assert!(matches!(
+            gate.enter(account(1), 1),
+            Err(AcceptError::Unavailable(_))
+        ));
     }
 }

@@ -25,14 +25,14 @@ use zajil_transport::{Delivered, OpenError, Transport};
 use crate::batch::PartState;
 use crate::context::Context;
 use crate::directory::SuppressionSet;
-use crate::instance::handle::Handle;
-pub use crate::instance::inbox::{Loaded, RESERVED_FOR};
-pub use crate::instance::schedule::Scheduled;
-use crate::instance::inbox::{Inbox, Told};
 pub use crate::instance::expire::Swept;
+use crate::instance::handle::Handle;
+use crate::instance::inbox::{Inbox, Told};
+pub use crate::instance::inbox::{Loaded, RESERVED_FOR};
 pub use crate::instance::outbox::Armed;
 use crate::instance::outbox::{Item, Outbox};
 use crate::instance::outcomes::Outcomes;
+pub use crate::instance::schedule::Scheduled;
 use crate::instance::session::SessionState;
 use crate::send::{InstanceFigures, Waiting};
 use crate::shard::Suspects;
@@ -184,7 +184,9 @@ pub(crate) struct Upkeep {
 
 impl std::fmt::Debug for InstanceState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InstanceState").field("instance", &self.me.id()).finish_non_exhaustive()
+        f.debug_struct("InstanceState")
+            .field("instance", &self.me.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -258,7 +260,10 @@ async fn up_to_date(
     seen: Arc<Instance>,
 ) -> Result<Arc<Instance>, ActorProcessingErr> {
     let known = context.directory.instance_by_id(seen.id).await?;
-    let deleted = || Instance { wanted: Wanted::Disconnected, ..seen.as_ref().clone() };
+    let deleted = || Instance {
+        wanted: Wanted::Disconnected,
+        ..seen.as_ref().clone()
+    };
     Ok(known.unwrap_or_else(|| Arc::new(deleted())))
 }
 

@@ -37,7 +37,9 @@ pub struct Router(Arc<Inside>);
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router").field("running", &self.0.handles.read().len()).finish()
+        f.debug_struct("Router")
+            .field("running", &self.0.handles.read().len())
+            .finish()
     }
 }
 
@@ -52,7 +54,14 @@ impl Router {
             handles: RwLock::default(),
             node: RwLock::new(None),
         }));
-        let (node, _) = NodeActor::spawn(None, NodeActor { router: router.clone() }, ()).await?;
+        let (node, _) = NodeActor::spawn(
+            None,
+            NodeActor {
+                router: router.clone(),
+            },
+            (),
+        )
+        .await?;
         *router.0.node.write() = Some(node);
         Ok(router)
     }
@@ -96,12 +105,20 @@ impl Router {
         if let Some(handle) = handles.get(&instance.id) {
             return handle.clone();
         }
-        let handle = Arc::new(Handle::new(instance.id, instance.account, self.0.context.clock.now()));
+        let handle = Arc::new(Handle::new(
+            instance.id,
+            instance.account,
+            self.0.context.clock.now(),
+        ));
         handles.insert(instance.id, handle.clone());
         drop(handles);
         self.tell(
             handle.shard(),
-            ShardMsg::Start { handle: handle.clone(), instance: instance.clone(), parts },
+            ShardMsg::Start {
+                handle: handle.clone(),
+                instance: instance.clone(),
+                parts,
+            },
         );
         handle
     }
@@ -114,7 +131,10 @@ impl Router {
     /// Forgets a handle whose actor left.
     pub fn forget(&self, handle: &Arc<Handle>) {
         let mut handles = self.0.handles.write();
-        if handles.get(&handle.instance()).is_some_and(|known| Arc::ptr_eq(known, handle)) {
+        if handles
+            .get(&handle.instance())
+            .is_some_and(|known| Arc::ptr_eq(known, handle))
+        {
             handles.remove(&handle.instance());
         }
     }
@@ -169,7 +189,10 @@ impl Actor for NodeActor {
     ) -> Result<(), ActorProcessingErr> {
         if !state.shards.contains_key(&shard) {
             let router = self.router.clone();
-            let actor = ShardActor { context: router.0.context.clone(), router };
+            let actor = ShardActor {
+                context: router.0.context.clone(),
+                router,
+            };
             let (actor, _) = ShardActor::spawn_linked(None, actor, (), myself.get_cell()).await?;
             state.running.insert(actor.get_id(), shard);
             state.shards.insert(shard, actor);
@@ -208,7 +231,12 @@ impl Actor for NodeActor {
 impl NodeActor {
     /// A shard's supervisor is gone and its children with it: starts those that were running.
     fn restart_all(&self, myself: &ActorRef<NodeMsg>, shard: Shard) {
-        for handle in self.router.all().into_iter().filter(|handle| handle.shard() == shard) {
+        for handle in self
+            .router
+            .all()
+            .into_iter()
+            .filter(|handle| handle.shard() == shard)
+        {
             // The handle stays: who is inside has accepts under way that its next actor must
             // hear of.
             handle.set_actor(None);
@@ -219,7 +247,11 @@ impl NodeActor {
                     match context.directory.instance_by_id(handle.instance()).await {
                         Ok(Some(instance)) => {
                             let parts = parts_of(&context, instance.id).await;
-                            let start = ShardMsg::Start { handle, instance, parts };
+                            let start = ShardMsg::Start {
+                                handle,
+                                instance,
+                                parts,
+                            };
                             // A node that stopped starts nothing any more.
                             return drop(myself.cast(NodeMsg::For(shard, start)));
                         }

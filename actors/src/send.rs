@@ -91,7 +91,9 @@ pub struct Barrier {
 impl Barrier {
     /// Everybody confirmed.
     pub const fn confirmed() -> Self {
-        Self { missing: Vec::new() }
+        Self {
+            missing: Vec::new(),
+        }
     }
 
     /// Whether everybody confirmed.

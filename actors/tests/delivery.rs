@@ -34,7 +34,9 @@ async fn a_message_is_accepted_sent_and_read() {
 #[tokio::test(start_paused = true)]
 async fn messages_leave_at_the_pace_of_their_instance() {
     let world = World::new(per_second(10.0)).await;
-    let many: Vec<_> = (0..100).map(|n| text(&format!("+96650{:07}", n), "x")).collect();
+    let many: Vec<_> = (0..100)
+        .map(|n| text(&format!("+96650{:07}", n), "x"))
+        .collect();
 
     let accepted = world.send(many).await;
     world.becomes(accepted.first.plus(99), Status::Sent).await;
@@ -46,16 +48,22 @@ async fn messages_leave_at_the_pace_of_their_instance() {
         assert!(gap >= Duration::from_millis(95), "two frames {gap:?} apart");
     }
     let whole = frames[99].at.since(frames[0].at);
-    assert!(whole <= Duration::from_millis(10_200), "100 frames took {whole:?}");
+    assert!(
+        whole <= Duration::from_millis(10_200),
+        "100 frames took {whole:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_gets_messages_in_order_even_when_the_first_is_retried() {
     let world = World::new(per_second(1_000.0)).await;
-    world.whatsapp.answers(ANNA, Answer::RefuseOnce(Refusal::Temporary));
+    world
+        .whatsapp
+        .answers(ANNA, Answer::RefuseOnce(Refusal::Temporary));
 
-    let accepted =
-        world.send(vec![text(ANNA, "1"), text(ANNA, "2"), text(BADR, "other")]).await;
+    let accepted = world
+        .send(vec![text(ANNA, "1"), text(ANNA, "2"), text(BADR, "other")])
+        .await;
     world.becomes(accepted.first.plus(1), Status::Sent).await;
 
     let to_anna: Vec<_> = world
@@ -65,8 +73,15 @@ async fn a_recipient_gets_messages_in_order_even_when_the_first_is_retried() {
         .filter(|frame| frame.recipient == phone(ANNA))
         .map(|frame| frame.text)
         .collect();
-    assert_eq!(to_anna, ["1", "1", "2", "2"], "each is refused once, and then acked");
-    assert_eq!(world.state(accepted.first.plus(2)).await.status, Status::Sent);
+    assert_eq!(
+        to_anna,
+        ["1", "1", "2", "2"],
+        "each is refused once, and then acked"
+    );
+    assert_eq!(
+        world.state(accepted.first.plus(2)).await.status,
+        Status::Sent
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,10 +90,14 @@ async fn a_backlog_larger_than_the_window_is_sent_whole_and_once() {
 
     let mut last = None;
     for chunk in 0..50 {
-        let many = (0..100).map(|n| text(&format!("+9665{:08}", chunk * 100 + n), "x")).collect();
+        let many = (0..100)
+            .map(|n| text(&format!("+9665{:08}", chunk * 100 + n), "x"))
+            .collect();
         last = Some(world.send(many).await);
     }
-    world.becomes(last.unwrap().first.plus(99), Status::Sent).await;
+    world
+        .becomes(last.unwrap().first.plus(99), Status::Sent)
+        .await;
     seconds(2).await;
 
     let frames = world.whatsapp.frames();
@@ -89,21 +108,33 @@ async fn a_backlog_larger_than_the_window_is_sent_whole_and_once() {
 #[tokio::test(start_paused = true)]
 async fn high_overtakes_normal() {
     let world = World::new(per_second(10.0)).await;
-    let many = (0..50).map(|n| text(&format!("+96650{:07}", n), "normal")).collect();
+    let many = (0..50)
+        .map(|n| text(&format!("+96650{:07}", n), "normal"))
+        .collect();
     world.send(many).await;
     seconds(1).await;
 
-    let code = world.try_send(Lane::High, vec![text(ANNA, "code")]).await.unwrap();
+    let code = world
+        .try_send(Lane::High, vec![text(ANNA, "code")])
+        .await
+        .unwrap();
     world.becomes(code.first, Status::Sent).await;
 
-    let place = world.whatsapp.texts().iter().position(|text| text == "code").unwrap();
+    let place = world
+        .whatsapp
+        .texts()
+        .iter()
+        .position(|text| text == "code")
+        .unwrap();
     assert!(place < 20, "the code was number {place}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_instance_hands_nothing_over_until_it_is_resumed() {
     let mut world = World::new(per_second(10.0)).await;
-    let many = (0..50).map(|n| text(&format!("+96650{:07}", n), "x")).collect();
+    let many = (0..50)
+        .map(|n| text(&format!("+96650{:07}", n), "x"))
+        .collect();
     let accepted = world.send(many).await;
     seconds(1).await;
 
@@ -123,19 +154,26 @@ async fn nobody_who_opted_out_gets_what_was_accepted_before() {
     let accepted = world.send(many).await;
     seconds(3).await;
 
-    let barrier =
-        world.engine.suppress(world.account, phone(ANNA), None, "test".into()).await.unwrap();
+    let barrier = world
+        .engine
+        .suppress(world.account, phone(ANNA), None, "test".into())
+        .await
+        .unwrap();
     let before = world.whatsapp.frames().len();
 
     assert!(barrier.is_confirmed());
-    world.becomes(accepted.first.plus(19), Status::Suppressed).await;
+    world
+        .becomes(accepted.first.plus(19), Status::Suppressed)
+        .await;
     assert_eq!(world.whatsapp.frames().len(), before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_purge_cancels_what_is_not_being_sent() {
     let world = World::new(per_second(1.0)).await;
-    let many = (0..2_000).map(|n| text(&format!("+96650{:07}", n), "x")).collect::<Vec<_>>();
+    let many = (0..2_000)
+        .map(|n| text(&format!("+96650{:07}", n), "x"))
+        .collect::<Vec<_>>();
     let mut firsts = Vec::new();
     for chunk in many.chunks(100) {
         firsts.push(world.send(chunk.to_vec()).await.first);
@@ -147,7 +185,10 @@ async fn a_purge_cancels_what_is_not_being_sent() {
     seconds(30).await;
 
     assert_eq!(world.whatsapp.frames().len(), before);
-    assert_eq!(world.state(firsts[19].plus(99)).await.status, Status::Cancelled);
+    assert_eq!(
+        world.state(firsts[19].plus(99)).await.status,
+        Status::Cancelled
+    );
     let after = world.send(vec![text(ANNA, "after")]).await;
     world.becomes(after.first, Status::Sent).await;
 }
@@ -162,7 +203,13 @@ async fn a_message_that_waits_is_cancelled_and_one_that_is_sent_is_not() {
     let cancelled = world.engine.cancel(world.account, late).await.unwrap();
 
     assert_eq!(cancelled.state.status, Status::Cancelled);
-    assert!(world.engine.cancel(world.account, accepted.first).await.is_err());
+    assert!(
+        world
+            .engine
+            .cancel(world.account, accepted.first)
+            .await
+            .is_err()
+    );
     seconds(30).await;
     assert_eq!(world.whatsapp.frames().len(), 19);
 }
@@ -188,13 +235,19 @@ async fn a_message_that_is_never_answered_ends_as_unknown() {
     let accepted = world.send(vec![text(ANNA, "x"), text(BADR, "y")]).await;
     world.becomes(accepted.first, Status::Unknown).await;
 
-    assert_eq!(world.state(accepted.first.plus(1)).await.status, Status::Sent);
+    assert_eq!(
+        world.state(accepted.first.plus(1)).await.status,
+        Status::Sent
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_channel_refuses_for_good_fails_with_its_reason() {
     let world = World::new(per_second(10.0)).await;
-    world.whatsapp.answers(ANNA, Answer::Refuse(Refusal::Permanent(Reason::NoSuchRecipient)));
+    world.whatsapp.answers(
+        ANNA,
+        Answer::Refuse(Refusal::Permanent(Reason::NoSuchRecipient)),
+    );
 
     let accepted = world.send(vec![text(ANNA, "x")]).await;
     world.becomes(accepted.first, Status::Failed).await;
@@ -207,14 +260,21 @@ async fn what_the_channel_refuses_for_good_fails_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_died_goes_on_with_what_was_accepted() {
     let mut world = World::new(per_second(10.0)).await;
-    let many = (0..300).map(|n| text(&format!("+96650{:07}", n), "x")).collect();
+    let many = (0..300)
+        .map(|n| text(&format!("+96650{:07}", n), "x"))
+        .collect();
     let accepted = world.send(many).await;
     seconds(5).await;
 
     world.dies_and_starts_again().await;
     world.becomes(accepted.first.plus(299), Status::Sent).await;
 
-    let ids: HashSet<_> = world.whatsapp.frames().iter().map(|frame| frame.id).collect();
+    let ids: HashSet<_> = world
+        .whatsapp
+        .frames()
+        .iter()
+        .map(|frame| frame.id)
+        .collect();
     assert_eq!(ids.len(), 300);
 }
 
@@ -261,7 +321,10 @@ async fn what_waits_too_long_expires_while_its_instance_is_offline() {
     seconds(75).await;
 
     assert_eq!(world.state(accepted.first).await.status, Status::Expired);
-    assert_eq!(world.state(accepted.first.plus(699)).await.status, Status::Expired);
+    assert_eq!(
+        world.state(accepted.first.plus(699)).await.status,
+        Status::Expired
+    );
     assert!(world.whatsapp.frames().is_empty());
 }
 
@@ -273,11 +336,21 @@ async fn an_instance_that_is_logged_out_takes_no_messages() {
 
     world.whatsapp.session(SessionEvent::LoggedOut).await;
     seconds(1).await;
-    assert!(world.try_send(Lane::Normal, vec![text(ANNA, "y")]).await.is_err());
+    assert!(
+        world
+            .try_send(Lane::Normal, vec![text(ANNA, "y")])
+            .await
+            .is_err()
+    );
 
     world.engine.connect(&world.instance);
     seconds(1).await;
-    assert!(world.try_send(Lane::Normal, vec![text(ANNA, "y")]).await.is_ok());
+    assert!(
+        world
+            .try_send(Lane::Normal, vec![text(ANNA, "y")])
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,7 +358,9 @@ async fn a_message_that_kills_its_actor_is_put_aside_and_its_neighbours_go_on() 
     let world = World::new(per_second(10.0)).await;
     world.whatsapp.answers(ANNA, Answer::Panic);
 
-    let accepted = world.send(vec![text(ANNA, "poison"), text(BADR, "fine")]).await;
+    let accepted = world
+        .send(vec![text(ANNA, "poison"), text(BADR, "fine")])
+        .await;
     world.becomes(accepted.first, Status::Failed).await;
 
     let failure = world.state(accepted.first).await.failure.unwrap();
@@ -296,7 +371,9 @@ async fn a_message_that_kills_its_actor_is_put_aside_and_its_neighbours_go_on() 
 #[tokio::test(start_paused = true)]
 async fn a_drain_finishes_what_is_in_flight_and_keeps_the_rest() {
     let mut world = World::new(per_second(10.0)).await;
-    let many = (0..100).map(|n| text(&format!("+96650{:07}", n), "x")).collect();
+    let many = (0..100)
+        .map(|n| text(&format!("+96650{:07}", n), "x"))
+        .collect();
     let accepted = world.send(many).await;
     seconds(2).await;
 
@@ -304,19 +381,35 @@ async fn a_drain_finishes_what_is_in_flight_and_keeps_the_rest() {
     let sent = world.whatsapp.frames().len();
 
     assert_eq!((report.stopped, report.cut), (1, 0));
-    assert!(world.try_send(Lane::Normal, vec![text(ANNA, "y")]).await.is_err());
+    assert!(
+        world
+            .try_send(Lane::Normal, vec![text(ANNA, "y")])
+            .await
+            .is_err()
+    );
     seconds(5).await;
     assert_eq!(world.whatsapp.frames().len(), sent);
     world.dies_and_starts_again().await;
     world.becomes(accepted.first.plus(99), Status::Sent).await;
-    let ids: HashSet<_> = world.whatsapp.frames().iter().map(|frame| frame.id).collect();
+    let ids: HashSet<_> = world
+        .whatsapp
+        .frames()
+        .iter()
+        .map(|frame| frame.id)
+        .collect();
     assert_eq!(ids.len(), 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_purge_leaves_nothing_that_is_handed_over_later() {
     let world = World::new(per_second(5.0)).await;
-    let accepted = world.send((0..50).map(|n| text(&format!("+96650{n:07}"), "x")).collect()).await;
+    let accepted = world
+        .send(
+            (0..50)
+                .map(|n| text(&format!("+96650{n:07}"), "x"))
+                .collect(),
+        )
+        .await;
     // Half-way between two turns of 200 ms: the attempt of the next one is recorded.
     tokio::time::sleep(Duration::from_millis(2_150)).await;
 
@@ -327,7 +420,10 @@ async fn a_purge_leaves_nothing_that_is_handed_over_later() {
     assert_eq!(world.whatsapp.frames().len(), before);
     for n in 0..50 {
         let status = world.state(accepted.first.plus(n)).await.status;
-        assert!(matches!(status, Status::Sent | Status::Cancelled), "number {n} is {status:?}");
+        assert!(
+            matches!(status, Status::Sent | Status::Cancelled),
+            "number {n} is {status:?}"
+        );
     }
 }
 
@@ -339,7 +435,10 @@ async fn several_messages_that_kill_their_actor_are_put_aside_one_after_the_othe
         world.whatsapp.answers(recipient, Answer::Panic);
     }
 
-    let mut messages: Vec<_> = poison.iter().map(|recipient| text(recipient, "poison")).collect();
+    let mut messages: Vec<_> = poison
+        .iter()
+        .map(|recipient| text(recipient, "poison"))
+        .collect();
     messages.push(text(BADR, "fine"));
     let accepted = world.send(messages).await;
     world.becomes(accepted.first.plus(4), Status::Sent).await;

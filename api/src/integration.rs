@@ -2,6 +2,7 @@
 
 pub(crate) mod batches;
 pub(crate) mod bulk;
+pub(crate) mod changes;
 pub(crate) mod contacts;
 pub(crate) mod draft;
 pub(crate) mod instances;

@@ -52,7 +52,8 @@ use front::Map;
 use integration::batches::create;
 use integration::upload::{self, streams};
 use integration::{
-    batches, bulk, contacts, instances, me, messages, sends, stats, suppressions, templates,
+    batches, bulk, changes, contacts, instances, me, messages, sends, stats, suppressions,
+    templates,
 };
 use openapi::Side;
 
@@ -91,10 +92,7 @@ pub fn operations_router(state: OpsState) -> Front {
 
 /// The OpenAPI document of both APIs, as JSON.
 pub fn openapi_json() -> String {
-    routes()
-        .into_openapi()
-        .to_pretty_json()
-        .unwrap_or_default()
+    routes().into_openapi().to_pretty_json().unwrap_or_default()
 }
 
 /// Whom a path lets in.
@@ -157,7 +155,7 @@ fn shared_routes() -> Vec<Route> {
         routes!(sends::send_list),
         routes!(sends::send_reaction),
         routes!(messages::list_messages),
-        routes!(messages::list_changes),
+        routes!(changes::list_changes),
         routes!(messages::get_message),
         routes!(messages::get_message_status),
         routes!(messages::cancel_message),

@@ -46,7 +46,10 @@ const REFUSALS: [(&str, &str); 8] = [
 const BODY_REFUSALS: [(&str, &str); 3] = [
     ("408", "`request_timeout`: the body did not arrive in time."),
     ("413", "`too_large`: more bytes than a body may have."),
-    ("415", "`unsupported_media_type`: the message names the right one."),
+    (
+        "415",
+        "`unsupported_media_type`: the message names the right one.",
+    ),
 ];
 
 #[derive(utoipa::OpenApi)]

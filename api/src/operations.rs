@@ -14,7 +14,6 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use zajil_actors::directory::Account;
-use zajil_actors::send::InstanceFigures;
 use zajil_model::id::SHARDS;
 use zajil_storage::Health;
 
@@ -27,6 +26,8 @@ use crate::request::{Called, Post};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
 use crate::validate::{self, field};
+
+mod figures;
 
 /// Instances of one answer of `/metrics/instances`.
 const MAX_INSTANCES: i64 = 1_000;
@@ -192,75 +193,8 @@ async fn instances(State(ops): State<OpsState>, called: Called) -> Result<Respon
         )
     })?;
     let limit = usize::try_from(limit.unwrap_or(MAX_INSTANCES)).unwrap_or(1);
-    let mut figures = ops.api.engine.figures(only, limit).await;
-    if let Some(state) = state {
-        figures.retain(|figure| figure.view.session.label() == state);
-    }
-    figures.truncate(limit);
-    Ok(text(EXPOSITION, exposition(&figures)))
-}
-
-type Family = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&InstanceFigures) -> f64,
-);
-
-/// The families of one instance: name, type, help, value.
-const FAMILIES: [Family; 5] = [
-    (
-        "zajil_instance_rate",
-        "gauge",
-        "Messages a second that it may send now.",
-        |figure| figure.view.rate,
-    ),
-    (
-        "zajil_instance_in_flight",
-        "gauge",
-        "Messages handed over and unanswered.",
-        |figure| f64::from(figure.view.in_flight),
-    ),
-    (
-        "zajil_instance_depth",
-        "gauge",
-        "Messages that are not settled.",
-        |figure| figure.view.depth.iter().sum::<u64>() as f64,
-    ),
-    (
-        "zajil_instance_sent_total",
-        "counter",
-        "Messages acknowledged by WhatsApp.",
-        |figure| figure.sent as f64,
-    ),
-    (
-        "zajil_instance_failed_total",
-        "counter",
-        "Messages that ended unsent.",
-        |figure| figure.failed as f64,
-    ),
-];
-
-fn exposition(figures: &[InstanceFigures]) -> String {
-    let mut out = String::new();
-    for (name, kind, help, value) in FAMILIES {
-        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-        for figure in figures {
-            let instance = label(&figure.name);
-            let (id, state) = (figure.instance, figure.view.session.label());
-            let value = value(figure);
-            let labels = format!("id=\"{id}\",instance=\"{instance}\",state=\"{state}\"");
-            out.push_str(&format!("{name}{{{labels}}} {value}\n"));
-        }
-    }
-    out
-}
-
-/// A text as the value of a label.
-fn label(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    let figures = ops.api.engine.figures(only, state.as_deref(), limit).await;
+    Ok(text(EXPOSITION, figures::exposition(&figures)))
 }
 
 /// Shows who owns what.

@@ -6,8 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub mod requests;
+pub mod sends;
 
 pub use requests::*;
+pub use sends::*;
 
 /// A good answer.
 #[derive(Debug, Serialize, ToSchema)]

@@ -162,7 +162,8 @@ impl Window {
     /// The reservation to write now, if the window [is low](Self::is_low).
     pub fn needs_reservation(&mut self, now: Timestamp, limit: u64) -> Option<Reservation> {
         let current = self.current(now)?;
-        self.is_low(now, limit).then(|| self.ask(now, self.next(current, limit)))
+        self.is_low(now, limit)
+            .then(|| self.ask(now, self.next(current, limit)))
     }
 
     /// A reservation is durable.

@@ -7,6 +7,20 @@
 //!
 //! The log is the truth: what is answered is in it and on the disk. The projection is memory
 //! over fjall; it is flushed in the background and replayed from the log at open.
+//!
+//! What becomes of damage, such as a flipped bit or a file that was cut short:
+//! * At the very end of the log it cannot be told from a group that was being written when the
+//!   process ended: it is cut. Nothing that was answered is lost by a crash.
+//! * Before that, in what is still to be replayed and in the segment where the replay begins, it
+//!   refuses the open, with the file and the offset. Nothing is changed; what to do (a backup,
+//!   another disk) is for people to decide.
+//! * In an older segment it is found when it is read. The message, the list or the queue that
+//!   needs the chunk gets [`StoreError::Corrupt`](crate::StoreError::Corrupt) with the file and
+//!   the offset; all else goes on. A queue waits there: to pass over what was accepted would lose
+//!   it unseen.
+//! * In fjall's files its own check sums find it. The store then fails, or does not open.
+//!
+//! What becomes of a disk that fills up: [`space`].
 
 use std::fmt;
 use std::fs::File;

@@ -5,7 +5,8 @@ use zajil_model::id::{Epoch, Shard};
 /// Why a call to a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full: accepts are refused until space is freed; outcomes are still written.
+    /// The disk is (nearly) full: accepts are refused until space is freed; outcomes are still
+    /// written, as long as there is room at all.
     #[error("the disk is full")]
     Full,
     /// Too much waits to be written; nothing of this call was or will be.

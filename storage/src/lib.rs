@@ -1,8 +1,8 @@
 //! Where state is kept: the port [`Store`] and its kinds.
 //!
-//! The truth is two append-only logs (acceptance, outcome) and one checkpoint per shard;
-//! everything else is a projection of them that can be rebuilt. A [`Store`] appends, and answers
-//! questions from the projections, which reflect every append whose `done` was called.
+//! The truth is append-only: what was accepted, what became known of it, and rows. Everything else
+//! is a projection of that and can be rebuilt. A [`Store`] appends, and answers questions from the
+//! projections, which reflect every append whose `done` was called.
 
 use std::fmt;
 use std::path::Path;
@@ -54,11 +54,11 @@ pub struct Append {
 /// One entry of a log.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// Acceptance log: messages that were accepted.
+    /// Messages that were accepted.
     Accept(Arc<Chunk>),
-    /// Outcome log: what became known of messages.
+    /// What became known of messages.
     Outcomes(Vec<Outcome>),
-    /// Outcome log: everything of an instance (and of one queue of it, if named) that is
+    /// Everything of an instance (and of one queue of it, if named) that is
     /// scheduled or pending, and has an id up to `upto`, ends as `cancelled`. Messages in
     /// `processing` are left to their attempt.
     CancelAll {
@@ -139,7 +139,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Queues an append; `done` is called when it is durable *and* seen by every read below.
     /// Appends are applied in the order of the calls. Refused at once (by `done`) with
-    /// [`StoreError::Full`] when the disk is full and it holds accepts, with
+    /// [`StoreError::Full`] when the disk is (nearly) full and it holds accepts, with
     /// [`StoreError::Overloaded`] when too much waits.
     fn append(&self, append: Append, done: Done);
 
@@ -224,7 +224,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// How it is.
     fn health(&self) -> Health;
 
-    /// Flushes and closes; later calls fail with [`StoreError::Closed`].
+    /// Flushes, if there is room, and closes; later calls fail with [`StoreError::Closed`].
     async fn close(&self) -> Result<(), StoreError>;
 }
 

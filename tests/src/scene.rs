@@ -11,12 +11,15 @@ use crate::checker::{self, Barrier, Evidence, Report, Rules};
 use crate::clock::wall_micros;
 use crate::cluster::{Engine, Setup};
 use crate::customer::Customer;
+use crate::form::short_or_long;
 use crate::operator::{Account, Operator, Pace, UNLIMITED};
 use crate::wait::seconds;
 use crate::whatsapp::WhatsApp;
 
 /// How long the rest of a load may take to be settled and its receipts to come in.
-const SETTLES_WITHIN: Duration = seconds(60);
+fn settles_within() -> Duration {
+    short_or_long(seconds(60), seconds(900))
+}
 
 /// After so many kills the customer gets a new key: each costs a key what was reserved ahead for it,
 /// up to one and a half twentieths of its limit, so that 14 in an hour use up any key.
@@ -185,7 +188,7 @@ impl Scene {
 
     /// Waits until every message is settled, and collects the evidence.
     pub async fn evidence(&self) -> Evidence {
-        self.customer.await_settled(SETTLES_WITHIN).await;
+        self.customer.await_settled(settles_within()).await;
         let finals = self.customer.finals().await;
         Evidence {
             book: self.customer.book(),

@@ -47,7 +47,7 @@ async fn a_troubled_channel_leaves_nothing_unsettled() -> Result<()> {
         .await?;
     scene.rules.troubled_channel = true;
     let load = Load::on(&scene.instances).start(&scene.customer, &mut dice);
-    load.await_answers(short_or_long(100, 3_000), seconds(600))
+    load.await_answers(short_or_long(100, 600), seconds(600))
         .await;
     load.stop().await;
 
@@ -68,7 +68,8 @@ async fn what_cannot_be_sent_in_time_expires() -> Result<()> {
         );
         return Ok(());
     }
-    let scene = Plan::new().paces(&[(0.01, 1)]).start().await?;
+    // A new instance begins with an empty bucket: one message goes after 50 s, the next after 100 s.
+    let scene = Plan::new().paces(&[(0.02, 1)]).start().await?;
     let send = async |name: &str| {
         let body = json!({
             "instance": scene.instance(), "recipient": number(1), "content": name, "ttl": 60,
@@ -85,7 +86,7 @@ async fn what_cannot_be_sent_in_time_expires() -> Result<()> {
 
     scene
         .customer
-        .await_status(first, Status::Read, seconds(20))
+        .await_status(first, Status::Read, seconds(80))
         .await;
     scene
         .customer

@@ -33,7 +33,9 @@ async fn restored_at(store: &dyn Store) -> Result<Option<Timestamp>, StoreError>
     let Some(row) = store.row(&restored_key()).await? else {
         return Ok(None);
     };
-    let micros = std::str::from_utf8(&row.value).ok().and_then(|text| text.parse().ok());
+    let micros = std::str::from_utf8(&row.value)
+        .ok()
+        .and_then(|text| text.parse().ok());
     let corrupt = || StoreError::Corrupt {
         what: "time of the restore",
         detail: String::from_utf8_lossy(&row.value).into_owned(),
@@ -121,7 +123,10 @@ impl Engine {
                         SETTLE_BYTES,
                     )
                     .await?;
-                let old = read.0.iter().filter(|read| read.chunk.created_at < restored);
+                let old = read
+                    .0
+                    .iter()
+                    .filter(|read| read.chunk.created_at < restored);
                 let ids = old.flat_map(|read| {
                     let unsettled =
                         |(_, state): &(usize, &zajil_model::lifecycle::MessageState)| {
@@ -149,7 +154,9 @@ impl Engine {
         let (mut settled, mut limit) = (0, SETTLE_AT_ONCE);
         loop {
             let (due, _) = self.store().scheduled(instance, FOR_EVER, limit).await?;
-            let old = due.iter().filter(|record| record.chunk.created_at < restored);
+            let old = due
+                .iter()
+                .filter(|record| record.chunk.created_at < restored);
             let ids: Vec<MessageId> = old.map(MessageRecord::id).collect();
             if ids.is_empty() {
                 if due.len() < limit {

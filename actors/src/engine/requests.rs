@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use zajil_model::id::{AccountId, InstanceId, MessageId};
 use zajil_model::instance::{Instance, Session, TransportKind, TransportSettings, Wanted};
 use zajil_model::lifecycle::Status;
 use zajil_model::phone::Phone;
-use zajil_storage::MessageRecord;
+use zajil_storage::{MessageRecord, Work};
 use zajil_transport::OpenError;
 
 use crate::directory::{DirectoryError, Suppression};
@@ -247,18 +248,30 @@ impl Engine {
         })
     }
 
-    /// Figures of running instances, at most `limit`.
-    pub async fn figures(&self, only: Option<InstanceId>, limit: usize) -> Vec<InstanceFigures> {
+    /// Figures of running instances, at most `limit`; only of one, or only of those whose session
+    /// has this [label](Session::label), if that is asked.
+    pub async fn figures(
+        &self,
+        only: Option<InstanceId>,
+        state: Option<&str>,
+        limit: usize,
+    ) -> Vec<InstanceFigures> {
         let handles: Vec<Arc<Handle>> = match only {
             Some(instance) => self.0.router.running(instance).into_iter().collect(),
-            None => self.0.router.all().into_iter().take(limit).collect(),
+            None => self.0.router.all(),
         };
+        let wanted = |handle: &Arc<Handle>| {
+            state.is_none_or(|state| handle.shown().session.label() == state)
+        };
+        let handles: Vec<_> = handles.into_iter().filter(wanted).take(limit).collect();
         let asked = handles.iter().map(|handle| ask(handle, InstanceMsg::View));
-        futures_util::future::join_all(asked)
-            .await
-            .into_iter()
-            .flatten()
-            .collect()
+        let answered = futures_util::future::join_all(asked).await;
+        let mut figures: Vec<InstanceFigures> = answered.into_iter().flatten().collect();
+        match self.store().work().await {
+            Ok(work) => add_depths(&mut figures, &work),
+            Err(error) => tracing::warn!(%error, "cannot read the depth of instances"),
+        }
+        figures
     }
 
     pub(super) async fn instance(
@@ -281,6 +294,20 @@ impl Engine {
             } else {
                 vec![name.to_owned()]
             },
+        }
+    }
+}
+
+/// Adds what waits to the figures of its instances.
+fn add_depths(figures: &mut [InstanceFigures], work: &[Work]) {
+    let places: FxHashMap<InstanceId, usize> = figures
+        .iter()
+        .enumerate()
+        .map(|(place, figures)| (figures.instance, place))
+        .collect();
+    for work in work {
+        if let Some(place) = places.get(&work.instance) {
+            figures[*place].view.depth[work.queue.lane() as usize] += work.unsettled;
         }
     }
 }

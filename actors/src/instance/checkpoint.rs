@@ -40,8 +40,10 @@ pub(super) async fn read(
     let Some(row) = context.store.row(&key(instance)).await? else {
         return Ok(Saved::default());
     };
-    rmp_serde::from_slice(&row.value)
-        .map_err(|error| StoreError::Corrupt { what: "checkpoint", detail: error.to_string() })
+    rmp_serde::from_slice(&row.value).map_err(|error| StoreError::Corrupt {
+        what: "checkpoint",
+        detail: error.to_string(),
+    })
 }
 
 impl InstanceState {
@@ -52,7 +54,10 @@ impl InstanceState {
 
     /// The row that saves this instance with this pace.
     pub(super) fn checkpoint_with(&self, pace: PaceSaved) -> Option<RowWrite> {
-        let saved = Saved { pace, closed: self.session.kept_closed() };
+        let saved = Saved {
+            pace,
+            closed: self.session.kept_closed(),
+        };
         let value = rmp_serde::to_vec_named(&saved).ok()?;
         Some(RowWrite::put(key(self.me.id()), value))
     }

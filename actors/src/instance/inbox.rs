@@ -491,7 +491,6 @@ impl InstanceState {
             }
         }
     }
-
 }
 
 /// The highest id there can be.

@@ -42,7 +42,8 @@ impl SessionState {
         let factory = me.context.transports.get(&me.instance.transport);
         let idempotent = factory
             .is_some_and(|factory| factory.capabilities(&me.instance.settings).idempotent_by_id);
-        me.handle.show(|shown| shown.phone = shown.phone.or(me.instance.phone));
+        me.handle
+            .show(|shown| shown.phone = shown.phone.or(me.instance.phone));
         Self {
             line: Line::default(),
             idempotent,
@@ -78,7 +79,10 @@ impl SessionState {
 
     /// When something changes by itself: a hold ends, or the transport is opened again.
     pub(super) fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
-        [self.held_until.filter(|until| *until > now), self.open_at].into_iter().flatten().min()
+        [self.held_until.filter(|until| *until > now), self.open_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Nothing is sent for a while.
@@ -140,7 +144,11 @@ impl SessionState {
         self.line.sink = Some(sink.clone());
         let spec = TransportSpec {
             instance: me.id(),
-            epoch: me.context.clocks.epoch(me.handle.shard()).unwrap_or_default(),
+            epoch: me
+                .context
+                .clocks
+                .epoch(me.handle.shard())
+                .unwrap_or_default(),
             kind: me.instance.transport,
             settings: me.instance.settings.clone(),
             phone: me.instance.phone,
@@ -157,7 +165,9 @@ impl SessionState {
         self.line.online = false;
         self.line.generation += 1;
         if let Some(transport) = self.line.transport.take() {
-            me.context.tasks.spawn(async move { transport.stop(StopMode::Drain).await });
+            me.context
+                .tasks
+                .spawn(async move { transport.stop(StopMode::Drain).await });
         }
     }
 
@@ -202,7 +212,10 @@ impl InstanceState {
                 self.session.line.transport = Some(transport);
             }
             Ok(transport) => {
-                self.me.context.tasks.spawn(async move { transport.stop(StopMode::Abort).await });
+                self.me
+                    .context
+                    .tasks
+                    .spawn(async move { transport.stop(StopMode::Abort).await });
             }
             Err(error) if self.session.is_current(generation) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot open the transport");
@@ -230,7 +243,9 @@ impl InstanceState {
                 self.session.failures = 0;
                 self.session.held_until = None;
                 self.session.line.online = true;
-                self.me.handle.show(|shown| shown.phone = phone.or(shown.phone));
+                self.me
+                    .handle
+                    .show(|shown| shown.phone = phone.or(shown.phone));
                 self.session.show(&self.me, Session::Open);
             }
             SessionEvent::Offline { reason } => {
@@ -244,7 +259,9 @@ impl InstanceState {
             SessionEvent::Banned => self.session.end(&self.me, CloseReason::Banned),
             SessionEvent::Restricted { until } => {
                 self.session.held_until = Some(until.max(now));
-                self.me.handle.show(|shown| shown.restricted_until = Some(until));
+                self.me
+                    .handle
+                    .show(|shown| shown.restricted_until = Some(until));
             }
         }
     }

@@ -41,12 +41,7 @@ pub(super) struct Counter {
 impl Counter {
     /// The answer, and whether the actor is to be told that little is left; `None` when the request
     /// has to wait for the actor.
-    pub(super) fn answer(
-        &mut self,
-        ask: Ask,
-        limit: u64,
-        now: Timestamp,
-    ) -> Option<(Quota, bool)> {
+    pub(super) fn answer(&mut self, ask: Ask, limit: u64, now: Timestamp) -> Option<(Quota, bool)> {
         let window = self.window.as_mut()?;
         let Taken::Answered(quota) = ask_of(window, ask, limit, now) else {
             return None;

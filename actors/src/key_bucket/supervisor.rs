@@ -138,7 +138,8 @@ impl Supervisor {
             myself.stop(None);
             return;
         }
-        for bucket in self.buckets.read().values() {
+        // Nobody finds them from now on: requests that go on coming would keep them from ending.
+        for (_, bucket) in self.buckets.write().drain() {
             // One that is gone is forgotten by its end.
             bucket.actor.send_message(BucketMsg::Passivate).ok();
         }

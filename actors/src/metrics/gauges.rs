@@ -55,11 +55,31 @@ pub struct Backlog {
 impl Gauges {
     pub(super) fn new() -> Self {
         describe_gauge!(RUNNING, Unit::Count, "instances with a running actor");
-        describe_gauge!(INSTANCES, Unit::Count, "instances with a running actor, by session");
-        describe_gauge!(WINDOW_BYTES, Unit::Bytes, "messages held in the windows of all instances");
-        describe_gauge!(WAKE_UPS, Unit::Count, "points in time at which actors asked to be woken");
-        describe_gauge!(QUEUE, Unit::Count, "messages that are not settled, by state");
-        describe_gauge!(OLDEST, Unit::Seconds, "age of the oldest message that waits to be sent");
+        describe_gauge!(
+            INSTANCES,
+            Unit::Count,
+            "instances with a running actor, by session"
+        );
+        describe_gauge!(
+            WINDOW_BYTES,
+            Unit::Bytes,
+            "messages held in the windows of all instances"
+        );
+        describe_gauge!(
+            WAKE_UPS,
+            Unit::Count,
+            "points in time at which actors asked to be woken"
+        );
+        describe_gauge!(
+            QUEUE,
+            Unit::Count,
+            "messages that are not settled, by state"
+        );
+        describe_gauge!(
+            OLDEST,
+            Unit::Seconds,
+            "age of the oldest message that waits to be sent"
+        );
         describe_gauge!(SHARDS, Unit::Count, "shards that this node owns");
         Self {
             running: gauge!(RUNNING),

@@ -23,7 +23,11 @@ impl std::fmt::Debug for Waits {
 
 impl Waits {
     pub(super) fn new() -> Self {
-        describe_histogram!(STAGE, Unit::Seconds, "time of a message in a stage of its way");
+        describe_histogram!(
+            STAGE,
+            Unit::Seconds,
+            "time of a message in a stage of its way"
+        );
         describe_histogram!(
             EXCESS,
             Unit::Seconds,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
-use zajil_actors::engine::Engine;
 use zajil_actors::directory::NewInstance;
+use zajil_actors::engine::Engine;
 use zajil_actors::send::Barrier;
 use zajil_model::instance::{Instance, TransportKind, TransportSettings, Wanted};
 use zajil_model::pace::PaceSpec;

@@ -4,9 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use zajil_actors::send::Reserved;
-use zajil_model::message::{
-    Lane, List, ListRow, MessageKey, Payload, Poll, Reaction, Section, limits,
-};
+use zajil_model::message::{Lane, Payload, limits};
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 
@@ -20,6 +18,8 @@ use crate::schema;
 use crate::stamp::Stamp;
 use crate::state::ApiState;
 use crate::validate::{Form, Report, field};
+
+mod kinds;
 
 /// Where the other kinds of messages go.
 const OTHER_KINDS: &str = "must be text. Other kinds have routes of their own: \
@@ -111,7 +111,7 @@ pub(crate) async fn send_poll(
     let post = Post::json(&api, request, MAX_BODY).await?;
     let now = api.now();
     let read = post.read(|form| {
-        let poll = poll(form);
+        let poll = kinds::poll(form);
         read_rest(form, Body::Other(Payload::Poll(Box::new(poll))), now)
     })?;
     let (draft, _) = &read;
@@ -151,7 +151,7 @@ pub(crate) async fn send_list(
     let post = Post::json(&api, request, MAX_BODY).await?;
     let now = api.now();
     let read = post.read(|form| {
-        let list = list(form);
+        let list = kinds::list(form);
         read_rest(form, Body::Other(Payload::List(Box::new(list))), now)
     })?;
     send(&api, &may, &post, read, |sent| {
@@ -178,7 +178,7 @@ pub(crate) async fn send_reaction(
 ) -> Answer {
     let post = Post::json(&api, request, MAX_BODY).await?;
     let read = post.read(|form| {
-        let reaction = reaction(form);
+        let reaction = kinds::reaction(form);
         let recipient = limits::recipient_of_jid(&reaction.key.remote_jid).ok();
         let on_ambiguous = draft::on_ambiguous(form);
         let draft = Draft {
@@ -267,86 +267,6 @@ fn read_rest(form: &mut Form<'_, '_>, body: Body, now: Timestamp) -> Draft {
     };
     form.refuse_not_yet();
     draft
-}
-
-/// Reads a poll; what is wrong with it is noted.
-fn poll(form: &mut Form<'_, '_>) -> Poll {
-    let question = form.words("name");
-    let options = form.items("values", |value, place, report| {
-        let complain = |complaint| report.borrow_mut().fault(place, complaint);
-        Some(field::any_text(value).map_err(complain).unwrap_or_default())
-    });
-    let options: Vec<String> = options.unwrap_or_default().into_iter().flatten().collect();
-    let selectable = form.optional("selectable_count", field::whole(i64::MIN, i64::MAX));
-    let selectable = selectable.unwrap_or(1);
-    form.rules(limits::check_poll(&question, &options, selectable));
-    Poll {
-        question,
-        options,
-        selectable_count: u8::try_from(selectable).unwrap_or_default(),
-    }
-}
-
-/// Reads a list; what is wrong with it is noted.
-fn list(form: &mut Form<'_, '_>) -> List {
-    let title = form.words("title");
-    let description = form.words("description");
-    let button_text = form.words("button_text");
-    let footer_text = form.has("footer_text").then(|| form.words("footer_text"));
-    let sections = form.items("sections", |value, place, report| {
-        let mut form = Form::new(value, place, report);
-        let title = form.words("title");
-        let rows = form.items("rows", |value, place, report| {
-            let mut form = Form::new(value, place, report);
-            let title = form.words("title");
-            let description = form.has("description").then(|| form.words("description"));
-            let row = ListRow {
-                title,
-                description,
-                row_id: form.words("rowId"),
-            };
-            form.done();
-            Some(row)
-        });
-        form.done();
-        Some(Section {
-            title,
-            rows: rows.unwrap_or_default().into_iter().flatten().collect(),
-        })
-    });
-    let sections = sections.unwrap_or_default().into_iter().flatten().collect();
-    let list = List {
-        title,
-        description,
-        button_text,
-        footer_text,
-        sections,
-    };
-    form.rules(limits::check_list(&list));
-    list
-}
-
-/// Reads a reaction; what is wrong with it is noted.
-fn reaction(form: &mut Form<'_, '_>) -> Reaction {
-    let key = form.nested("message_key", |form| MessageKey {
-        remote_jid: form.words("remoteJid"),
-        from_me: form.required("fromMe", field::boolean).unwrap_or_default(),
-        id: form.words("id"),
-    });
-    let none = || MessageKey {
-        remote_jid: String::new(),
-        from_me: false,
-        id: String::new(),
-    };
-    let emoji = form
-        .required("reaction", field::any_text)
-        .unwrap_or_default();
-    let reaction = Reaction {
-        key: key.unwrap_or_else(none),
-        emoji,
-    };
-    form.rules(limits::check_reaction(&reaction));
-    reaction
 }
 
 /// Finds what a draft names, and accepts it.

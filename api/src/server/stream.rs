@@ -84,28 +84,20 @@ impl HttpBody for Answer {
     }
 }
 
-/// What a connection waits for between two requests.
-#[derive(Debug, Clone, Copy)]
-enum Wait {
-    /// Nothing so far: nobody asked for bytes since something happened.
-    Nothing,
-    /// The first byte of a head.
-    Request(Instant),
-    /// The rest of a head.
-    Head(Instant),
-}
-
 /// A stream that ends when its peer takes too long.
 #[derive(Debug)]
 pub(super) struct Impatient {
     stream: TcpStream,
     turns: Turns,
-    /// The turns that `wait` is of.
+    /// The turns that `head_ends` is of.
     seen: usize,
-    wait: Wait,
-    idle: Duration,
+    /// When the head that began has to be complete.
+    head_ends: Option<Instant>,
     head: Duration,
-    /// Wakes the connection when its wait is over, or before.
+    /// When the peer last took something.
+    active: Instant,
+    idle: Duration,
+    /// Wakes the connection when a wait is over, or before.
     reading: Alarm,
     write: Duration,
     /// Runs while a write waits for the peer.
@@ -115,34 +107,37 @@ pub(super) struct Impatient {
 impl Impatient {
     /// A connection that was just opened: its first request has to come as if it had begun.
     pub(super) fn new(stream: TcpStream, limits: &ServerLimits, turns: Turns) -> Self {
+        let now = Instant::now();
         Self {
             stream,
             seen: turns.count(),
             turns,
-            wait: Wait::Head(Instant::now() + limits.header_timeout),
-            idle: limits.idle_timeout,
+            head_ends: Some(now + limits.header_timeout),
             head: limits.header_timeout,
+            active: now,
+            idle: limits.idle_timeout,
             reading: Alarm::default(),
             write: limits.write_timeout,
             writing: None,
         }
     }
 
-    /// Judges a wait for bytes outside of a request.
-    fn judge_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let until = match self.wait {
-            Wait::Nothing => {
-                let until = Instant::now() + self.idle;
-                self.wait = Wait::Request(until);
-                until
-            }
-            Wait::Request(until) | Wait::Head(until) => until,
-        };
-        ready!(self.reading.poll(cx, until));
-        match self.wait {
-            Wait::Head(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+    /// Judges a wait for bytes.
+    fn judge_read(&mut self, cx: &mut Context<'_>, under_way: bool) -> Poll<io::Result<()>> {
+        if under_way {
+            // It may wait as long as it likes. But nobody reads again just because it ends, so the
+            // alarm has to be there for the pause that follows.
+            let until = Instant::now() + self.idle;
+            return self.reading.poll(cx, until).map(Ok);
+        }
+        ready!(
+            self.reading
+                .poll(cx, self.head_ends.unwrap_or(self.active + self.idle))
+        );
+        match self.head_ends {
+            Some(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             // As if the peer had closed it: nothing is lost.
-            Wait::Nothing | Wait::Request(_) => Poll::Ready(Ok(())),
+            None => Poll::Ready(Ok(())),
         }
     }
 
@@ -154,11 +149,8 @@ impl Impatient {
     ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.writing = None;
+            self.active = Instant::now();
             return polled;
-        }
-        // An answer that is still being taken is no pause between requests.
-        if let Wait::Request(_) = self.wait {
-            self.wait = Wait::Nothing;
         }
         let patience = self.write;
         let sleep = self
@@ -180,17 +172,14 @@ impl AsyncRead for Impatient {
         let turns = self.turns.count();
         if turns != self.seen {
             self.seen = turns;
-            self.wait = Wait::Nothing;
+            self.head_ends = None;
         }
         let under_way = turns % 2 == 1;
-        if under_way {
-            return polled;
-        }
         if polled.is_pending() {
-            return self.judge_wait(cx);
+            return self.judge_read(cx, under_way);
         }
-        if buffer.filled().len() > before && !matches!(self.wait, Wait::Head(_)) {
-            self.wait = Wait::Head(Instant::now() + self.head);
+        if !under_way && self.head_ends.is_none() && buffer.filled().len() > before {
+            self.head_ends = Some(Instant::now() + self.head);
         }
         polled
     }
@@ -220,8 +209,8 @@ impl AsyncWrite for Impatient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge_write(cx, polled)
+        // The stream keeps nothing back.
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

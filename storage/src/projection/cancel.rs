@@ -234,3 +234,98 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
             && (0..slot.count).any(|index| is_waiting(slot.state(index).status))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use zajil_model::lifecycle::Outcome;
+    use zajil_model::refusal::{Failure, Reason};
+
+    use super::*;
+    use crate::TotalsFilter;
+    use crate::codec::Record;
+    use crate::kv::map::MapKv;
+    use crate::projection::testing::{Nowhere, START, chunk};
+    use crate::projection::{Budgets, Positioned, Projection};
+
+    fn status(projection: &Projection<MapKv, Nowhere>, id: MessageId) -> Status {
+        let key = projection.locate(id).unwrap().unwrap();
+        let marks = projection.marks(key.queue.instance);
+        let block = projection.block(key).unwrap().unwrap();
+        let (place, index) = block.find(id).unwrap();
+        effective(&marks, key.queue.queue, &block.slots[place], index).status
+    }
+
+    /// What came back, or came, after a mass cancel is none of its business, whether its sweep
+    /// comes at once, or after a restart.
+    #[test]
+    fn a_cancel_takes_only_what_waited_when_it_was_asked() {
+        for restarts in [false, true] {
+            let (old, new) = (chunk(START, 0), chunk(START, 1));
+            let (instance, under_way) = (old.instance, old.id(3));
+            let budgets = Budgets::default();
+            let mut projection = Projection::open(MapKv::default(), Nowhere, budgets).unwrap();
+            let mut lsn = 0;
+            let mut apply = |projection: &Projection<_, _>, record| {
+                lsn += 1;
+                let records = vec![Positioned {
+                    lsn,
+                    len: 0,
+                    record,
+                }];
+                projection.apply(records).unwrap();
+            };
+            let outcome = |event| {
+                let (id, at) = (under_way, START);
+                Record::Outcomes(vec![Outcome { id, at, event }])
+            };
+            let failure = Failure {
+                reason: Reason::Temporary,
+                code: 503,
+            };
+            let retry_at = START + Duration::from_secs(9);
+
+            apply(&projection, Record::Accept(Arc::clone(&old)));
+            apply(&projection, outcome(Event::Attempt(1)));
+            apply(
+                &projection,
+                Record::CancelAll(CancelAll {
+                    account: old.account,
+                    instance,
+                    queue: None,
+                    upto: new.last(),
+                    at: START,
+                }),
+            );
+            apply(&projection, outcome(Event::Refused { failure, retry_at }));
+            apply(&projection, Record::Accept(Arc::clone(&new)));
+            if restarts {
+                projection.flush().unwrap();
+                let Projection { kv, .. } = projection;
+                projection = Projection::open(kv, Nowhere, budgets).unwrap();
+            }
+            for _ in 0..2 {
+                let marked = !projection.unswept().is_empty();
+                assert_eq!(status(&projection, under_way), Status::Pending, "{marked}");
+                assert_eq!(status(&projection, new.first), Status::Pending, "{marked}");
+                assert_eq!(
+                    status(&projection, old.first),
+                    Status::Cancelled,
+                    "{marked}"
+                );
+                apply(&projection, Record::Sweep(instance));
+            }
+
+            assert!(projection.unswept().is_empty());
+            let filter = TotalsFilter {
+                instances: vec![instance],
+                ..TotalsFilter::default()
+            };
+            let totals = projection.totals(&filter).unwrap();
+            assert_eq!(totals.of(Status::Cancelled), 255);
+            assert_eq!(totals.of(Status::Pending), 257);
+        }
+    }
+}

@@ -200,7 +200,7 @@ mod tests {
         fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
             if let Some((reached, go_on)) = self.stops.lock().take() {
                 reached.send(()).expect("the test waits for it");
-                drop(go_on.recv_timeout(Duration::from_millis(300)));
+                go_on.recv_timeout(Duration::from_millis(300)).ok();
             }
             self.inner.get(space, key)
         }
@@ -271,7 +271,7 @@ mod tests {
             threads.spawn(|| apply(&projection, 4, Record::Outcomes(outcomes)));
             was_reached.recv().expect("the block is read");
             projection.flush().expect("it is flushed");
-            drop(flushed.send(()));
+            flushed.send(()).ok();
         });
 
         // The process ends here: what is applied is not applied again.

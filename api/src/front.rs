@@ -33,6 +33,9 @@ const MAX_REQUEST_ID: usize = 64;
 /// What the paths of uploads end with: they may take as long as their bytes keep coming.
 const UPLOAD: &str = "/recipients";
 
+/// Paths of the operator that take as long as there is data.
+const LONG: [&str; 3] = ["/backup", "/restore/release", "/drain"];
+
 /// A router behind its front; clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Front {
@@ -66,7 +69,7 @@ impl Map {
     ) -> Self {
         let mut routes = matchit::Router::new();
         for (path, gate) in paths {
-            let endless = path.ends_with(UPLOAD);
+            let endless = path.ends_with(UPLOAD) || LONG.contains(&path);
             let route = Route {
                 gate,
                 patience: (!endless).then_some(state.config.request_timeout),

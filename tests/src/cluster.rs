@@ -253,6 +253,16 @@ impl Engine {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// What the first start told: it is written when the node runs already.
+    ///
+    /// # Panics
+    /// Nothing was told.
+    pub async fn first_run(&self) -> String {
+        let file = self.folder.join("first-run.txt");
+        let told = async || std::fs::read_to_string(&file).ok();
+        until("the first start told something", seconds(10), told).await
+    }
+
     /// The operator of this node.
     ///
     /// # Panics

@@ -103,7 +103,7 @@ impl TransportFactory for SimulatorFactory {
     }
 
     fn check(&self, settings: &TransportSettings) -> Result<(), OpenError> {
-        self.script(settings).map(drop).map_err(settings_fault)
+        self.script(settings).map(drop).map_err(|error| settings_fault(&error))
     }
 
     async fn open(
@@ -111,7 +111,7 @@ impl TransportFactory for SimulatorFactory {
         spec: TransportSpec,
         events: EventSink,
     ) -> Result<Arc<dyn Transport>, OpenError> {
-        let script = self.script(&spec.settings).map_err(settings_fault)?;
+        let script = self.script(&spec.settings).map_err(|error| settings_fault(&error))?;
         let phone = spec.phone.unwrap_or_else(|| made_up_phone(spec.instance));
         if let Some(address) = &spec.settings.address {
             let transport = self.remotes.open(address, spec.instance, phone, events);
@@ -125,7 +125,7 @@ impl TransportFactory for SimulatorFactory {
     }
 }
 
-fn settings_fault(error: ScriptError) -> OpenError {
+fn settings_fault(error: &ScriptError) -> OpenError {
     OpenError::Settings(format!("script: {error}"))
 }
 

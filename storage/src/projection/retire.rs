@@ -176,7 +176,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
 mod tests {
     use std::sync::Arc;
 
-    use zajil_model::lifecycle::Status;
+    use zajil_model::lifecycle::{Event, Outcome, Status};
 
     use super::*;
     use crate::codec::{CancelAll, Record};
@@ -229,5 +229,44 @@ mod tests {
         assert_eq!(found.state.status, Status::Cancelled);
         let told = projection.changes(chunks[0].account, None, 30_000).unwrap();
         assert_eq!(told.changes.len(), 80 * 256);
+    }
+
+    #[test]
+    fn a_row_of_the_feed_stays_until_its_last_change_is_old() {
+        let week = Duration::from_secs(7 * 86_400);
+        let projection = Projection::open(MapKv::default(), Nowhere, Budgets::default()).unwrap();
+        let chunk = chunk(START, 0);
+        let mut lsn = 0;
+        let mut apply = |record| {
+            lsn += 1;
+            let records = vec![Positioned {
+                lsn,
+                len: 0,
+                record,
+            }];
+            projection.apply(records).unwrap();
+        };
+        let acked = |index| {
+            let (id, at, event) = (chunk.id(index), START, Event::Acked);
+            Record::Outcomes(vec![Outcome { id, at, event }])
+        };
+        let told = || {
+            let changes = projection.changes(chunk.account, None, 10).unwrap().changes;
+            changes.iter().map(|change| change.id).collect::<Vec<_>>()
+        };
+
+        apply(Record::Accept(Arc::clone(&chunk)));
+        apply(acked(0));
+        projection.trim_feed(START).unwrap();
+        apply(acked(1));
+        projection.flush().unwrap();
+        projection.trim_feed(START + week).unwrap();
+        projection.flush().unwrap();
+        let after_a_week = told();
+        projection.trim_feed(START + week * 2).unwrap();
+        projection.flush().unwrap();
+
+        assert_eq!(after_a_week, [chunk.id(0), chunk.id(1)]);
+        assert_eq!(told(), []);
     }
 }

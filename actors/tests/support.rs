@@ -1,9 +1,14 @@
 //! A small language for tests of the engine: an engine on a store in memory, on time that tests
 //! move, and a WhatsApp that does as it is told.
-#![expect(
+#![allow(
     dead_code,
+    missing_docs,
+    missing_debug_implementations,
     unreachable_pub,
-    reason = "each test file uses what it needs of the language"
+    clippy::unwrap_used,
+    clippy::new_without_default,
+    clippy::disallowed_methods,
+    reason = "the language of tests: each file uses what it needs of it, and a failure is a panic"
 )]
 
 #[path = "support/trouble.rs"]

@@ -103,6 +103,7 @@ impl Stretch {
         Ok(Self {
             began: now(),
             cpu: cpu()?,
+            processors: processors()?,
             threads: cpu_by_thread(),
         })
     }

@@ -15,7 +15,9 @@ pub struct Ownership {
 impl Ownership {
     /// A node by itself: it holds the lock on its data folder, or it would not run.
     pub fn alone() -> Self {
-        Self { lease: Lease::local() }
+        Self {
+            lease: Lease::local(),
+        }
     }
 
     /// Whether frames may leave now.

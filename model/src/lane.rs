@@ -213,7 +213,9 @@ impl<T> Window<T> {
     /// When the next waiting message of a queue expires, whether the queue is paused or not.
     pub fn next_expiry_of(&self, queue: Queue) -> Option<Timestamp> {
         let of_queue = self.lines.of(|other| other == queue).into_iter();
-        of_queue.map(|at| self.lines.slot(at).ready.expires_at).min()
+        of_queue
+            .map(|at| self.lines.slot(at).ready.expires_at)
+            .min()
     }
 
     /// Messages that wait: all but those in flight.

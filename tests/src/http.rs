@@ -115,7 +115,6 @@ impl Answer {
     ///
     /// # Panics
     /// It is another.
-    #[must_use]
     #[track_caller]
     pub fn expect_status(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text());

@@ -157,7 +157,7 @@ impl Operator {
         let answer = self
             .dashboard(account, Method::PUT, &path, Some(pacing(pace)))
             .await;
-        let _ = answer.expect_status(200);
+        answer.expect_status(200);
     }
 
     /// A customer with this key.

@@ -52,7 +52,7 @@ async fn a_message_survives_a_kill_right_after_its_answer() -> Result<()> {
         let answer = scene.customer.send_bulk(scene.instance(), &letters).await?;
         scene.kill_and_start_again().await?;
 
-        let _ = answer.expect_status(200);
+        answer.expect_status(200);
     }
 
     scene.verdict().await.assert_clean();
@@ -100,7 +100,7 @@ async fn whatever_else_was_confirmed_survives_a_kill_too() -> Result<()> {
         ),
     ];
     for (path, document) in &made {
-        let _ = scene.customer.post(path, document).await.expect_status(201);
+        scene.customer.post(path, document).await.expect_status(201);
         scene.kill_and_start_again().await?;
     }
     let key = scene.operator.make_key(scene.account.id, 1_000).await;

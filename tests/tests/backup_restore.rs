@@ -46,7 +46,7 @@ impl Lost {
             all
         };
         let pause = format!("/instances/{}/pause", scene.instances[1]);
-        let _ = scene
+        scene
             .customer
             .post(&pause, &json!({}))
             .await
@@ -67,7 +67,7 @@ impl Lost {
             .operator
             .operations("/backup", json!({ "file": file }))
             .await;
-        let _ = answer.expect_status(200);
+        answer.expect_status(200);
         load.await_answers(20, seconds(60)).await;
         load.stop().await;
         scene.engine.kill().await;
@@ -101,7 +101,7 @@ fn text(path: &Path) -> &str {
 async fn resume(engine: &Engine, lost: &Lost) {
     let customer = engine.operator().customer(&lost.scene.customer.key());
     let resume = format!("/instances/{}/resume", lost.scene.instances[1]);
-    let _ = customer.post(&resume, &json!({})).await.expect_status(200);
+    customer.post(&resume, &json!({})).await.expect_status(200);
     let pace = zajil_tests::operator::Pace {
         rate: 200.0,
         burst: 20,
@@ -204,8 +204,8 @@ async fn a_backup_overwrites_nothing_and_a_restore_needs_an_empty_folder() -> Re
             .await
     };
 
-    let _ = again().await.expect_status(200);
-    let _ = again().await.expect_status(409);
+    again().await.expect_status(200);
+    again().await.expect_status(409);
 
     let full = text(scene.engine.folder());
     let refused = program::run(&["restore", text(&file), "--data-dir", full], folder).await;

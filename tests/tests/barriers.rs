@@ -29,7 +29,7 @@ async fn a_paused_instance_hands_nothing_over() -> Result<()> {
     for _ in 0..short_or_long(5, 50) {
         load.await_answers(dice.random_range(1..20), seconds(60))
             .await;
-        let _ = scene
+        scene
             .customer
             .post(&path("pause"), &json!({}))
             .await
@@ -38,7 +38,7 @@ async fn a_paused_instance_hands_nothing_over() -> Result<()> {
         load.await_answers(dice.random_range(1..20), seconds(60))
             .await;
         scene.rules.barriers.last_mut().expect("it was added").until = Some(wall_micros());
-        let _ = scene
+        scene
             .customer
             .post(&path("resume"), &json!({}))
             .await
@@ -54,7 +54,7 @@ async fn a_paused_instance_hands_nothing_over() -> Result<()> {
 async fn a_pause_outlives_a_kill() -> Result<()> {
     let mut scene = Scene::usual().await?;
     let pause = format!("/instances/{}/pause", scene.instance());
-    let _ = scene
+    scene
         .customer
         .post(&pause, &json!({}))
         .await
@@ -139,7 +139,7 @@ async fn a_purge_cancels_all_that_waits() -> Result<()> {
         let letters: Vec<_> = (0..100)
             .map(|n| Letter::to(&number(n % 40), format!("{round}-{n}")))
             .collect();
-        let _ = scene
+        scene
             .customer
             .send_bulk(instance, &letters)
             .await?
@@ -157,7 +157,7 @@ async fn a_purge_cancels_all_that_waits() -> Result<()> {
     assert_eq!(scheduled.data()["status"], "scheduled");
 
     let purge = format!("/instances/{instance}/purge");
-    let _ = scene
+    scene
         .customer
         .post(&purge, &json!({}))
         .await
@@ -206,7 +206,7 @@ async fn nothing_goes_to_who_opted_out() -> Result<()> {
     let letters: Vec<_> = (0..100)
         .map(|n| Letter::to(&number(n % 10), format!("letter {n}")))
         .collect();
-    let _ = scene
+    scene
         .customer
         .send_bulk(instance, &letters)
         .await?
@@ -216,7 +216,7 @@ async fn nothing_goes_to_who_opted_out() -> Result<()> {
     for phone in &gone {
         tokio::time::sleep(millis(dice.random_range(0..80))).await;
         let body = json!({ "phone_number": phone, "reason": "asked to stop" });
-        let _ = scene
+        scene
             .customer
             .post("/suppressions", &body)
             .await
@@ -248,7 +248,7 @@ async fn nothing_goes_to_who_opted_out() -> Result<()> {
     );
 
     let path = format!("/suppressions/{}", gone[2]);
-    let _ = scene
+    scene
         .customer
         .ask(Method::DELETE, &path, Sending::nothing())
         .await?
@@ -292,7 +292,7 @@ async fn an_instance_that_is_deleted_sends_nothing_more() -> Result<()> {
         .customer
         .send(instance, &Letter::to(&number(1), "late"))
         .await?;
-    let _ = refused.expect_status(422);
+    refused.expect_status(422);
     scene.kill_and_start_again().await?;
     let settled = async || {
         let mut left = 0;

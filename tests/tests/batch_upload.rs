@@ -182,7 +182,7 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
     let optouts: Vec<_> = (0..3).map(number).collect();
     for phone in &optouts {
         let body = json!({ "phone_number": phone });
-        let _ = scene
+        scene
             .customer
             .post("/suppressions", &body)
             .await
@@ -202,7 +202,7 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
         scene.kill_and_start_again().await?;
     }
     cut_upload(&scene, batch, &file.text, file.text.len() / 2).await?;
-    let _ = order(&scene, batch, "start").await;
+    order(&scene, batch, "start").await;
     let done = upload(&scene, batch, 0, &file.text)
         .await
         .expect_status(200)
@@ -228,7 +228,7 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
         ]
     );
 
-    let _ = order(&scene, batch, "pause").await;
+    order(&scene, batch, "pause").await;
     scene.hold(Held::Instance(scene.instances[0]));
     scene.hold(Held::Instance(scene.instances[1]));
     scene.kill_and_start_again().await?;
@@ -236,8 +236,8 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
     for barrier in &mut scene.rules.barriers {
         barrier.until = Some(wall_micros());
     }
-    let _ = order(&scene, batch, "resume").await;
-    let _ = order(&scene, batch, "seal").await;
+    order(&scene, batch, "resume").await;
+    order(&scene, batch, "seal").await;
     await_state(&scene, batch, "finished", seconds(120)).await;
 
     let evidence = evidence(&scene, &file.good).await;
@@ -271,7 +271,7 @@ async fn a_gap_in_an_upload_is_refused_and_names_the_next_row() -> Result<()> {
     let scene = Scene::usual().await?;
     let batch = make(&scene, "gap").await?;
     let rows = "phone\n+966500000001\n+966500000002\n";
-    let _ = upload(&scene, batch, 0, rows).await.expect_status(200);
+    upload(&scene, batch, 0, rows).await.expect_status(200);
 
     let path = format!("/batches/{batch}/recipients?from_row=5");
     let sending = Sending::bytes(CSV, rows);
@@ -297,14 +297,14 @@ async fn a_cancelled_campaign_sends_nothing_more() -> Result<()> {
     let mut scene = Plan::new().paces(&[(100.0, 5)]).start().await?;
     let file = file(600, &[]);
     let batch = make(&scene, "cancelled").await?;
-    let _ = upload(&scene, batch, 0, &file.text)
+    upload(&scene, batch, 0, &file.text)
         .await
         .expect_status(200);
-    let _ = order(&scene, batch, "start").await;
+    order(&scene, batch, "start").await;
     let some = async || (scene.whatsapp.frames().len() > 20).then_some(());
     zajil_tests::until("it sends", seconds(30), some).await;
 
-    let _ = order(&scene, batch, "cancel").await;
+    order(&scene, batch, "cancel").await;
     scene.hold(Held::Instance(scene.instance()));
 
     let evidence = evidence(&scene, &file.good).await;
@@ -335,10 +335,10 @@ async fn single_messages_overtake_a_campaign() -> Result<()> {
     let scene = Plan::new().paces(&[(50.0, 2)]).start().await?;
     let file = file(300, &[]);
     let batch = make(&scene, "large").await?;
-    let _ = upload(&scene, batch, 0, &file.text)
+    upload(&scene, batch, 0, &file.text)
         .await
         .expect_status(200);
-    let _ = order(&scene, batch, "start").await;
+    order(&scene, batch, "start").await;
 
     let letter = zajil_tests::customer::Letter::to(&number(1), "single").urgent();
     let answer = scene

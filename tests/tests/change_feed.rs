@@ -119,7 +119,7 @@ async fn who_reads_on_from_a_cursor_misses_nothing() -> Result<()> {
     };
 
     for round in 0..40 {
-        let _ = read_on(&scene).await;
+        read_on(&scene).await;
         if round == 20 {
             scene.kill_and_start_again().await?;
         }

@@ -81,7 +81,7 @@ async fn filler(scene: &Scene) -> (Customer, u64) {
         .await;
     let customer = scene.operator.customer(&account.key);
     let pause = format!("/instances/{instance}/pause");
-    let _ = customer.post(&pause, &json!({})).await.expect_status(200);
+    customer.post(&pause, &json!({})).await.expect_status(200);
     (customer, instance)
 }
 

@@ -39,7 +39,7 @@ async fn belongings(scene: &Scene) -> Result<Belongings> {
     let letter = Letter::to(&number(2), "theirs");
     let message = customer.send(instance, &letter).await?.expect_status(201);
     let gone = json!({ "phone_number": number(3) });
-    let _ = make(customer, "/suppressions", gone).await?;
+    make(customer, "/suppressions", gone).await?;
     let keys = scene
         .operator
         .dashboard(scene.account.id, Method::GET, "/api-keys", None)
@@ -164,7 +164,7 @@ async fn an_id_of_another_account_answers_as_one_that_does_not_exist() -> Result
         .iter()
         .filter(|(kind, _)| !["suppressions", "api-keys"].contains(*kind))
     {
-        let _ = scene
+        scene
             .customer
             .get(&format!("/{kind}/{id}"))
             .await
@@ -245,7 +245,7 @@ async fn an_id_of_another_account_in_a_body_is_a_faulty_field() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_show_nothing_of_another_account() -> Result<()> {
     let scene = Scene::usual().await?;
-    let _ = belongings(&scene).await?;
+    belongings(&scene).await?;
     let other = scene.operator.make_account("other").await;
     let customer = scene.operator.customer(&other.key);
 

@@ -170,7 +170,7 @@ async fn populate(operator: &Operator, account: &Account, customer: &Customer, c
                     .make_instance(account.id, &name, pace, json!({}))
                     .await;
                 let letter = Letter::to(&number(u32::try_from(place).expect("few")), &*name);
-                let _ = customer
+                customer
                     .send(id, &letter)
                     .await
                     .expect("it answers")
@@ -240,7 +240,7 @@ async fn what_waits_is_counted_and_its_age_told() -> Result<()> {
         .collect();
 
     // A number that is new has saved up nothing: the first of them goes after an interval, too.
-    let _ = customer.send_bulk(id, &letters).await?.expect_status(200);
+    customer.send_bulk(id, &letters).await?.expect_status(200);
 
     let page = Page::of(&engine).await;
     let states = ["pending", "processing"];
@@ -275,7 +275,7 @@ async fn figures_of_single_instances_are_filtered_and_bounded() -> Result<()> {
     let sent = customer
         .send(own, &Letter::to("+966500000099", "own"))
         .await?;
-    let _ = sent.expect_status(201);
+    sent.expect_status(201);
     customer.await_settled(seconds(60)).await;
 
     assert_eq!(figures(&engine, "").await.len(), 13);

@@ -31,7 +31,7 @@ async fn a_busy_instance_keeps_its_pace_and_reaches_it() -> Result<()> {
     let scene = Plan::new().paces(&[(rate, 5)]).start().await?;
     let count = short_or_long(200, 3_000);
     for some in letters(count, 60).chunks(100) {
-        let _ = scene
+        scene
             .customer
             .send_bulk(scene.instance(), some)
             .await?
@@ -59,7 +59,7 @@ async fn pace_and_order_hold_across_kills() -> Result<()> {
         .start()
         .await?;
     for some in letters(200, 9).chunks(50) {
-        let _ = scene
+        scene
             .customer
             .send_bulk(scene.instance(), some)
             .await?
@@ -81,7 +81,7 @@ async fn a_new_pace_is_in_force_at_once() -> Result<()> {
     let scene = Plan::new().paces(&[(5.0, 1)]).start().await?;
     let instance = scene.instance();
     let some = letters(100, 20);
-    let _ = scene
+    scene
         .customer
         .send_bulk(instance, &some)
         .await?
@@ -174,7 +174,7 @@ async fn who_is_held_delays_nobody_else_and_keeps_order() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_urgent_message_overtakes_a_backlog() -> Result<()> {
     let scene = Plan::new().paces(&[(40.0, 1)]).start().await?;
-    let _ = scene
+    scene
         .customer
         .send_bulk(scene.instance(), &letters(100, 20))
         .await?
@@ -199,7 +199,7 @@ async fn an_urgent_message_overtakes_a_backlog() -> Result<()> {
 async fn a_node_that_was_frozen_catches_up_no_more_than_its_burst() -> Result<()> {
     let scene = Plan::new().paces(&[(40.0, 6)]).start().await?;
     for some in letters(200, 30).chunks(100) {
-        let _ = scene
+        scene
             .customer
             .send_bulk(scene.instance(), some)
             .await?

@@ -74,7 +74,7 @@ async fn a_flood_is_refused_and_what_it_got_through_is_kept() -> Result<()> {
         .start()
         .await?;
     let pause = format!("/instances/{}/pause", scene.instance());
-    let _ = scene
+    scene
         .customer
         .post(&pause, &json!({}))
         .await
@@ -117,13 +117,13 @@ async fn a_flood_is_refused_and_what_it_got_through_is_kept() -> Result<()> {
 async fn a_backlog_takes_no_memory() -> Result<()> {
     let scene = Scene::usual().await?;
     let pause = format!("/instances/{}/pause", scene.instance());
-    let _ = scene
+    scene
         .customer
         .post(&pause, &json!({}))
         .await
         .expect_status(200);
     let rounds = short_or_long(25, 500);
-    let _ = flood(&scene, "warm", 4, rounds / 5).await?;
+    flood(&scene, "warm", 4, rounds / 5).await?;
 
     let before = memory(&scene)?;
     let (accepted, _) = flood(&scene, "backlog", 4, rounds).await?;

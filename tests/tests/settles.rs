@@ -111,7 +111,7 @@ async fn an_answer_that_never_comes_does_not_hold_a_message_for_ever() -> Result
     let letters: Vec<_> = (0..40)
         .map(|n| Letter::to(&number(n), format!("letter {n}")))
         .collect();
-    let _ = scene
+    scene
         .customer
         .send_bulk(scene.instance(), &letters)
         .await?

@@ -40,7 +40,7 @@ async fn a_drain_that_the_operator_asks_for_ends_the_node_in_good_order() -> Res
     let load = Load::on(&scene.instances).start(&scene.customer, &mut dice);
     load.await_answers(20, seconds(60)).await;
 
-    let _ = scene
+    scene
         .operator
         .operations("/drain", json!({}))
         .await

@@ -103,7 +103,9 @@ impl TransportFactory for SimulatorFactory {
     }
 
     fn check(&self, settings: &TransportSettings) -> Result<(), OpenError> {
-        self.script(settings).map(drop).map_err(|error| settings_fault(&error))
+        self.script(settings)
+            .map(drop)
+            .map_err(|error| settings_fault(&error))
     }
 
     async fn open(
@@ -111,7 +113,9 @@ impl TransportFactory for SimulatorFactory {
         spec: TransportSpec,
         events: EventSink,
     ) -> Result<Arc<dyn Transport>, OpenError> {
-        let script = self.script(&spec.settings).map_err(|error| settings_fault(&error))?;
+        let script = self
+            .script(&spec.settings)
+            .map_err(|error| settings_fault(&error))?;
         let phone = spec.phone.unwrap_or_else(|| made_up_phone(spec.instance));
         if let Some(address) = &spec.settings.address {
             let transport = self.remotes.open(address, spec.instance, phone, events);

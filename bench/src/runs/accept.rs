@@ -65,10 +65,12 @@ pub(super) async fn load(plan: Plan) -> Result<Loaded> {
     let driven = driving.end().await?.all_accepted()?;
     let cpu_each = each(stretch.cpu()?, driven.messages);
     let threads = stretch.by_thread(driven.messages);
+    let foreign = stretch.foreign(Duration::from_micros(driven.cpu_us))?;
     Ok(Loaded {
         driven,
         cpu_each,
         threads,
+        foreign,
     })
 }
 

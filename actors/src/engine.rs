@@ -32,6 +32,7 @@ mod gauges;
 mod instances;
 mod release;
 mod requests;
+mod settle;
 
 /// What the engine is given: its ports.
 #[derive(Debug)]

@@ -447,3 +447,20 @@ async fn several_messages_that_kill_their_actor_are_put_aside_one_after_the_othe
         world.becomes(accepted.first.plus(n), Status::Failed).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deleted_instance_had_in_flight_at_a_crash_settles_as_unknown() {
+    let mut world = World::new(per_second(10.0)).await;
+    world.whatsapp.answers(ANNA, Answer::Silent);
+    let accepted = world.send(vec![text(ANNA, "x")]).await;
+    world.becomes(accepted.first, Status::Processing).await;
+
+    let directory = world.engine.directory();
+    directory
+        .delete_instance(world.account, world.instance.id)
+        .await
+        .unwrap();
+    world.dies_and_starts_again().await;
+
+    world.becomes(accepted.first, Status::Unknown).await;
+}

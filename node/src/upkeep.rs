@@ -25,6 +25,8 @@ pub fn start(
     tasks: &TaskTracker,
     stopping: &CancellationToken,
 ) {
+    // At once, so that no family is missing from the first scrape.
+    telemetry::collect_process();
     let metrics = process.metrics.clone();
     let folding = every(telemetry::UPKEEP, move || {
         metrics.run_upkeep();

@@ -31,7 +31,7 @@ pub enum Action {
         /// What they sign in with.
         #[arg(long)]
         email: String,
-        /// Their name [default: what stands before the @].
+        /// Their name (default: what stands before the @).
         #[arg(long)]
         name: Option<String>,
         /// Read the password from standard input.

@@ -69,7 +69,7 @@ impl Default for Rules {
             barriers: Vec::new(),
             kills: Vec::new(),
             in_flight: Duration::from_secs(2),
-            stamp_lag: Duration::from_millis(20),
+            stamp_lag: Duration::from_millis(50),
             troubled_channel: false,
         }
     }

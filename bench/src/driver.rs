@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{self, micros};
@@ -146,10 +145,11 @@ const BEGUN: &str = "begun";
 #[derive(Debug)]
 struct Counts {
     began: Instant,
-    seconds: Vec<(u64, Histogram<u64>)>,
+    /// Of each accepted request: in which second, and how many microseconds it took. Made into
+    /// histograms when all is over: one for each second and thread would be megabytes meanwhile.
+    accepted: Vec<(u32, u32)>,
     refused: BTreeMap<u16, u64>,
     broken: u64,
-    requests: u64,
 }
 
 /// What a request came to.
@@ -163,10 +163,9 @@ impl Counts {
     fn new(began: Instant) -> Self {
         Self {
             began,
-            seconds: Vec::new(),
+            accepted: Vec::new(),
             refused: BTreeMap::new(),
             broken: 0,
-            requests: 0,
         }
     }
 
@@ -177,60 +176,52 @@ impl Counts {
                 let Some(since) = at.checked_duration_since(self.began) else {
                     return;
                 };
-                let second = since.as_secs() as usize;
-                while self.seconds.len() <= second {
-                    self.seconds.push((0, micros()));
-                }
-                let (count, times) = &mut self.seconds[second];
-                *count += 1;
-                times.saturating_record(took.as_micros() as u64);
-                self.requests += 1;
+                let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+                self.accepted.push((since.as_secs() as u32, micros));
             }
             Outcome::Answered(status) => *self.refused.entry(status).or_default() += 1,
         }
     }
 
-    fn merge(&mut self, other: &Self) {
-        for (n, (count, times)) in other.seconds.iter().enumerate() {
-            while self.seconds.len() <= n {
-                self.seconds.push((0, micros()));
-            }
-            self.seconds[n].0 += count;
-            self.seconds[n]
-                .1
-                .add(times)
-                .expect("both have the same bounds");
-        }
-        for (status, count) in &other.refused {
-            *self.refused.entry(*status).or_default() += count;
+    fn merge(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        for (status, count) in other.refused {
+            *self.refused.entry(status).or_default() += count;
         }
         self.broken += other.broken;
-        self.requests += other.requests;
     }
 
-    fn driven(&self, plan: &Plan, ended: Instant, cpu: Duration) -> Driven {
+    fn driven(mut self, plan: &Plan, ended: Instant, cpu: Duration) -> Driven {
         let each = plan.messages as u64;
         let seconds = (ended - self.began).as_secs_f64();
+        self.accepted.sort_unstable();
         let mut all = micros();
-        for (_, times) in &self.seconds {
-            all.add(times).expect("both have the same bounds");
+        let mut by_second = Vec::new();
+        for second in self.accepted.chunk_by(|one, next| one.0 == next.0) {
+            let mut times = micros();
+            for (_, took) in second {
+                times.saturating_record(u64::from(*took));
+            }
+            all.add(&times).expect("both have the same bounds");
+            // A second in which nothing was accepted has to be seen too.
+            by_second.resize(second[0].0 as usize, Second::default());
+            by_second.push(Second {
+                messages: second.len() as u64 * each,
+                p99_us: times.value_at_quantile(0.99),
+                max_us: times.max(),
+            });
         }
         // A second that was cut short says nothing about the rate.
-        let whole = self.seconds.iter().take(seconds as usize);
-        let by_second = whole.map(|(count, times)| Second {
-            messages: count * each,
-            p99_us: times.value_at_quantile(0.99),
-            max_us: times.max(),
-        });
+        by_second.resize(seconds as usize, Second::default());
         Driven {
             seconds,
-            messages: self.requests * each,
-            refused: self.refused.clone(),
+            messages: self.accepted.len() as u64 * each,
+            refused: self.refused,
             broken: self.broken,
             p50_us: all.value_at_quantile(0.5),
             p99_us: all.value_at_quantile(0.99),
             max_us: all.max(),
-            by_second: by_second.collect(),
+            by_second,
             cpu_us: cpu.as_micros() as u64,
         }
     }
@@ -252,5 +243,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<Driven> {
     };
     let ended = measure::now();
     let before = telling.join().expect("telling does not panic")?;
-    Ok(counts.driven(&plan, ended, measure::cpu()?.saturating_sub(before)))
+    // Read before the times are added up, which is no part of the load.
+    let cpu = measure::cpu()?.saturating_sub(before);
+    Ok(counts.driven(&plan, ended, cpu))
 }

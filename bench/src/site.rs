@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -121,10 +121,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
             metrics.run_upkeep();
         }
     });
-    Ok(Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("zajil-worker")
-        .build()?)
+    zajil_node::command::workers()
 }
 
 /// Opens the embedded store of a folder.

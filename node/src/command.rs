@@ -68,9 +68,18 @@ fn client(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Threads that wait for the disk, at most. With the runtime's own limit of 512, a thousand
+/// instances that read ahead at once start hundreds of threads, and everything stands still for
+/// half a second; a read takes well under a millisecond, so that a few keep up.
+const WAITING_THREADS: usize = 8;
+
 /// The runtime of a node or a simulator: a worker for each core.
-fn workers() -> Result<Runtime> {
+///
+/// # Errors
+/// The system gives no threads.
+pub fn workers() -> Result<Runtime> {
     Ok(Builder::new_multi_thread()
+        .max_blocking_threads(WAITING_THREADS)
         .enable_all()
         .thread_name("zajil-worker")
         .build()?)

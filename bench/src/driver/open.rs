@@ -67,7 +67,7 @@ pub(super) fn run(
             })
             .collect();
         for thread in threads {
-            all.merge(&thread.join().expect("a connection does not panic"));
+            all.merge(thread.join().expect("a connection does not panic"));
         }
     });
     all

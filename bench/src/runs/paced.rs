@@ -167,7 +167,7 @@ pub(super) async fn thousand(run: Run) -> Result<()> {
     let (instances, rate) = (run.count(1_000, 200), 10.0);
     let seconds = run.seconds(60.0, 4.0);
     let every = Duration::from_secs_f64(1.0 / rate);
-    let mut bare = jitter::of_bare_loops(instances, every, BARE.min(seconds)).await;
+    let before = jitter::of_bare_loops(instances, every, BARE.min(seconds)).await;
     let ready = Ready::new(&run, instances, rate, seconds).await?;
     let site = ready.site.clone();
     site.set_paused(&site.instances, false).await?;
@@ -183,14 +183,17 @@ pub(super) async fn thousand(run: Run) -> Result<()> {
     let threads = stretch.by_thread(paced.sends);
     drop(site);
     ready.close().await?;
-    bare.add(jitter::of_bare_loops(instances, every, BARE.min(seconds)).await)?;
+    let after = jitter::of_bare_loops(instances, every, BARE.min(seconds)).await;
+    let p99s = [&before, &after].map(|bare| bare.value_at_quantile(0.99));
+    let mut bare = before;
+    bare.add(after)?;
     let how = json!({
         "seconds": span.seconds(), "instances": instances, "per_second": rate,
         "sends": paced.sends, "share_of_all": paced.share,
         "gap_error_p50_us": paced.gaps.value_at_quantile(0.5),
         "gap_error_max_us": paced.gaps.max(),
         "bare_gap_error_p50_us": bare.value_at_quantile(0.5), "cpu_us_by_thread": threads,
-        "foreign_cpu": foreign,
+        "foreign_cpu": foreign, "bare_gap_error_p99_us_before_and_after": p99s,
     });
     figures("paced_1k", &paced, each(cpu, paced.sends), &bare, &how);
     Ok(())

@@ -149,7 +149,7 @@ impl ShardClocks {
         let slot = self.slot(shard);
         let _asking = slot.asking.lock().await;
         if slot.open.lock().is_none() {
-            let opened = self.store.open_shard(shard).await?;
+            let opened = self.store.open_shard(shard, None).await?;
             let clock = ShardClock::new(opened.last, opened.ceiling);
             *slot.open.lock() = Some(Open {
                 epoch: opened.epoch,

@@ -72,7 +72,9 @@ impl From<StoreError> for AcceptError {
         match error {
             StoreError::Full => Self::Full,
             StoreError::Overloaded => Self::Unavailable("too much waits to be written"),
-            StoreError::Fenced { .. } => Self::Unavailable("the instance is moving"),
+            StoreError::Fenced { .. } | StoreError::NotOpen(_) => {
+                Self::Unavailable("the instance is moving")
+            }
             StoreError::Closed
             | StoreError::Io { .. }
             | StoreError::Corrupt { .. }

@@ -271,7 +271,9 @@ impl From<StoreError> for ApiError {
                 retry_after: RETRY_FULL_S,
             },
             StoreError::Overloaded => Self::unavailable("too much waits to be written"),
-            StoreError::Fenced { .. } => Self::unavailable("it is moving to another node"),
+            StoreError::Fenced { .. } | StoreError::NotOpen(_) => {
+                Self::unavailable("it is moving to another node")
+            }
             StoreError::Closed => Self::unavailable("the engine is stopping"),
             StoreError::Io { .. } | StoreError::Corrupt { .. } | StoreError::Invalid(_) => {
                 tracing::error!(%error, "the store failed a request");

@@ -26,8 +26,16 @@ pub(crate) struct NullStore {
 
 #[async_trait]
 impl Store for NullStore {
-    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
-        self.rows.open_shard(shard).await
+    async fn open_shard(
+        &self,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<ShardOpened, StoreError> {
+        self.rows.open_shard(shard, epoch).await
+    }
+
+    async fn close_shard(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
+        self.rows.close_shard(shard, epoch).await
     }
 
     async fn raise_ceiling(

@@ -22,6 +22,9 @@ pub enum StoreError {
         /// The epoch in force.
         current: Epoch,
     },
+    /// This store does not serve the shard: it was not opened here, or was closed.
+    #[error("shard {0} is not open here")]
+    NotOpen(Shard),
     /// The store was closed, or failed for good. Whether the call took effect is not known.
     #[error("the store is closed")]
     Closed,

@@ -126,8 +126,22 @@ pub enum Health {
 /// Keeps logs, rows and projections.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Takes a shard: its epoch rises by one (once per opened store on an embedded one).
-    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError>;
+    /// Serves a shard from now on, with everything that its former owners left: their appends
+    /// count as far as they are there now, and never any more after that. `epoch` is that of an
+    /// ownership that the caller won elsewhere, higher than every one before; without it the
+    /// epoch rises by one (once per opened store on an embedded one).
+    ///
+    /// Fails with [`StoreError::Fenced`] when the shard is open under that epoch or a higher one.
+    async fn open_shard(
+        &self,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<ShardOpened, StoreError>;
+
+    /// Ends what [`open_shard`](Self::open_shard) began: appends that wait are finished, what is
+    /// in memory is written, and the next owner has next to nothing to read. Closing a shard that
+    /// is not open does nothing.
+    async fn close_shard(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError>;
 
     /// Makes it durable that a shard may give ids up to `ceiling`; answers the ceiling in force.
     async fn raise_ceiling(

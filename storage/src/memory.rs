@@ -145,15 +145,31 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
+    async fn open_shard(
+        &self,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<ShardOpened, StoreError> {
         let mut writer = self.writer.lock();
         let row = writer.shards.entry(shard).or_default();
-        row.epoch = row.epoch.next();
+        let ours = epoch.unwrap_or(row.epoch.next());
+        if ours <= row.epoch {
+            return Err(StoreError::Fenced {
+                shard,
+                ours,
+                current: row.epoch,
+            });
+        }
+        row.epoch = ours;
         Ok(ShardOpened {
             epoch: row.epoch,
             last: row.ceiling,
             ceiling: row.ceiling,
         })
+    }
+
+    async fn close_shard(&self, _shard: Shard, _epoch: Epoch) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn raise_ceiling(

@@ -102,5 +102,6 @@ const fn reason(error: &StoreError) -> &'static str {
         StoreError::Io { .. } => "io",
         StoreError::Corrupt { .. } => "corrupt",
         StoreError::Invalid(_) => "invalid",
+        StoreError::NotOpen(_) => "not_open",
     }
 }

@@ -45,11 +45,19 @@ pub enum Table {
     Checkpoints = 17,
     /// Which account a batch belongs to: partition = batch id, sort empty.
     BatchOwners = 18,
+    /// Nodes that ever joined a cluster: partition empty (few), sort = node id; value = where it
+    /// is found.
+    Members = 19,
+    /// Leases of nodes: partition = node id (renewals of different nodes never meet), sort empty.
+    Leases = 20,
+    /// Who owns a shard: partition = the shard's number divided by 16 (a scan of all is 64 reads,
+    /// and few changes meet), sort = the shard's number.
+    ShardOwners = 21,
 }
 
 impl Table {
     /// Each of them, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Meta,
         Self::Accounts,
         Self::Users,
@@ -69,6 +77,9 @@ impl Table {
         Self::Audit,
         Self::Checkpoints,
         Self::BatchOwners,
+        Self::Members,
+        Self::Leases,
+        Self::ShardOwners,
     ];
 
     /// The table of that number.

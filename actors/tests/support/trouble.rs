@@ -124,8 +124,12 @@ impl Store for TroubledStore {
         self.slowly(read).await
     }
 
-    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
-        self.inner.open_shard(shard).await
+    async fn open_shard(&self, s: Shard, e: Option<Epoch>) -> Result<ShardOpened, StoreError> {
+        self.inner.open_shard(s, e).await
+    }
+
+    async fn close_shard(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
+        self.inner.close_shard(shard, epoch).await
     }
 
     async fn raise_ceiling(&self, s: Shard, e: Epoch, ceiling: Tick) -> Result<Tick, StoreError> {

@@ -107,8 +107,17 @@ impl EmbeddedStore {
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn open_shard(&self, shard: Shard) -> Result<ShardOpened, StoreError> {
+    async fn open_shard(
+        &self,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<ShardOpened, StoreError> {
         self.shared.check()?;
+        if epoch.is_some() {
+            return Err(StoreError::Invalid(
+                "an embedded store is not shared: its epoch is its own",
+            ));
+        }
         let ceilings = self.ceilings.lock();
         let last = ceilings
             .raised
@@ -120,6 +129,10 @@ impl Store for EmbeddedStore {
             last,
             ceiling: last,
         })
+    }
+
+    async fn close_shard(&self, _shard: Shard, _epoch: Epoch) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn raise_ceiling(

@@ -265,14 +265,14 @@ fn an_append_of_an_earlier_owner_is_refused() {
 fn no_id_below_a_raised_ceiling_is_given_by_the_next_owner() {
     on_every_kind(|mut world| async move {
         let (shard, other) = (instance(1).shard(), instance(2).shard());
-        let opened = world.store.open_shard(shard).await.unwrap();
+        let opened = world.store.open_shard(shard, None).await.unwrap();
         let ceiling = Tick(opened.ceiling.0 + 240_000);
         let raised = world
             .store
             .raise_ceiling(shard, opened.epoch, ceiling)
             .await
             .unwrap();
-        let fresh = world.store.open_shard(other).await.unwrap();
+        let fresh = world.store.open_shard(other, None).await.unwrap();
         assert!(raised >= ceiling);
         assert!(
             fresh.last < raised,
@@ -280,7 +280,7 @@ fn no_id_below_a_raised_ceiling_is_given_by_the_next_owner() {
         );
 
         world.reopen(Ending::Dropped).await;
-        let next = world.store.open_shard(shard).await.unwrap();
+        let next = world.store.open_shard(shard, None).await.unwrap();
         let lower = world
             .store
             .raise_ceiling(shard, next.epoch, Tick(1))

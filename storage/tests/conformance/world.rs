@@ -175,7 +175,7 @@ impl World {
 
     /// The epoch of a shard.
     pub(crate) async fn epoch(&self, shard: Shard) -> Epoch {
-        self.store.open_shard(shard).await.unwrap().epoch
+        self.store.open_shard(shard, None).await.unwrap().epoch
     }
 
     /// Appends and waits until it is durable and seen.

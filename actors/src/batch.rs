@@ -15,22 +15,27 @@ use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, oneshot};
 use zajil_model::batch::Command;
-use zajil_model::id::{AccountId, BatchId, MessageId};
+use zajil_model::id::{AccountId, BatchId, MessageId, Shard};
 use zajil_model::lifecycle::Status;
 use zajil_model::time::Mono;
 use zajil_storage::query::ListPage;
 use zajil_storage::{ListFilter, ListRequest, Store};
 
 use crate::directory::{Page, PageRequest};
+use crate::owners::Asked;
+use crate::owners::questions::{ChangeBatch, ViewBatch};
+use far::FarUpload;
 use parent::ParentMsg;
 use rate::RateMeter;
 use supervisor::{Opened, Supervisor, SupervisorMsg};
-use upload::UploadState;
+use upload::{NearUpload, UploadState};
 
 mod create;
+mod far;
 mod job;
 mod keep;
 mod parent;
+mod part;
 pub mod port;
 mod rate;
 pub mod record;
@@ -40,15 +45,19 @@ mod tell;
 mod upload;
 mod words;
 
+pub use far::Upload;
 pub use keep::part_state;
 pub use port::{InstancePort, PartPhase, PartState};
 pub use record::{BatchRecord, BatchText, Duplicates, Progress, RefusedRow};
 pub use rows::{NewRow, RowErrors};
-pub use upload::{BLOCK_ROWS, Upload, UploadProgress};
+pub use upload::{BLOCK_ROWS, UploadProgress};
 pub use words::{BatchError, BatchPorts, BatchView, Changed, NewBatch};
 
 /// Uploads at once on a node: each holds a block of rows, and writes as fast as the disk takes it.
 const UPLOADS: usize = 16;
+
+/// Refused rows that an answer shows; all of them are kept.
+const SHOWN_REFUSALS: usize = 100;
 
 /// How long a command waits for its turn and the confirmations: longer than one round of telling.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
@@ -64,6 +73,7 @@ struct Inner {
     ports: BatchPorts,
     open: OpenBatches,
     uploads: Arc<Semaphore>,
+    parts: part::Parts,
     supervisor: ActorRef<SupervisorMsg>,
 }
 
@@ -147,11 +157,32 @@ impl Batches {
             ports,
             open,
             uploads,
+            parts: part::Parts::default(),
             supervisor,
         }));
         let inner = &batches.0;
         supervisor::walk(&inner.ports, &inner.open, &inner.supervisor).await?;
         Ok(batches)
+    }
+
+    /// Opens what has something to do by itself and is not open yet: a shard was taken.
+    pub(crate) fn look_again(&self) {
+        // A supervisor that is gone opens nothing.
+        drop(self.0.supervisor.send_message(SupervisorMsg::Walk));
+    }
+
+    /// Stops the batches of a shard that leaves this node, in good order.
+    pub(crate) async fn close_shard(&self, shard: Shard) {
+        let leaving: Vec<Arc<OpenBatch>> = {
+            let open = self.0.open.read();
+            let of_shard = open.iter().filter(|(id, _)| id.shard() == shard);
+            of_shard.map(|(_, open)| Arc::clone(open)).collect()
+        };
+        for open in leaving {
+            open.actor.stop(None);
+            // An error means that the node is stopping, and so are they.
+            drop(self.gone(&open).await);
+        }
     }
 
     /// Takes no more commands and stops every batch in good order.
@@ -173,6 +204,19 @@ impl Batches {
     /// # Errors
     /// `NotFound` when the account has no such batch.
     pub async fn view(&self, account: AccountId, id: BatchId) -> Result<BatchView, BatchError> {
+        let question = ViewBatch { account, id };
+        match self.0.ports.owners.ask(id.shard(), question).await? {
+            Asked::Here(_) => self.view_here(account, id).await,
+            Asked::There(answer) => answer,
+        }
+    }
+
+    /// The same, on the node that owns the batch.
+    pub(crate) async fn view_here(
+        &self,
+        account: AccountId,
+        id: BatchId,
+    ) -> Result<BatchView, BatchError> {
         let open = self.find(account, id).await?;
         self.look_at(&open.shared).await
     }
@@ -182,6 +226,24 @@ impl Batches {
     /// # Errors
     /// `WrongState` when its state does not allow that; nothing is changed then.
     pub async fn change(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        command: Command,
+    ) -> Result<Changed, BatchError> {
+        let question = ChangeBatch {
+            account,
+            id,
+            command,
+        };
+        match self.0.ports.owners.ask(id.shard(), question).await? {
+            Asked::Here(_) => self.change_here(account, id, command).await,
+            Asked::There(answer) => answer,
+        }
+    }
+
+    /// The same, on the node that owns the batch.
+    pub(crate) async fn change_here(
         &self,
         account: AccountId,
         id: BatchId,
@@ -225,16 +287,26 @@ impl Batches {
         id: BatchId,
         from_row: u64,
     ) -> Result<Upload, BatchError> {
+        if self.0.ports.owners.ownership().owns(id.shard()) {
+            let upload = self.upload_here(account, id, from_row).await?;
+            return Ok(Upload::Here(Box::new(upload)));
+        }
+        let owners = self.0.ports.owners.clone();
+        let upload = FarUpload::begin(owners, account, id, from_row).await?;
+        Ok(Upload::There(upload))
+    }
+
+    /// The same, on the node that owns the batch.
+    pub(crate) async fn upload_here(
+        &self,
+        account: AccountId,
+        id: BatchId,
+        from_row: u64,
+    ) -> Result<NearUpload, BatchError> {
         let permit = Arc::clone(&self.0.uploads).try_acquire_owned();
         let permit = permit.map_err(|_| BatchError::Unavailable("too many uploads at once"))?;
         let open = self.find(account, id).await?;
-        Upload::begin(
-            self.0.ports.clone(),
-            Arc::clone(&open.shared),
-            permit,
-            from_row,
-        )
-        .await
+        NearUpload::begin(self.clone(), Arc::clone(&open.shared), permit, from_row).await
     }
 
     /// Messages of a batch, newest first, from below `before`.

@@ -81,6 +81,8 @@ pub struct ContextParts {
     pub transports: Vec<Arc<dyn TransportFactory>>,
     /// Instances, suppressions and the rest.
     pub directory: Directory,
+    /// What this node may do by its lease.
+    pub ownership: Ownership,
     /// The clocks of the shards.
     pub clocks: Arc<ShardClocks>,
     /// Makes WhatsApp ids.
@@ -112,7 +114,7 @@ impl Context {
                 .map(|t| (t.kind(), t))
                 .collect(),
             directory: parts.directory,
-            ownership: Ownership::alone(),
+            ownership: parts.ownership,
             clocks: parts.clocks,
             wa_key: parts.wa_key,
             tasks: parts.tasks,

@@ -15,7 +15,7 @@ use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{Store, StoreError, Table};
 
 use crate::ids::Ids;
-use cache::Cache;
+pub(crate) use cache::Cache;
 use contacts::ContactLocks;
 use instances::KnownInstances;
 use keys::KnownKeys;
@@ -156,6 +156,19 @@ impl Directory {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// Forgets what is remembered of rows that other nodes change too. Opt-outs stay: of those every
+    /// node is told before they are in force.
+    pub fn forget_changeable(&self) {
+        self.inner.instances.forget_all();
+        self.inner.templates.clear();
+    }
+
+    /// Forgets everything that other nodes may have changed while this one was not told.
+    pub fn forget_all(&self) {
+        self.forget_changeable();
+        self.inner.suppressions.forget_all();
     }
 
     fn store(&self) -> &dyn Store {

@@ -8,6 +8,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zajil_cluster::Ownership;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
 use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
@@ -19,20 +20,25 @@ use crate::directory::Directory;
 use crate::engine::instances::Instances;
 use crate::gate::Gate;
 use crate::idempotency::Idempotency;
-use crate::ids::{Ids, ShardClocks};
+use crate::ids::{Ids, Opening, ShardClocks};
 use crate::instance::InstanceMsg;
 use crate::instance::handle::Handle;
 use crate::key_bucket::KeyBuckets;
+use crate::owners::{Owners, RoutedStore, Sharing};
 use crate::router::Router;
 use crate::send::DrainReport;
 use crate::timer::Timer;
+use twins::Twins;
 
 mod accept;
+mod answers;
 mod gauges;
 mod instances;
 mod release;
 mod requests;
 mod settle;
+mod shards;
+mod twins;
 
 /// What the engine is given: its ports.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// The ways to WhatsApp.
     pub transports: Vec<Arc<dyn TransportFactory>>,
+    /// Who else works on the same store.
+    pub sharing: Sharing,
     /// Seeds jitter; two engines of one seed choose alike.
     pub seed: u64,
 }
@@ -77,7 +85,15 @@ struct Parts {
     batches: Batches,
     buckets: KeyBuckets,
     idempotency: Idempotency,
+    /// The store as the edge reads it: what other nodes own is read there.
+    reads: Arc<dyn Store>,
+    owners: Owners,
+    twins: Twins,
 }
+
+/// How long a node of a cluster believes what it read of rows that others change: instances and
+/// templates. As long as it believes a key.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// How often a drain looks whether everybody left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -95,10 +111,17 @@ impl Engine {
             store,
             clock,
             transports,
+            sharing,
             seed,
         } = ports;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let clocks = ShardClocks::new(store.clone(), clock.clone(), tasks.clone());
+        let opening = sharing.opening();
+        let clocks = ShardClocks::new(store.clone(), clock.clone(), tasks.clone(), opening);
+        let owners = Owners::new(sharing);
+        let reads: Arc<dyn Store> = match opening {
+            Opening::OnDemand => store.clone(),
+            Opening::ByOwner => Arc::new(RoutedStore::new(store.clone(), owners.clone())),
+        };
         let ids = Ids::new(clocks.clone());
         let directory = Directory::new(store.clone(), clock.clone(), ids.clone(), tasks.clone());
         let context = Arc::new(Context::new(ContextParts {
@@ -107,6 +130,7 @@ impl Engine {
             store: store.clone(),
             clock: clock.clone(),
             directory: directory.clone(),
+            ownership: owners.ownership().clone(),
             clocks: clocks.clone(),
             tasks: tasks.clone(),
             transports,
@@ -118,21 +142,26 @@ impl Engine {
             Ordering::Release,
         );
         let router = Router::start(context.clone()).await?;
-        let instances = Instances::new(context.clone(), router.clone());
+        let instances = Instances::new(context.clone(), router.clone(), owners.clone());
         let batches = Batches::start(BatchPorts {
-            store: store.clone(),
+            store: reads.clone(),
             clock: clock.clone(),
             clocks,
             ids,
             directory,
             instances: Arc::new(instances.clone()),
+            owners: owners.clone(),
             tracker: tasks.clone(),
         })
         .await?;
         let parts = Parts {
             gate: Gate::default(),
-            buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone()).await?,
-            idempotency: Idempotency::new(store, clock, tasks),
+            buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone(), owners.clone())
+                .await?,
+            idempotency: Idempotency::new(reads.clone(), clock, tasks, opening),
+            twins: Twins::default(),
+            reads,
+            owners,
             batches,
             instances,
             router,
@@ -140,12 +169,18 @@ impl Engine {
         };
         let engine = Self(Arc::new(parts));
         engine.wake_work();
+        engine.forget_now_and_then();
         Ok(engine)
     }
 
-    /// Where state is kept.
+    /// Where state is kept, as all nodes see it: what another node owns is read there.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.0.context.store
+        &self.0.reads
+    }
+
+    /// Who owns what.
+    pub fn ownership(&self) -> &Ownership {
+        self.0.owners.ownership()
     }
 
     /// Tells the time.
@@ -208,12 +243,30 @@ impl Engine {
         self.0.context.timer.waiting()
     }
 
-    /// Wakes what has work, in the background: accepting does not wait for it.
+    /// Wakes what has work, in the background: accepting does not wait for it. In a cluster each
+    /// shard wakes its own when it is opened.
     fn wake_work(&self) {
+        if !self.ownership().is_alone() {
+            return;
+        }
         let engine = self.clone();
         self.0.context.tasks.spawn(async move {
             if let Err(error) = engine.wake_all().await {
                 tracing::error!(%error, "cannot wake the instances that have work");
+            }
+        });
+    }
+
+    /// What other nodes may have changed is read again after a while.
+    fn forget_now_and_then(&self) {
+        if self.ownership().is_alone() {
+            return;
+        }
+        let (directory, stop) = (self.directory().clone(), self.0.context.stop.clone());
+        self.0.context.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(BELIEVED);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                directory.forget_changeable();
             }
         });
     }

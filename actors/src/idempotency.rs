@@ -25,6 +25,7 @@ use zajil_model::time::{Clock, Day, Timestamp};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table};
 
 use crate::directory::rows::{decode, number};
+use crate::ids::Opening;
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -38,7 +39,7 @@ const IN_FLIGHT: usize = 16_384;
 /// Twins that wait at once; more are told at once that theirs is in flight.
 const WAITING: usize = 4_096;
 
-/// After this long a promised append of this process has either happened or never will: ids that
+/// After this long a promised append has either happened or never will: ids that
 /// are reserved and not used are refused after half of it.
 const PROMISE_SETTLED: Duration = Duration::from_secs(60);
 
@@ -110,6 +111,8 @@ struct Inner {
     tracker: TaskTracker,
     /// Tells promises of this process from those of one that is gone.
     run: u64,
+    /// Whether other nodes make promises too.
+    opening: Opening,
     flights: Mutex<FxHashMap<KeyHash, Flight>>,
     waiting: Semaphore,
     /// When old rows are looked for next, in microseconds.
@@ -156,7 +159,12 @@ impl fmt::Debug for Idempotency {
 
 impl Idempotency {
     /// Keys over a store; what they do in the background runs on `tracker`.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
+        opening: Opening,
+    ) -> Self {
         let now = clock.now();
         let run = OsRng.try_next_u64().unwrap_or_default() ^ now.as_micros().unsigned_abs();
         Self(Arc::new(Inner {
@@ -164,6 +172,7 @@ impl Idempotency {
             clock,
             tracker,
             run,
+            opening,
             flights: Mutex::default(),
             waiting: Semaphore::new(WAITING),
             sweep_at: AtomicI64::new(now.as_micros()),
@@ -252,7 +261,9 @@ impl Idempotency {
         }
         if let Some(promise) = &answer.promise {
             let kept = self.0.store.message(promise.first).await?.is_some();
-            let may_come = promise.run == self.0.run && now < answer.at + PROMISE_SETTLED;
+            // Where others work on the same store, one of them may be about to keep it.
+            let lives = promise.run == self.0.run || self.0.opening == Opening::ByOwner;
+            let may_come = lives && now < answer.at + PROMISE_SETTLED;
             if !kept && may_come {
                 return Ok(Begin::InFlight);
             }

@@ -1,7 +1,7 @@
 //! Where ids come from: one hybrid clock per shard, below a ceiling that is durable.
 //!
-//! A shard is opened in the store the first time it is asked for an id. [`ShardClocks::take`]
-//! never waits: it answers `None` when the shard is not open or its ceiling is in the way, and
+//! A shard is opened in the store the first time it is asked for an id, or, where several nodes
+//! share a store, by whoever won it. [`ShardClocks::take`] never waits: it answers `None` when the shard is not open or its ceiling is in the way, and
 //! [`ShardClocks::ensure`] mends that. The ceiling is raised in the background long before it is
 //! reached, so that under load nobody waits for it.
 
@@ -28,15 +28,25 @@ const CEILING_NEAR: Duration = Duration::from_secs(20);
 /// How often [`ShardClocks::ensure`] looks again when others used up what it raised.
 const ENSURE_ROUNDS: usize = 8;
 
-/// The shard whose clock gives the ids of rows (accounts, contacts, batches …). One clock keeps
-/// them in the order in which they were made.
+/// The shard whose clock gives the ids of rows (accounts, contacts, batches …) on a node alone. One
+/// clock keeps them in the order in which they were made.
 const ROWS_SHARD: u16 = 0;
+
+/// Who opens shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The first who asks for an id: a node alone owns every shard.
+    OnDemand,
+    /// Who won the ownership; everybody else is told that the shard is not open.
+    ByOwner,
+}
 
 /// The clocks of all shards of this node.
 pub struct ShardClocks {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
+    opening: Opening,
     slots: Box<[Slot]>,
 }
 
@@ -68,14 +78,47 @@ impl fmt::Debug for ShardClocks {
 
 impl ShardClocks {
     /// Clocks over a store; background raises run on `tracker`.
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
+        opening: Opening,
+    ) -> Arc<Self> {
         let slots = (0..SHARDS).map(|_| Slot::default()).collect();
         Arc::new(Self {
             store,
             clock,
             tracker,
+            opening,
             slots,
         })
+    }
+
+    /// Opens a shard under the epoch of an ownership that was won.
+    ///
+    /// # Errors
+    /// What the store answers; `Fenced` when a later owner opened it.
+    pub async fn open(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
+        let slot = self.slot(shard);
+        let _asking = slot.asking.lock().await;
+        self.open_slot(slot, shard, Some(epoch)).await
+    }
+
+    /// Gives no ids of a shard any more.
+    pub async fn close(&self, shard: Shard) {
+        let slot = self.slot(shard);
+        let _asking = slot.asking.lock().await;
+        *slot.open.lock() = None;
+    }
+
+    /// The shard that gives the ids of rows on this node.
+    fn of_rows(&self) -> Result<Shard, StoreError> {
+        let fixed = Shard::new(ROWS_SHARD).expect("the shard of rows is below 1,024");
+        if self.opening == Opening::OnDemand {
+            return Ok(fixed);
+        }
+        let is_open = |shard: &Shard| self.slot(*shard).open.lock().is_some();
+        Shard::all().find(is_open).ok_or(StoreError::NotOpen(fixed))
     }
 
     /// The first of `n` ticks in a row, without waiting; `None` when [`ensure`](Self::ensure)
@@ -145,23 +188,33 @@ impl ShardClocks {
         trial.take(n, self.clock.now()).map(|_| open.epoch)
     }
 
+    async fn open_slot(
+        &self,
+        slot: &Slot,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<(), StoreError> {
+        let opened = self.store.open_shard(shard, epoch).await?;
+        *slot.open.lock() = Some(Open {
+            epoch: opened.epoch,
+            clock: ShardClock::new(opened.last, opened.ceiling),
+            raising: false,
+        });
+        Ok(())
+    }
+
     async fn raise(&self, shard: Shard, n: u64) -> Result<Epoch, StoreError> {
         let slot = self.slot(shard);
         let _asking = slot.asking.lock().await;
         if slot.open.lock().is_none() {
-            let opened = self.store.open_shard(shard, None).await?;
-            let clock = ShardClock::new(opened.last, opened.ceiling);
-            *slot.open.lock() = Some(Open {
-                epoch: opened.epoch,
-                clock,
-                raising: false,
-            });
+            if self.opening == Opening::ByOwner {
+                return Err(StoreError::NotOpen(shard));
+            }
+            self.open_slot(slot, shard, None).await?;
         }
         let (epoch, last, ceiling) = {
             let open = slot.open.lock();
-            let open = open
-                .as_ref()
-                .expect("it was opened above and is never closed");
+            let open = open.as_ref().expect("it is closed only by who asks");
             (open.epoch, open.clock.last(), open.clock.ceiling())
         };
         let from = last.time().max(self.clock.now());
@@ -239,7 +292,7 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Ids from the clock that all rows share.
+    /// Ids from the clock that all rows of this node share.
     pub const fn new(clocks: Arc<ShardClocks>) -> Self {
         Self { clocks }
     }
@@ -249,7 +302,7 @@ impl Ids {
     /// # Errors
     /// What the store answers when the shard must be opened or its ceiling raised.
     pub async fn give<T: RowId>(&self) -> Result<T, StoreError> {
-        let shard = Shard::new(ROWS_SHARD).expect("the shard of rows is below 1,024");
+        let shard = self.clocks.of_rows()?;
         let (tick, _) = self.clocks.give(shard, 1).await?;
         Ok(T::of_tick(tick, shard))
     }

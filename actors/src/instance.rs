@@ -146,6 +146,14 @@ impl Me {
         self.context.clock.now()
     }
 
+    /// Whether this node's lease lets frames of this instance leave now.
+    fn may_send(&self) -> bool {
+        let shard = self.handle.shard();
+        let epoch = self.context.clocks.epoch(shard);
+        let ownership = &self.context.ownership;
+        epoch.is_some_and(|epoch| ownership.may_send_for(shard, epoch, self.mono()))
+    }
+
     pub(crate) fn mono(&self) -> Mono {
         self.context.clock.mono()
     }
@@ -340,7 +348,7 @@ impl InstanceState {
     /// Whether a frame may leave now, pace aside.
     pub(crate) fn can_send(&self, now: Timestamp) -> bool {
         !self.upkeep.draining
-            && self.me.context.ownership.may_send(self.me.mono())
+            && self.me.may_send()
             && !self.me.instance.paused
             && !self.me.instance.held
             && !self.me.context.is_held()

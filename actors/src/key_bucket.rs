@@ -6,6 +6,7 @@
 //! reserves, and hears only of requests that have to wait for it. Idle buckets write what they
 //! really used and stop.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +17,14 @@ use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
-use zajil_model::id::KeyId;
+use zajil_model::id::{KeyId, Shard};
 pub use zajil_model::quota::Answer as Quota;
 use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::{Store, StoreError};
 
-use crate::directory::ApiKey;
+use crate::directory::{ApiKey, Cache};
+use crate::owners::questions::AskWindow;
+use crate::owners::{Asked, Owners};
 use bucket::{BucketMsg, Counter};
 use supervisor::{Supervisor, SupervisorMsg};
 
@@ -35,11 +38,17 @@ const IN_FLIGHT: usize = 4_096;
 /// How long a request waits for its answer: far longer than a healthy store needs.
 const TAKE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Keys that are remembered as used up: some 60 bytes each.
+const USED_UP: usize = 10_000;
+
+/// How long a bucket may take to write what it used when its shard leaves.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
 /// How often a request looks for its bucket: the one that it found may be stopping just now.
 const FIND_ROUNDS: usize = 3;
 
 /// Why a bucket gave no answer; the request is answered 503.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Unavailable {
     /// Too many requests wait for this bucket, or it did not answer in time.
     #[error("the key's window is overloaded")]
@@ -60,6 +69,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     buckets: Buckets,
     supervisor: ActorRef<SupervisorMsg>,
+    owners: Owners,
+    /// Keys whose window another node says is used up: until it is over nobody need ask again.
+    used_up: Cache<KeyId, Quota>,
 }
 
 /// Where buckets are found; the supervisor alone adds and removes them.
@@ -110,6 +122,7 @@ impl KeyBuckets {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         tracker: TaskTracker,
+        owners: Owners,
     ) -> Result<Self, ractor::SpawnErr> {
         let buckets = Buckets::default();
         let ports = bucket::Ports {
@@ -123,6 +136,8 @@ impl KeyBuckets {
             clock,
             buckets,
             supervisor,
+            owners,
+            used_up: Cache::new(USED_UP),
         })))
     }
 
@@ -145,7 +160,7 @@ impl KeyBuckets {
     /// # Errors
     /// When it is not known whether the window has room; nothing is counted then.
     pub async fn take(&self, key: &ApiKey) -> Result<Quota, Unavailable> {
-        self.ask_window(key, Ask::Count).await
+        self.ask_owner(key, Ask::Count).await
     }
 
     /// What a request of a key would be told, without counting one.
@@ -153,13 +168,61 @@ impl KeyBuckets {
     /// # Errors
     /// When it is not known.
     pub async fn peek(&self, key: &ApiKey) -> Result<Quota, Unavailable> {
-        self.ask_window(key, Ask::Look).await
+        self.ask_owner(key, Ask::Look).await
     }
 
-    async fn ask_window(&self, key: &ApiKey, ask: Ask) -> Result<Quota, Unavailable> {
-        let limit = key.rate_limit;
+    async fn ask_owner(&self, key: &ApiKey, ask: Ask) -> Result<Quota, Unavailable> {
+        let (id, limit) = (key.id, key.rate_limit);
+        if self.0.owners.ownership().owns(id.shard()) {
+            return self.ask_window(id, limit, ask).await;
+        }
+        let over = |quota: &Quota| quota.limit == limit && self.0.clock.now() < quota.reset;
+        if let Some(quota) = self.0.used_up.get(&id).filter(over) {
+            return Ok(quota);
+        }
+        let question = AskWindow {
+            key: id,
+            limit,
+            count: ask == Ask::Count,
+        };
+        let quota = match self.0.owners.ask(id.shard(), question).await {
+            Ok(Asked::Here(_)) => return self.ask_window(id, limit, ask).await,
+            Ok(Asked::There(answer)) => answer?,
+            Err(_) => return Err(Unavailable::Overloaded),
+        };
+        if !quota.allowed {
+            self.0.used_up.put_written(id, quota);
+        }
+        Ok(quota)
+    }
+
+    /// Answers another node.
+    pub(crate) async fn answer(&self, asked: &AskWindow) -> Result<Quota, Unavailable> {
+        let ask = if asked.count { Ask::Count } else { Ask::Look };
+        self.ask_window(asked.key, asked.limit, ask).await
+    }
+
+    /// Closes the buckets of a shard that leaves this node, each after it wrote what it really used.
+    pub(crate) async fn close_shard(&self, shard: Shard) {
+        let leaving: Vec<(KeyId, Arc<Bucket>)> = {
+            let buckets = self.0.buckets.read();
+            let of_shard = buckets.iter().filter(|(key, _)| key.shard() == shard);
+            of_shard
+                .map(|(key, bucket)| (*key, Arc::clone(bucket)))
+                .collect()
+        };
+        for (key, bucket) in leaving {
+            // One that is gone wrote what it could.
+            drop(bucket.actor.send_message(BucketMsg::Passivate));
+            drop(bucket.actor.wait(Some(CLOSE_WITHIN)).await);
+            // An error means that the node is stopping, and so is the bucket.
+            drop(self.gone(key, &bucket).await);
+        }
+    }
+
+    async fn ask_window(&self, key: KeyId, limit: u64, ask: Ask) -> Result<Quota, Unavailable> {
         for _ in 0..FIND_ROUNDS {
-            let bucket = self.find(key.id).await?;
+            let bucket = self.find(key).await?;
             bucket.touch(self.0.clock.mono());
             if let Some(quota) = bucket.answer(ask, limit, self.0.clock.now()) {
                 return Ok(quota);
@@ -174,13 +237,13 @@ impl KeyBuckets {
                 _permit: permit,
             };
             if bucket.actor.send_message(BucketMsg::Take(take)).is_err() {
-                self.gone(key.id, &bucket).await?;
+                self.gone(key, &bucket).await?;
                 continue;
             }
             match tokio::time::timeout(TAKE_DEADLINE, answer).await {
                 Ok(Ok(answer)) => return answer,
                 // It stopped with the request in its mailbox: not counted.
-                Ok(Err(_)) => self.gone(key.id, &bucket).await?,
+                Ok(Err(_)) => self.gone(key, &bucket).await?,
                 Err(_) => return Err(Unavailable::Overloaded),
             }
         }

@@ -25,6 +25,7 @@ pub mod ids;
 pub mod instance;
 pub mod key_bucket;
 pub mod metrics;
+pub mod owners;
 pub mod router;
 pub mod send;
 pub mod shard;

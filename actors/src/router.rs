@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, InstanceId, Shard};
 use zajil_model::instance::Instance;
 
@@ -23,6 +24,8 @@ use crate::shard::{ShardActor, ShardMsg, parts_of};
 enum NodeMsg {
     /// For the supervisor of a shard, which is started if it does not run.
     For(Shard, ShardMsg),
+    /// End the supervisor of a shard with all that it started.
+    Close(Shard, oneshot::Sender<()>),
 }
 
 struct Inside {
@@ -99,6 +102,26 @@ impl Router {
         self.0.handles.read().values().cloned().collect()
     }
 
+    /// The running instances of a shard.
+    pub fn of_shard(&self, shard: Shard) -> Vec<Arc<Handle>> {
+        let handles = self.0.handles.read();
+        let of_shard = handles.values().filter(|handle| handle.shard() == shard);
+        of_shard.cloned().collect()
+    }
+
+    /// Ends what runs of a shard, and answers when it has ended.
+    pub async fn close_shard(&self, shard: Shard) {
+        for handle in self.of_shard(shard) {
+            self.forget(&handle);
+        }
+        let (reply, closed) = oneshot::channel();
+        let node = self.0.node.read().clone();
+        if node.is_some_and(|node| node.cast(NodeMsg::Close(shard, reply)).is_ok()) {
+            // An error means that the node stopped, and the shard with it.
+            drop(closed.await);
+        }
+    }
+
     /// Starts an instance if it does not run.
     pub fn wake(&self, instance: &Arc<Instance>, parts: Vec<BatchId>) -> Arc<Handle> {
         let mut handles = self.0.handles.write();
@@ -154,6 +177,9 @@ impl Router {
     }
 }
 
+/// How long what is killed may take to end: it is at its next await.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
 /// The wait before an instance is looked for again that could not be read.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
@@ -184,9 +210,16 @@ impl Actor for NodeActor {
     async fn handle(
         &self,
         myself: ActorRef<NodeMsg>,
-        NodeMsg::For(shard, msg): NodeMsg,
+        msg: NodeMsg,
         state: &mut NodeState,
     ) -> Result<(), ActorProcessingErr> {
+        let (shard, msg) = match msg {
+            NodeMsg::For(shard, msg) => (shard, msg),
+            NodeMsg::Close(shard, reply) => {
+                self.close(state, shard, reply);
+                return Ok(());
+            }
+        };
         if !state.shards.contains_key(&shard) {
             let router = self.router.clone();
             let actor = ShardActor {
@@ -229,6 +262,22 @@ impl Actor for NodeActor {
 }
 
 impl NodeActor {
+    /// Ends a shard's supervisor; its children end with it. The answer comes when it is gone.
+    fn close(&self, state: &mut NodeState, shard: Shard, reply: oneshot::Sender<()>) {
+        let Some(actor) = state.shards.remove(&shard) else {
+            // Who asked may have gone.
+            reply.send(()).ok();
+            return;
+        };
+        state.running.remove(&actor.get_id());
+        self.router.0.context.tasks.spawn(async move {
+            if let Err(error) = actor.kill_and_wait(Some(CLOSE_WITHIN)).await {
+                tracing::error!(%shard, %error, "what runs of a shard does not end");
+            }
+            reply.send(()).ok();
+        });
+    }
+
     /// A shard's supervisor is gone and its children with it: starts those that were running.
     fn restart_all(&self, myself: &ActorRef<NodeMsg>, shard: Shard) {
         for handle in self

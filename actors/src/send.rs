@@ -1,5 +1,6 @@
 //! The words of sending: what the edge hands over, and what it is answered.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use tokio::time::Duration;
@@ -11,8 +12,10 @@ use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::StoreError;
 
+use crate::owners::OwnerError;
+
 /// Messages of one request for one instance, checked and ready to be accepted.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Submission {
     /// The number that sends them.
     pub instance: Arc<Instance>,
@@ -27,7 +30,7 @@ pub struct Submission {
 }
 
 /// Ids that were given to a submission before it is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
     /// The id of the first message.
     pub first: MessageId,
@@ -48,7 +51,7 @@ impl Reserved {
 }
 
 /// Why messages were not accepted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum AcceptError {
     /// The instance is logged out or banned, and does not queue meanwhile.
     #[error("the instance is {}", .0.label())]
@@ -58,7 +61,10 @@ pub enum AcceptError {
     AccountOverloaded,
     /// The node has too much in flight, is draining, or cannot reach the owner.
     #[error("{0}")]
-    Unavailable(&'static str),
+    Unavailable(#[serde(deserialize_with = "elsewhere")] Words),
+    /// The shard of the instance left this node before anything was accepted.
+    #[error("the instance is moving to another node")]
+    Moved,
     /// The disk is full.
     #[error("the disk is full")]
     Full,
@@ -67,14 +73,22 @@ pub enum AcceptError {
     OutcomeUnknown,
 }
 
+/// Words that are part of the program; a name of its own keeps serde from borrowing them.
+pub(crate) type Words = &'static str;
+
+/// The words of an error that another node told of: that node has the details in its log.
+pub(crate) fn elsewhere<'de, D: serde::Deserializer<'de>>(
+    words: D,
+) -> Result<&'static str, D::Error> {
+    String::deserialize(words).map(|_| "the node that owns it cannot do that now")
+}
+
 impl From<StoreError> for AcceptError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::Full,
             StoreError::Overloaded => Self::Unavailable("too much waits to be written"),
-            StoreError::Fenced { .. } | StoreError::NotOpen(_) => {
-                Self::Unavailable("the instance is moving")
-            }
+            StoreError::Fenced { .. } | StoreError::NotOpen(_) => Self::Moved,
             StoreError::Closed
             | StoreError::Io { .. }
             | StoreError::Corrupt { .. }
@@ -84,7 +98,7 @@ impl From<StoreError> for AcceptError {
 }
 
 /// Whether everybody who could send confirmed that something is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Barrier {
     /// Who has not confirmed (instances by name); empty when all have.
     pub missing: Vec<String>,
@@ -105,18 +119,42 @@ impl Barrier {
 }
 
 /// Why a request about an instance could not be carried out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum EngineError {
     /// The node is draining, or the owner did not answer in time.
     #[error("{0}")]
-    Unavailable(&'static str),
+    Unavailable(#[serde(deserialize_with = "elsewhere")] Words),
+    /// The node that owns it did not say whether it did it.
+    #[error("it is not known whether it was done")]
+    OutcomeUnknown,
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
 }
 
+/// What is said while nobody can be asked.
+const NOBODY: &str = "the node that owns it cannot be reached";
+
+impl From<OwnerError> for AcceptError {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::Unreachable => Self::Unavailable(NOBODY),
+            OwnerError::Unknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<OwnerError> for EngineError {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::Unreachable => Self::Unavailable(NOBODY),
+            OwnerError::Unknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
 /// Why a message was not cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum CancelError {
     /// No such message of this account.
     #[error("no such message")]
@@ -130,7 +168,7 @@ pub enum CancelError {
 }
 
 /// What an instance is doing now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
     /// Its session.
     pub session: Session,
@@ -149,7 +187,7 @@ pub struct InstanceView {
 }
 
 /// Why an unsettled message has not been sent yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitReason {
     /// Its instance's pace.
     Pace,
@@ -180,7 +218,7 @@ impl WaitReason {
 }
 
 /// What an unsettled message waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Why.
     pub reason: WaitReason,
@@ -189,7 +227,7 @@ pub struct Waiting {
 }
 
 /// One line of the per-instance figures.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceFigures {
     /// The instance.
     pub instance: InstanceId,

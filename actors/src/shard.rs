@@ -226,6 +226,12 @@ impl ShardActor {
             return;
         };
         child.handle.set_actor(None);
+        if !self.context.ownership.owns(id.shard()) {
+            // The shard left meanwhile: its next owner starts what has work.
+            self.router.forget(&child.handle);
+            state.children.remove(&id);
+            return;
+        }
         let now = self.context.clock.now();
         let chance = self.context.chance();
         let blame = child.suspects.lock().died();

@@ -343,7 +343,7 @@ async fn an_instance_that_is_logged_out_takes_no_messages() {
             .is_err()
     );
 
-    world.engine.connect(&world.instance);
+    world.engine.connect(&world.instance).await.unwrap();
     seconds(1).await;
     assert!(
         world

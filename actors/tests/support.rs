@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use zajil_actors::directory::NewInstance;
 use zajil_actors::engine::{Engine, Ports};
+use zajil_actors::owners::Sharing;
 use zajil_actors::send::{AcceptError, Reserved, Submission};
 use zajil_model::id::{AccountId, MessageId, RequestId};
 use zajil_model::instance::{Instance, TransportKind, TransportSettings};
@@ -384,6 +385,7 @@ async fn start(store: &Arc<dyn Store>, clock: &Arc<dyn Clock>, whatsapp: &WhatsA
         store: store.clone(),
         clock: clock.clone(),
         transports: vec![Arc::new(whatsapp.clone())],
+        sharing: Sharing::alone(),
         seed: 1,
     };
     Engine::start(ports).await.unwrap()

@@ -317,6 +317,7 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Unavailable(why) => Self::unavailable(why),
+            EngineError::OutcomeUnknown => Self::OutcomeUnknown,
             EngineError::Store(error) => error.into(),
         }
     }
@@ -331,6 +332,7 @@ impl From<AcceptError> for ApiError {
             )),
             AcceptError::AccountOverloaded => Self::RateLimited(RETRY_SOON_S),
             AcceptError::Unavailable(why) => Self::unavailable(why),
+            AcceptError::Moved => Self::unavailable("it is moving to another node"),
             AcceptError::Full => StoreError::Full.into(),
             AcceptError::OutcomeUnknown => Self::OutcomeUnknown,
         }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_actors::directory::{NewInstance, NewKey, Permission};
 use zajil_actors::engine::{Engine, Ports};
+use zajil_actors::owners::Sharing;
 use zajil_actors::send::{AcceptError, Submission};
 use zajil_api::{ApiConfig, ApiState, ServerLimits, ServerReport};
 use zajil_model::id::{AccountId, RequestId};
@@ -156,6 +157,7 @@ impl Site {
             store,
             clock,
             transports: vec![transport],
+            sharing: Sharing::alone(),
             seed: crate::SEED,
         };
         let engine = Engine::start(ports).await.context("start the engine")?;

@@ -81,7 +81,8 @@ impl fmt::Display for BatchState {
 }
 
 /// What people ask of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Begin to send.
     Start,
@@ -118,7 +119,7 @@ pub enum Effect {
 }
 
 /// A command that the state of the batch does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("a {state} batch cannot be {}", .command.participle())]
 pub struct WrongState {
     /// The state that it is in.

@@ -103,6 +103,15 @@ impl Lease {
         self.standing(now) == Standing::Active
     }
 
+    /// The moment from which nothing may be sent; a node alone has none before the end of time.
+    pub fn send_until(&self) -> Mono {
+        match self.0 {
+            Term::Local => Mono::from_nanos(u64::MAX),
+            Term::Asked(at) => at + SEND_FOR,
+            Term::Lost => Mono::from_nanos(0),
+        }
+    }
+
     /// What may be done now.
     pub fn standing(&self, now: Mono) -> Standing {
         match self.0 {

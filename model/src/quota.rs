@@ -43,7 +43,7 @@ impl Reservation {
 }
 
 /// What a caller is told in the headers of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Whether the request may pass.
     pub allowed: bool,

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_actors::engine::{Engine, Ports};
+use zajil_actors::owners::Sharing;
 use zajil_actors::send::DrainReport;
 use zajil_api::OperatorToken;
 use zajil_model::time::Clock;
@@ -212,6 +213,7 @@ async fn start_engine(
         store: Arc::clone(store),
         clock: Arc::clone(clock),
         transports: vec![Arc::new(simulator)],
+        sharing: Sharing::alone(),
         seed,
     };
     Engine::start(ports)

@@ -1,9 +1,10 @@
 //! What can go wrong with a store.
 
+use serde::{Deserialize, Serialize};
 use zajil_model::id::{Epoch, Shard};
 
 /// Why a call to a store failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum StoreError {
     /// The disk is (nearly) full: accepts are refused until space is freed; outcomes are still
     /// written, as long as there is room at all.
@@ -32,7 +33,8 @@ pub enum StoreError {
     #[error("cannot {operation}: {reason}")]
     Io {
         /// What was tried.
-        operation: &'static str,
+        #[serde(deserialize_with = "elsewhere")]
+        operation: Words,
         /// What the system said.
         reason: String,
     },
@@ -40,11 +42,20 @@ pub enum StoreError {
     #[error("corrupt {what}: {detail}")]
     Corrupt {
         /// What was read.
-        what: &'static str,
+        #[serde(deserialize_with = "elsewhere")]
+        what: Words,
         /// What is wrong with it.
         detail: String,
     },
     /// The call asks for something that cannot be (a fault of the caller).
     #[error("invalid call: {0}")]
-    Invalid(&'static str),
+    Invalid(#[serde(deserialize_with = "elsewhere")] Words),
+}
+
+/// Words that are part of the program; a name of its own keeps serde from borrowing them.
+type Words = &'static str;
+
+/// The words of an error that another node told of: that node has the details in its log.
+fn elsewhere<'de, D: serde::Deserializer<'de>>(words: D) -> Result<&'static str, D::Error> {
+    String::deserialize(words).map(|_| "do that on another node")
 }

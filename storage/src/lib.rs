@@ -235,6 +235,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Writes a consistent copy of everything to a new file, while the store works.
     async fn backup(&self, file: &Path) -> Result<(), StoreError>;
 
+    /// The wall clock of the store; `None` when it is in this process and has none of its own.
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     /// How it is.
     fn health(&self) -> Health;
 

@@ -1,5 +1,6 @@
 //! Questions to the projections, and their answers.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
@@ -11,7 +12,7 @@ use zajil_model::time::{Day, Timestamp};
 use crate::StatusCounts;
 
 /// A message with its state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MessageRecord {
     /// The chunk that holds it.
     pub chunk: Arc<Chunk>,
@@ -34,7 +35,7 @@ impl MessageRecord {
 }
 
 /// Which messages of an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFilter {
     /// Of these instances (an account's list names them all when the client names none).
     pub instances: Vec<InstanceId>,
@@ -53,7 +54,7 @@ pub struct ListFilter {
 }
 
 /// A page that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRequest {
     /// Which messages.
     pub filter: ListFilter,
@@ -66,7 +67,7 @@ pub struct ListRequest {
 }
 
 /// A page, newest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ListPage {
     /// The messages.
     pub messages: Vec<MessageRecord>,
@@ -75,7 +76,7 @@ pub struct ListPage {
 }
 
 /// Which messages are counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TotalsFilter {
     /// Of these instances.
     pub instances: Vec<InstanceId>,
@@ -88,7 +89,7 @@ pub struct TotalsFilter {
 }
 
 /// Exact counts by status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// The sum of all that matches.
     pub all: StatusCounts,
@@ -109,7 +110,9 @@ impl Totals {
 }
 
 /// A place in the change feed of an account; later ones are larger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Cursor {
     /// The record of the log.
     pub record: u64,
@@ -118,7 +121,7 @@ pub struct Cursor {
 }
 
 /// A change of what a client is told of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusChange {
     /// The message.
     pub id: MessageId,
@@ -129,7 +132,7 @@ pub struct StatusChange {
 }
 
 /// Some changes, and where to go on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangePage {
     /// The changes.
     pub changes: Vec<StatusChange>,

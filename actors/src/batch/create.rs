@@ -1,5 +1,7 @@
 //! Making a batch.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashSet;
 use zajil_model::batch::{Batch, DEFAULT_ROW_TTL_SECONDS, MAX_INSTANCES};
 use zajil_model::id::{AccountId, BatchId};
@@ -7,9 +9,9 @@ use zajil_model::message::limits::{MAX_SEND_AHEAD, check_send_at, check_text, ch
 use zajil_model::time::Timestamp;
 use zajil_storage::Written;
 
-use super::record::{BatchRecord, Sender};
+use super::record::{BatchRecord, Progress, Sender};
 use super::supervisor::{Opened, SupervisorMsg};
-use super::{BatchError, BatchView, Batches, NewBatch, keep};
+use super::{BatchError, BatchView, Batches, NewBatch, Shared, keep};
 
 /// Characters of a name.
 const MAX_NAME: usize = 255;
@@ -105,6 +107,14 @@ impl Batches {
         match self.store().write(keep::new_rows(&record)).await? {
             Written::Applied => {}
             Written::Conflict { .. } => return Err(BatchError::Unavailable("the id is taken")),
+        }
+        if !self.0.ports.owners.ownership().owns(id.shard()) {
+            let shared = Shared::new(
+                Arc::new(record),
+                Progress::default(),
+                self.0.ports.clock.mono(),
+            );
+            return self.look_at(&shared).await;
         }
         let opened = Opened::load(self.store(), account, id).await?;
         let open = self

@@ -5,7 +5,7 @@
 //! one in the list of batches that are not over, for waking them after a start.
 
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId};
+use zajil_model::id::{AccountId, BatchId, InstanceId};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
 
 use super::port::{PartPhase, PartState};
@@ -59,6 +59,26 @@ pub(super) fn over(id: BatchId) -> RowWrite {
 /// The write that says how far an upload is.
 pub(super) fn progressed(id: BatchId, progress: &Progress) -> RowWrite {
     RowWrite::put(progress_row(id), encode(progress))
+}
+
+fn filled_row(id: BatchId, instance: InstanceId) -> RowKey {
+    let partition = [b"filled".as_slice(), &number(id.get())].concat();
+    RowKey::new(Table::Batches, partition, number(instance.get()))
+}
+
+/// The write that says before which row of a batch the part of an instance is filled.
+pub(super) fn filled(id: BatchId, instance: InstanceId, upto: u64) -> RowWrite {
+    RowWrite::put(filled_row(id, instance), number(upto).to_vec())
+}
+
+/// Before which row of a batch the part of an instance is filled.
+pub(super) async fn load_filled(
+    store: &dyn Store,
+    id: BatchId,
+    instance: InstanceId,
+) -> Result<u64, StoreError> {
+    let row = store.row(&filled_row(id, instance)).await?;
+    Ok(row.and_then(|row| read_number(&row.value)).unwrap_or(0))
 }
 
 /// The write that keeps a refused row.

@@ -1,6 +1,7 @@
 //! What becomes of the rows of an upload: a message of one of the instances, or why not.
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
 use zajil_model::batch::pick;
 use zajil_model::id::InstanceId;
 use zajil_model::message::limits::{check_client_ref, check_text};
@@ -12,7 +13,7 @@ use super::record::{BatchRecord, Duplicates, Progress, RefusedRow};
 use crate::directory::SuppressionSet;
 
 /// A row of an upload that could be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewRow {
     /// Who gets it.
     pub recipient: Phone,
@@ -41,8 +42,8 @@ pub(super) struct Sorter<'a> {
 pub(super) struct Sorted {
     /// How far the upload is once this is durable.
     pub(super) progress: Progress,
-    /// New messages by instance, in the order of the rows.
-    pub(super) messages: FxHashMap<InstanceId, Vec<Message>>,
+    /// New messages by instance, each with the number of its row, in their order.
+    pub(super) messages: FxHashMap<InstanceId, Vec<(u64, Message)>>,
     pub(super) refused: Vec<RefusedRow>,
 }
 
@@ -99,7 +100,8 @@ impl Sorter<'_> {
                     seen.insert(message.recipient);
                 }
                 sorted.progress.taken += 1;
-                sorted.messages.entry(instance).or_default().push(message);
+                let of_instance = sorted.messages.entry(instance).or_default();
+                of_instance.push((number, message));
             }
             Err(errors) => {
                 sorted.progress.refused += 1;

@@ -2,6 +2,7 @@
 //! again that failed while they had something to do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -22,6 +23,9 @@ const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Reviews between two walks over all batches that are not over. A walk opens those that have become
 /// due or whose parent failed, so this is also how long a failed parent rests.
 const REVIEWS_PER_WALK: u32 = 30;
+
+/// How long a walk waits for others to be asked for: a node that takes a hundred shards walks once.
+const GATHER_WALKS: Duration = Duration::from_millis(200);
 
 /// A batch as it was read from the store.
 pub(super) struct Opened {
@@ -65,6 +69,8 @@ pub(super) enum SupervisorMsg {
     ),
     /// A parent was found stopping: answered once it has stopped.
     Gone(ActorId, oneshot::Sender<()>),
+    /// Look for batches that have something to do.
+    Walk,
     /// Let time pass.
     Review,
     /// Stop all and then itself.
@@ -75,6 +81,8 @@ pub(super) enum SupervisorMsg {
 pub(super) struct Supervisor {
     ports: BatchPorts,
     open: OpenBatches,
+    /// A walk is about to begin: what comes until then is part of it.
+    walk_due: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -98,7 +106,8 @@ pub(super) async fn walk(
     loop {
         let (active, next) = keep::active(&*ports.store, after).await?;
         for (account, id) in active {
-            if open.read().contains_key(&id) {
+            let mine = ports.owners.ownership().owns(id.shard());
+            if !mine || open.read().contains_key(&id) {
                 continue;
             }
             match Opened::load(&*ports.store, account, id).await {
@@ -121,8 +130,12 @@ pub(super) async fn walk(
 }
 
 impl Supervisor {
-    pub(super) const fn new(ports: BatchPorts, open: OpenBatches) -> Self {
-        Self { ports, open }
+    pub(super) fn new(ports: BatchPorts, open: OpenBatches) -> Self {
+        Self {
+            ports,
+            open,
+            walk_due: Arc::default(),
+        }
     }
 
     async fn open(
@@ -177,8 +190,18 @@ impl Supervisor {
             return;
         }
         state.reviews = 0;
+        self.walk(myself);
+    }
+
+    fn walk(&self, myself: &ActorRef<SupervisorMsg>) {
+        if self.walk_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let due = Arc::clone(&self.walk_due);
         let (ports, open, myself) = (self.ports.clone(), Arc::clone(&self.open), myself.clone());
         self.ports.tracker.spawn(async move {
+            tokio::time::sleep(GATHER_WALKS).await;
+            due.store(false, Ordering::Release);
             if let Err(error) = walk(&ports, &open, &myself).await {
                 tracing::warn!(%error, "cannot look for batches that are due");
             }
@@ -217,6 +240,7 @@ impl Actor for Supervisor {
                 state.leaving.push((actor, reply));
             }
             SupervisorMsg::Gone(_, reply) => drop(reply.send(())),
+            SupervisorMsg::Walk => self.walk(&myself),
             SupervisorMsg::Review => self.review(&myself, state),
             SupervisorMsg::Stop(reply) => {
                 state.stopping = Some(reply);

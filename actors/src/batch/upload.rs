@@ -4,26 +4,24 @@
 //! upload is: one append, all or nothing. So an upload that was cut goes on where the store says, and
 //! repeating it from the beginning does no harm.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
-use zajil_model::id::{InstanceId, MessageId, RequestId};
+use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
 use zajil_model::message::{Chunk, Message, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::template::Template;
-use zajil_storage::{Append, Entry, StoreError};
+use zajil_storage::{Append, Entry, RowWrite, StoreError};
 
 use super::record::{BatchRecord, Duplicates, Progress, RefusedRow};
 use super::rows::{NewRow, RowErrors, Sorted, Sorter};
-use super::{BatchError, BatchPorts, Shared, keep};
+use super::{BatchError, BatchPorts, Batches, SHOWN_REFUSALS, Shared, keep, part};
 
 /// Rows of a block: what is durable at once.
 pub const BLOCK_ROWS: usize = 1_000;
-
-/// Refused rows that an answer shows; all of them are kept.
-const SHOWN_REFUSALS: usize = 100;
 
 /// Bytes of a chunk, as far as its messages alone can tell.
 const CHUNK_BYTES: usize = 64 * 1_024;
@@ -48,9 +46,10 @@ impl UploadState {
     }
 }
 
-/// The right to add rows to a batch; ends when it is dropped.
+/// The right to add rows to a batch of this node; ends when it is dropped.
 #[derive(Debug)]
-pub struct Upload {
+pub struct NearUpload {
+    batches: Batches,
     ports: BatchPorts,
     shared: Arc<Shared>,
     state: OwnedMutexGuard<UploadState>,
@@ -64,7 +63,7 @@ pub struct Upload {
 }
 
 /// How far an upload is, and what it refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UploadProgress {
     /// How far the whole batch is.
     pub progress: Progress,
@@ -72,9 +71,9 @@ pub struct UploadProgress {
     pub first_refusals: Vec<RefusedRow>,
 }
 
-impl Upload {
+impl NearUpload {
     pub(super) async fn begin(
-        ports: BatchPorts,
+        batches: Batches,
         shared: Arc<Shared>,
         permit: OwnedSemaphorePermit,
         from_row: u64,
@@ -96,7 +95,8 @@ impl Upload {
             .map(|sender| (sender.instance, sender.weight))
             .collect();
         let mut upload = Self {
-            ports,
+            ports: batches.0.ports.clone(),
+            batches,
             shared,
             state,
             _permit: permit,
@@ -221,12 +221,38 @@ impl Upload {
         let batch = self.record.id;
         let mut rows = vec![keep::progressed(batch, &sorted.progress)];
         rows.extend(sorted.refused.iter().map(|row| keep::refuse(batch, row)));
+        if self.ports.owners.ownership().is_alone() {
+            self.write_at_once(from, sorted.messages, rows).await?;
+        } else {
+            let batches = &self.batches;
+            part::fill_all(batches, &self.record, sorted.messages, sorted.progress).await?;
+            // How far the upload is comes last: what is repeated before it changes nothing.
+            self.ports.store.write(rows).await?;
+        }
+        self.state.seen = seen;
+        *self.shared.progress.lock() = sorted.progress;
+        let room = SHOWN_REFUSALS.saturating_sub(self.first_refusals.len());
+        self.first_refusals
+            .extend(sorted.refused.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Makes a block durable in one append: one store holds every part of it.
+    async fn write_at_once(
+        &self,
+        from: u64,
+        messages: FxHashMap<InstanceId, Vec<(u64, Message)>>,
+        rows: Vec<RowWrite>,
+    ) -> Result<(), BatchError> {
+        let batch = self.record.id;
         let mut entries = Vec::new();
         let mut instances = Vec::new();
-        for (instance, messages) in sorted.messages {
+        for (instance, messages) in messages {
             instances.push(instance);
+            let messages = messages.into_iter().map(|(_, message)| message).collect();
             for messages in chunks(messages) {
-                let chunk = self.chunk(instance, from, messages).await?;
+                let of = (self.record.account, batch);
+                let chunk = chunk(&self.ports, of, instance, from, messages).await?;
                 entries.push(Entry::Accept(Arc::new(chunk)));
             }
         }
@@ -255,37 +281,35 @@ impl Upload {
             Box::new(told),
         );
         written.await.map_err(|_| StoreError::Closed)??;
-        self.state.seen = seen;
-        *self.shared.progress.lock() = sorted.progress;
-        let room = SHOWN_REFUSALS.saturating_sub(self.first_refusals.len());
-        self.first_refusals
-            .extend(sorted.refused.into_iter().take(room));
         Ok(())
-    }
-
-    async fn chunk(
-        &self,
-        instance: InstanceId,
-        from: u64,
-        messages: Vec<Message>,
-    ) -> Result<Chunk, BatchError> {
-        let shard = instance.shard();
-        let (tick, _) = self.ports.clocks.give(shard, messages.len() as u64).await?;
-        Ok(Chunk {
-            account: self.record.account,
-            instance,
-            queue: Queue::Part(self.record.id),
-            first: MessageId::give(tick, shard),
-            created_at: self.ports.clock.now(),
-            bulk: None,
-            request: RequestId(u128::from(self.record.id.get()) << 64 | u128::from(from)),
-            messages,
-        })
     }
 }
 
+/// Some messages of a part as one chunk, with ids of their own; `from` is the row that their block
+/// begins with.
+pub(super) async fn chunk(
+    ports: &BatchPorts,
+    (account, batch): (AccountId, BatchId),
+    instance: InstanceId,
+    from: u64,
+    messages: Vec<Message>,
+) -> Result<Chunk, StoreError> {
+    let shard = instance.shard();
+    let (tick, _) = ports.clocks.give(shard, messages.len() as u64).await?;
+    Ok(Chunk {
+        account,
+        instance,
+        queue: Queue::Part(batch),
+        first: MessageId::give(tick, shard),
+        created_at: ports.clock.now(),
+        bulk: None,
+        request: RequestId(u128::from(batch.get()) << 64 | u128::from(from)),
+        messages,
+    })
+}
+
 /// Messages in runs that each fit into a chunk.
-fn chunks(messages: Vec<Message>) -> Vec<Vec<Message>> {
+pub(super) fn chunks(messages: Vec<Message>) -> Vec<Vec<Message>> {
     let mut chunks: Vec<Vec<Message>> = Vec::new();
     let mut room = 0;
     for message in messages {

@@ -1,5 +1,6 @@
 //! The words of batches: what callers hand over, and what they are answered.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
@@ -13,10 +14,11 @@ use super::port::InstancePort;
 use super::record::{BatchRecord, BatchText, Duplicates, Progress};
 use crate::directory::Directory;
 use crate::ids::{Ids, ShardClocks};
-use crate::send::Barrier;
+use crate::owners::{OwnerError, Owners};
+use crate::send::{Barrier, Words, elsewhere};
 
 /// Why a batch did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BatchError {
     /// There is no such batch in this account.
     #[error("there is no such batch")]
@@ -25,7 +27,8 @@ pub enum BatchError {
     #[error("{field}: {message}")]
     Field {
         /// Which field, by the name that clients use.
-        field: &'static str,
+        #[serde(deserialize_with = "elsewhere")]
+        field: Words,
         /// What is wrong with it, as a sentence for people.
         message: String,
     },
@@ -43,10 +46,22 @@ pub enum BatchError {
     TakesNoRows,
     /// Too much is asked of this batch at once, or the node is stopping.
     #[error("{0}")]
-    Unavailable(&'static str),
+    Unavailable(#[serde(deserialize_with = "elsewhere")] Words),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<OwnerError> for BatchError {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::Unreachable => {
+                Self::Unavailable("the node that owns the batch cannot be reached")
+            }
+            // To repeat it does no harm.
+            OwnerError::Unknown => Self::Store(StoreError::Closed),
+        }
+    }
 }
 
 /// A batch that is to be made.
@@ -69,7 +84,7 @@ pub struct NewBatch {
 }
 
 /// How a batch is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BatchView {
     /// What is stored of it.
     pub record: Arc<BatchRecord>,
@@ -87,7 +102,7 @@ pub struct BatchView {
 }
 
 /// The answer to a change of state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Changed {
     /// How the batch is now.
     pub view: BatchView,
@@ -110,6 +125,8 @@ pub struct BatchPorts {
     pub directory: Directory,
     /// The instances that send the rows.
     pub instances: Arc<dyn InstancePort>,
+    /// Finds the owners of batches and parts.
+    pub owners: Owners,
     /// Holds what runs in the background.
     pub tracker: TaskTracker,
 }

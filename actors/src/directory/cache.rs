@@ -78,6 +78,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         inside.add(self.bound, key, value);
     }
 
+    /// Forgets everything: others may have changed it.
+    pub(crate) fn clear(&self) {
+        let mut inside = self.inside.lock();
+        inside.changes += 1;
+        inside.young.clear();
+        inside.old.clear();
+    }
+
     /// Forgets what changed.
     pub(crate) fn forget(&self, key: &K) {
         let mut inside = self.inside.lock();

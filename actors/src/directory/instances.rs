@@ -43,6 +43,11 @@ impl KnownInstances {
         }
     }
 
+    pub(super) fn forget_all(&self) {
+        self.by_id.clear();
+        self.by_name.clear();
+    }
+
     async fn changing(&self, id: InstanceId) -> MutexGuard<'_, ()> {
         self.changing[usize::from(id.shard().number()) % STRIPES]
             .lock()
@@ -317,6 +322,19 @@ impl Directory {
             known.put_read(mark, key, id);
         }
         Ok(id)
+    }
+
+    /// Another node changed an instance: this is how it is now.
+    pub fn know_instance(&self, instance: &Arc<Instance>) {
+        self.remember_instance(instance);
+    }
+
+    /// An instance is gone, or may have changed.
+    pub fn forget_instance(&self, instance: &Instance) {
+        let known = &self.inner.instances;
+        known.by_id.forget(&instance.id);
+        let name = (instance.account, Box::from(instance.name.as_str()));
+        known.by_name.forget(&name);
     }
 
     pub(super) fn remember_instance(&self, instance: &Arc<Instance>) {

@@ -74,6 +74,11 @@ impl Slot {
 }
 
 impl KnownSuppressions {
+    /// Forgets the sets; who holds one still does, and must not clear anything by it any more.
+    pub(super) fn forget_all(&self) {
+        self.sets.lock().clear();
+    }
+
     fn slot(&self, account: AccountId) -> Arc<Slot> {
         let mut sets = self.sets.lock();
         if sets.len() > KEPT_ACCOUNTS && !sets.contains_key(&account) {
@@ -182,6 +187,29 @@ impl Directory {
             .newest(Table::Suppressions, "suppression", account, page)
             .await?;
         Ok(Page { items, total })
+    }
+
+    /// Another node wrote that somebody opted out, or in again: in force for every later check.
+    ///
+    /// # Errors
+    /// When the opt-outs of the account cannot be read.
+    pub async fn heard_of_opt_out(
+        &self,
+        account: AccountId,
+        phone: Phone,
+        out: bool,
+    ) -> Result<(), DirectoryError> {
+        let known = self.inner.suppressions.sets.lock().get(&account).cloned();
+        // Who reads them from now on finds the row, which was durable before this was said.
+        let Some(slot) = known else { return Ok(()) };
+        let _changing = slot.changing.lock().await;
+        let set = self.set_of(&slot, account).await?;
+        if out {
+            set.0.write().insert(phone);
+        } else {
+            set.0.write().remove(phone);
+        }
+        Ok(())
     }
 
     async fn set_of(

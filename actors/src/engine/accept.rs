@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::gate::Permit;
 use crate::instance::handle::Entered;
 use crate::instance::{InstanceMsg, RESERVED_FOR};
+use crate::owners::questions::{AcceptReserved, ReserveIds, SendMessages};
 use crate::send::{ACCEPT_DEADLINE, AcceptError, Reserved, Submission};
 
 /// Bytes of messages in one chunk, before it is encoded: with the overhead of their fields a
@@ -25,6 +26,9 @@ const CHUNK_BYTES: usize = 48 << 10;
 
 /// How often ids are asked for again when others used up the ceiling that was raised.
 const TRIES: usize = 8;
+
+/// The shard left between the look at its place and the append.
+const MOVING: AcceptError = AcceptError::Unavailable("the instance is moving to another node");
 
 /// A submission that was let in.
 struct Admitted {
@@ -52,11 +56,30 @@ impl Engine {
     /// [`AcceptError`]; only [`AcceptError::OutcomeUnknown`] leaves open whether they were.
     pub async fn send(&self, submission: Submission, bulk: bool) -> Result<Reserved, AcceptError> {
         let shard = submission.instance.id.shard();
+        if self.ownership().owns(shard) {
+            match self.send_here(submission, bulk).await {
+                // What was handed in is gone with it: the client asks again.
+                Err(AcceptError::Moved) => Err(MOVING),
+                answer => answer,
+            }
+        } else {
+            let question = SendMessages { submission, bulk };
+            self.at_owner(shard, question).await?
+        }
+    }
+
+    /// The same, on the node that owns the instance.
+    pub(super) async fn send_here(
+        &self,
+        submission: Submission,
+        bulk: bool,
+    ) -> Result<Reserved, AcceptError> {
+        let shard = submission.instance.id.shard();
         let ticks = submission.messages.len() as u64 + u64::from(bulk);
         let mut admitted = Box::new(self.admit(submission)?);
         for _ in 0..TRIES {
             match self.try_send(admitted, ticks, bulk) {
-                Ok((reserved, answer)) => return durable(answer, reserved).await,
+                Ok((reserved, answer)) => return self.durable(answer, reserved).await,
                 Err(again) => admitted = again,
             }
             self.0.context.clocks.ensure(shard, ticks).await?;
@@ -75,7 +98,17 @@ impl Engine {
         count: u32,
         bulk: bool,
     ) -> Result<Reserved, AcceptError> {
-        let shard = instance.id.shard();
+        let question = ReserveIds {
+            instance: instance.id,
+            count,
+            bulk,
+        };
+        self.at_owner(instance.id.shard(), question).await?
+    }
+
+    /// The same, on the node that owns the instance.
+    pub(super) async fn reserve_here(&self, wanted: &ReserveIds) -> Result<Reserved, AcceptError> {
+        let (shard, count, bulk) = (wanted.instance.shard(), wanted.count, wanted.bulk);
         let ticks = u64::from(count) + u64::from(bulk);
         let (tick, _) = self.0.context.clocks.give(shard, ticks).await?;
         Ok(reserved(tick, shard, count, bulk, self.clock().now()))
@@ -90,13 +123,28 @@ impl Engine {
         reserved: Reserved,
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
+        let shard = submission.instance.id.shard();
+        let question = AcceptReserved {
+            reserved,
+            submission,
+        };
+        self.at_owner(shard, question).await?
+    }
+
+    /// The same, on the node that owns the instance.
+    pub(super) async fn accept_here(
+        &self,
+        reserved: Reserved,
+        submission: Submission,
+    ) -> Result<Reserved, AcceptError> {
         if self.clock().now().since(reserved.created_at) > RESERVED_FOR {
             return Err(AcceptError::Unavailable(
                 "the ids were reserved too long ago",
             ));
         }
         let admitted = self.admit(submission)?;
-        durable(self.append(reserved, admitted, Told::Late), reserved).await
+        let answer = self.append(reserved, admitted, Told::Late);
+        self.durable(answer, reserved).await
     }
 
     fn admit(&self, submission: Submission) -> Result<Admitted, AcceptError> {
@@ -133,6 +181,21 @@ impl Engine {
             let reserved = reserved(tick, shard, count, bulk, now);
             Ok((reserved, self.append(reserved, *admitted, Told::InCredit)))
         })
+    }
+
+    /// Waits until an append is durable, and answers only while the lease is still good: under one
+    /// that ended, the next owner may have read the log before this append was in it.
+    async fn durable(&self, answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
+        let answered = tokio::time::timeout(ACCEPT_DEADLINE, answer).await;
+        let Ok(Ok(result)) = answered else {
+            return Err(AcceptError::OutcomeUnknown);
+        };
+        result?;
+        if self.ownership().may_send(self.clock().mono()) {
+            Ok(reserved)
+        } else {
+            Err(AcceptError::OutcomeUnknown)
+        }
     }
 
     fn append(&self, reserved: Reserved, admitted: Admitted, told: Told) -> Answer {
@@ -174,14 +237,6 @@ impl Engine {
             Box::new(done),
         );
         answer
-    }
-}
-
-/// Waits until an append is durable.
-async fn durable(answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
-    match tokio::time::timeout(ACCEPT_DEADLINE, answer).await {
-        Ok(Ok(result)) => Ok(result.map(|()| reserved)?),
-        Ok(Err(_)) | Err(_) => Err(AcceptError::OutcomeUnknown),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The instances of this node, as batches and the engine reach them.
+//! The instances, as batches and the engine reach them: here, or on the node that owns them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use crate::batch::{InstancePort, PartPhase, PartState};
 use crate::context::Context;
 use crate::instance::InstanceMsg;
 use crate::instance::handle::Handle;
+use crate::owners::questions::{PartGrew, SetPart};
+use crate::owners::{Asked, Owners};
 use crate::router::Router;
 
 /// How long an owner may take to confirm; on one node it only waits for its turn and a commit.
@@ -20,11 +22,12 @@ pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 /// How often an actor that is being started is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Reaches instances on this node.
+/// Reaches instances, wherever they are.
 #[derive(Clone)]
 pub(super) struct Instances {
     context: Arc<Context>,
     router: Router,
+    owners: Owners,
     /// Parts grow on the store's own thread, which has no runtime.
     runtime: tokio::runtime::Handle,
 }
@@ -59,10 +62,11 @@ pub(super) async fn ask<T>(
 
 impl Instances {
     /// Reaches them from anywhere; to be made within the runtime.
-    pub(super) fn new(context: Arc<Context>, router: Router) -> Self {
+    pub(super) fn new(context: Arc<Context>, router: Router, owners: Owners) -> Self {
         Self {
             context,
             router,
+            owners,
             runtime: tokio::runtime::Handle::current(),
         }
     }
@@ -80,9 +84,9 @@ impl Instances {
     }
 }
 
-#[async_trait]
-impl InstancePort for Instances {
-    fn part_grew(&self, instance: InstanceId, batch: BatchId) {
+impl Instances {
+    /// Tells an instance of this node that one of its parts has new rows.
+    pub(super) fn part_grew_here(&self, instance: InstanceId, batch: BatchId) {
         if let Some(handle) = self.router.running(instance) {
             // One that is being started reads the part when it runs.
             if handle.tell(InstanceMsg::PartGrew(batch)) {
@@ -102,9 +106,9 @@ impl InstancePort for Instances {
         self.context.tasks.spawn_on(waking, &self.runtime);
     }
 
-    async fn part_state(
+    /// Puts the state of a part of an instance of this node in force.
+    pub(super) async fn part_state_here(
         &self,
-        _account: AccountId,
         instance: InstanceId,
         batch: BatchId,
         state: PartState,
@@ -125,5 +129,45 @@ impl InstancePort for Instances {
         }
         let told = |reply| InstanceMsg::Part(batch, state, reply);
         ask(&handle, told).await.unwrap_or(false)
+    }
+}
+
+#[async_trait]
+impl InstancePort for Instances {
+    fn part_grew(&self, instance: InstanceId, batch: BatchId) {
+        if self.owners.ownership().owns(instance.shard()) {
+            return self.part_grew_here(instance, batch);
+        }
+        let instances = self.clone();
+        let telling = async move {
+            let question = PartGrew { instance, batch };
+            match instances.owners.ask(instance.shard(), question).await {
+                Ok(Asked::Here(_)) => instances.part_grew_here(instance, batch),
+                Ok(Asked::There(())) => {}
+                // Its next owner reads what it has when it takes the shard.
+                Err(error) => tracing::debug!(%instance, %batch, %error, "not told of new rows"),
+            }
+        };
+        self.context.tasks.spawn_on(telling, &self.runtime);
+    }
+
+    async fn part_state(
+        &self,
+        account: AccountId,
+        instance: InstanceId,
+        batch: BatchId,
+        state: PartState,
+    ) -> bool {
+        let question = SetPart {
+            account,
+            instance,
+            batch,
+            state,
+        };
+        match self.owners.ask(instance.shard(), question).await {
+            Ok(Asked::Here(_)) => self.part_state_here(instance, batch, state).await,
+            Ok(Asked::There(confirmed)) => confirmed,
+            Err(_) => false,
+        }
     }
 }

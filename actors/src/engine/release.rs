@@ -9,7 +9,6 @@ use zajil_model::message::Queue;
 use zajil_model::time::Timestamp;
 use zajil_storage::{RowKey, RowWrite, Store, StoreError, Table};
 
-use crate::batch::InstancePort;
 use crate::engine::Engine;
 use crate::instance::InstanceMsg;
 use crate::send::EngineError;
@@ -53,6 +52,14 @@ impl Engine {
                 parts.push(batch);
             }
         }
+        self.wake_each(parts).await
+    }
+
+    /// Wakes instances, each with the parts of batches that have work for it.
+    pub(super) async fn wake_each(
+        &self,
+        parts: FxHashMap<InstanceId, Vec<BatchId>>,
+    ) -> Result<(), EngineError> {
         let count = parts.len();
         for (id, parts) in parts {
             let Some(instance) = self.instance(id).await? else {
@@ -65,7 +72,7 @@ impl Engine {
                 // Somebody woke it before, who did not know of its parts.
                 parts
                     .into_iter()
-                    .for_each(|batch| self.0.instances.part_grew(instance.id, batch));
+                    .for_each(|batch| self.0.instances.part_grew_here(instance.id, batch));
             }
         }
         if count > 0 {

@@ -12,9 +12,13 @@ use zajil_transport::OpenError;
 
 use crate::directory::{DirectoryError, Suppression};
 use crate::engine::Engine;
-use crate::engine::instances::ask;
+use crate::engine::instances::{CONFIRM_WITHIN, ask};
 use crate::instance::InstanceMsg;
 use crate::instance::handle::{Handle, Shown};
+use crate::owners::questions::{
+    ApplyInstance, CancelMessage, ConnectInstance, ObserveInstance, OptedOut, PurgeInstance,
+    RemoveInstance, ShowInstance, WaitingFor,
+};
 use crate::send::{
     Barrier, CancelError, EngineError, InstanceFigures, InstanceView, WaitReason, Waiting,
 };
@@ -28,6 +32,15 @@ impl Engine {
     /// # Errors
     /// [`CancelError`].
     pub async fn cancel(
+        &self,
+        account: AccountId,
+        id: MessageId,
+    ) -> Result<MessageRecord, CancelError> {
+        let asked = self.at_owner(id.giver(), CancelMessage { account, id });
+        asked.await.map_err(EngineError::from)?
+    }
+
+    pub(super) async fn cancel_here(
         &self,
         account: AccountId,
         id: MessageId,
@@ -58,7 +71,16 @@ impl Engine {
     }
 
     /// What everybody may see of an instance, without asking its actor.
-    pub fn shown(&self, instance: &Instance) -> Shown {
+    pub async fn shown(&self, instance: &Arc<Instance>) -> Shown {
+        let question = ShowInstance(instance.clone());
+        match self.at_owner(instance.id.shard(), question).await {
+            Ok(shown) => shown,
+            // Nobody has it now: what its people asked for is what it will be.
+            Err(_) => self.shown_here(instance),
+        }
+    }
+
+    pub(super) fn shown_here(&self, instance: &Instance) -> Shown {
         if let Some(handle) = self.0.router.running(instance.id) {
             return handle.shown();
         }
@@ -81,7 +103,15 @@ impl Engine {
     }
 
     /// What an instance is doing now, with its depth by lane.
-    pub async fn observe(&self, instance: &Instance) -> InstanceView {
+    pub async fn observe(&self, instance: &Arc<Instance>) -> InstanceView {
+        let question = ObserveInstance(instance.clone());
+        match self.at_owner(instance.id.shard(), question).await {
+            Ok(view) => view,
+            Err(_) => self.at_rest(instance),
+        }
+    }
+
+    pub(super) async fn observe_here(&self, instance: &Instance) -> InstanceView {
         let running = self.0.router.running(instance.id);
         let figures = match running {
             Some(handle) => ask(&handle, InstanceMsg::View).await,
@@ -100,7 +130,7 @@ impl Engine {
     }
 
     fn at_rest(&self, instance: &Instance) -> InstanceView {
-        let shown = self.shown(instance);
+        let shown = self.shown_here(instance);
         InstanceView {
             session: shown.session,
             since: shown.since,
@@ -130,6 +160,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Unavailable`] while the node is draining.
     pub async fn apply_instance(&self, instance: Arc<Instance>) -> Result<Barrier, EngineError> {
+        let shard = instance.id.shard();
+        self.at_owner(shard, ApplyInstance(instance)).await?
+    }
+
+    pub(super) async fn apply_here(&self, instance: Arc<Instance>) -> Result<Barrier, EngineError> {
+        self.directory().know_instance(&instance);
         // One that does not run reads its row when it starts.
         let Some(handle) = self.0.router.running(instance.id) else {
             return Ok(Barrier::confirmed());
@@ -141,7 +177,15 @@ impl Engine {
     }
 
     /// Opens the session of an instance again, whatever had ended it.
-    pub fn connect(&self, instance: &Arc<Instance>) {
+    ///
+    /// # Errors
+    /// Its owner cannot be reached.
+    pub async fn connect(&self, instance: &Arc<Instance>) -> Result<(), EngineError> {
+        let question = ConnectInstance(instance.clone());
+        Ok(self.at_owner(instance.id.shard(), question).await?)
+    }
+
+    pub(super) fn connect_here(&self, instance: &Arc<Instance>) {
         let entered = self.0.router.enter(instance);
         if !entered.tell(InstanceMsg::Connect) {
             self.0.router.release(instance.id);
@@ -152,13 +196,19 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError`].
-    pub async fn remove_instance(&self, instance: &Instance) -> Result<Barrier, EngineError> {
-        let purged = self.purge(instance).await?;
+    pub async fn remove_instance(&self, instance: &Arc<Instance>) -> Result<Barrier, EngineError> {
+        let question = RemoveInstance(instance.clone());
+        self.at_owner(instance.id.shard(), question).await?
+    }
+
+    pub(super) async fn remove_here(&self, instance: &Instance) -> Result<Barrier, EngineError> {
+        let purged = self.purge_here(instance).await?;
         let gone = Instance {
             wanted: Wanted::Disconnected,
             ..instance.clone()
         };
-        let applied = self.apply_instance(Arc::new(gone)).await?;
+        let applied = self.apply_here(Arc::new(gone)).await?;
+        self.directory().forget_instance(instance);
         Ok(if purged.is_confirmed() {
             applied
         } else {
@@ -170,7 +220,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Store`] when the cancel could not be made durable.
-    pub async fn purge(&self, instance: &Instance) -> Result<Barrier, EngineError> {
+    pub async fn purge(&self, instance: &Arc<Instance>) -> Result<Barrier, EngineError> {
+        let question = PurgeInstance(instance.clone());
+        self.at_owner(instance.id.shard(), question).await?
+    }
+
+    pub(super) async fn purge_here(&self, instance: &Instance) -> Result<Barrier, EngineError> {
         let entered = self.0.router.enter(&Arc::new(instance.clone()));
         // The owner takes an id for it, and does not wait for one.
         self.0.context.clocks.ensure(instance.id.shard(), 1).await?;
@@ -188,6 +243,12 @@ impl Engine {
         if record.state.status.is_settled() {
             return None;
         }
+        let shard = record.chunk.instance.shard();
+        let asked = self.at_owner(shard, WaitingFor(record.clone()));
+        asked.await.ok().flatten()
+    }
+
+    pub(super) async fn waiting_here(&self, record: &MessageRecord) -> Option<Waiting> {
         let Some(handle) = self.0.router.running(record.chunk.instance) else {
             let reason = if record.state.status == Status::Scheduled {
                 WaitReason::Schedule
@@ -229,6 +290,65 @@ impl Engine {
                 DirectoryError::Store(error) => EngineError::Store(error),
                 _ => EngineError::Unavailable("the opt-out was not taken"),
             })?;
+        self.opted_out(account, phone, true).await
+    }
+
+    /// Opts a recipient in again; answers whether they were out.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn unsuppress(
+        &self,
+        account: AccountId,
+        phone: Phone,
+    ) -> Result<bool, DirectoryError> {
+        let were_out = self.directory().unsuppress(account, phone).await?;
+        if were_out {
+            // Who did not hear of it goes on holding back, until it reads the list again.
+            drop(self.opted_out(account, phone, false).await);
+        }
+        Ok(were_out)
+    }
+
+    /// An opt-out is durable, or is taken back: every node that may send hears of it, and confirms
+    /// that nothing is outstanding that was cleared before.
+    async fn opted_out(
+        &self,
+        account: AccountId,
+        phone: Phone,
+        out: bool,
+    ) -> Result<Barrier, EngineError> {
+        let question = OptedOut {
+            account,
+            phone,
+            out,
+        };
+        let me = self.ownership().me();
+        let nodes = self.ownership().nodes().into_iter();
+        let question = &question;
+        let others = nodes.filter(|node| *node != me).map(|node| async move {
+            let asked = self.0.owners.ask_node(node, question, CONFIRM_WITHIN);
+            asked
+                .await
+                .unwrap_or_else(|_| vec![format!("node {}", node.0)])
+        });
+        let others = futures_util::future::join_all(others);
+        let (mut missing, told) = tokio::join!(self.opted_out_here(account, phone, out), others);
+        missing.extend(told.into_iter().flatten());
+        Ok(Barrier { missing })
+    }
+
+    /// Puts an opt-out in force on this node; answers which instances did not confirm.
+    pub(super) async fn opted_out_here(
+        &self,
+        account: AccountId,
+        phone: Phone,
+        out: bool,
+    ) -> Vec<String> {
+        if let Err(error) = self.directory().heard_of_opt_out(account, phone, out).await {
+            tracing::error!(%account, %error, "an opt-out is not in force here");
+            return vec![format!("node {}", self.ownership().me().0)];
+        }
         let running = self.0.router.all();
         let of_account = running
             .into_iter()
@@ -241,11 +361,9 @@ impl Engine {
         });
         let answers = futures_util::future::join_all(asked).await;
         let missing = answers.into_iter().filter(|(_, confirmed)| !confirmed);
-        Ok(Barrier {
-            missing: missing
-                .map(|(handle, _)| handle.instance().to_string())
-                .collect(),
-        })
+        missing
+            .map(|(handle, _)| handle.instance().to_string())
+            .collect()
     }
 
     /// Figures of running instances, at most `limit`; only of one, or only of those whose session

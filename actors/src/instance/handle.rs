@@ -5,6 +5,7 @@
 //! log and then tells the actor, as far as the actor has granted credit. What it was not told of
 //! it reads from the log.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use crate::timer::Wake;
 const CLOSED: u32 = 1 << 31;
 
 /// What everybody may see of an instance without asking its actor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// Its session.
     pub session: Session,

@@ -11,6 +11,7 @@ use zajil_actors::batch::{
     PartPhase, PartState, RowErrors, part_state,
 };
 use zajil_actors::directory::{Account, Suppression};
+use zajil_actors::owners::{Owners, Sharing};
 use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{AccountId, BatchId, InstanceId};
 use zajil_model::instance::Instance;
@@ -83,6 +84,7 @@ impl Campaign {
             ids: node.ids.clone(),
             directory: node.directory.clone(),
             instances: port,
+            owners: Owners::new(Sharing::alone()),
             tracker: node.tracker.clone(),
         };
         let batches = Batches::start(ports).await.unwrap();

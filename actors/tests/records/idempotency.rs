@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use zajil_actors::idempotency::{Begin, Idempotency, Scope, Ticket};
+use zajil_actors::ids::Opening;
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
 use zajil_model::message::{Chunk, DEFAULT_TTL_SECONDS, Message, OnAmbiguous, Payload, Queue};
 use zajil_model::time::Clock;
@@ -18,6 +19,7 @@ fn keys(node: &Node) -> Idempotency {
         Arc::clone(&node.store),
         node.as_clock(),
         node.tracker.clone(),
+        Opening::OnDemand,
     )
 }
 

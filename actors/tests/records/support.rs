@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use zajil_actors::directory::records::DEFAULT_RATE_LIMIT;
 use zajil_actors::directory::{Account, Directory, NewInstance, NewKey, Permission};
-use zajil_actors::ids::{Ids, ShardClocks};
+use zajil_actors::ids::{Ids, Opening, ShardClocks};
 use zajil_model::instance::{Instance, TransportKind, TransportSettings};
 use zajil_model::pace::PaceSpec;
 use zajil_model::phone::Phone;
@@ -71,7 +71,12 @@ impl Node {
 
     fn on(store: Arc<dyn Store>, clock: Arc<TestClock>) -> Self {
         let tracker = TaskTracker::new();
-        let clocks = ShardClocks::new(Arc::clone(&store), as_clock(&clock), tracker.clone());
+        let clocks = ShardClocks::new(
+            Arc::clone(&store),
+            as_clock(&clock),
+            tracker.clone(),
+            Opening::OnDemand,
+        );
         let ids = Ids::new(Arc::clone(&clocks));
         let directory = Directory::new(
             Arc::clone(&store),

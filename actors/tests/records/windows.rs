@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use zajil_actors::directory::{ApiKey, NewKey};
 use zajil_actors::key_bucket::{KeyBuckets, Quota, Unavailable};
+use zajil_actors::owners::{Owners, Sharing};
 use zajil_model::time::{Clock, Mono, Timestamp};
 
 use crate::support::{Node, TestClock, new_key, seconds};
@@ -15,6 +16,7 @@ async fn buckets(node: &Node) -> KeyBuckets {
         Arc::clone(&node.store),
         node.as_clock(),
         node.tracker.clone(),
+        Owners::new(Sharing::alone()),
     )
     .await
     .unwrap()
@@ -246,7 +248,9 @@ async fn a_bucket_that_fails_takes_no_other_with_it_and_is_opened_again() {
         looks: AtomicI64::new(0),
     });
     let port: Arc<FailingClock> = Arc::clone(&clock);
-    let buckets = KeyBuckets::start(Arc::clone(&node.store), port, node.tracker.clone())
+    let owners = Owners::new(Sharing::alone());
+    let tracker = node.tracker.clone();
+    let buckets = KeyBuckets::start(Arc::clone(&node.store), port, tracker, owners)
         .await
         .unwrap();
     // Half a chunk is left after the next one, so the bucket is told.

@@ -68,7 +68,7 @@ pub(crate) async fn create_instance(
         .directory()
         .create_instance(may.account, new)
         .await?;
-    api.engine.connect(&instance);
+    api.engine.connect(&instance).await?;
     may.audit(
         &api,
         "instance.created",
@@ -271,7 +271,7 @@ async fn want(api: &ApiState, caller: &Caller, named: &str, wanted: Wanted) -> A
         Wanted::LoggedOut => ("instance.logged_out", "Instance logged out"),
     };
     if wanted == Wanted::Connected {
-        api.engine.connect(&changed);
+        api.engine.connect(&changed).await?;
     }
     caller.audit(api, action, id, None).await;
     shown(

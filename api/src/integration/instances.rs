@@ -171,7 +171,7 @@ pub(crate) async fn find(
 /// Answers an instance with all that is known of it.
 pub(crate) async fn shown(
     api: &ApiState,
-    instance: &Instance,
+    instance: &Arc<Instance>,
     barrier: Barrier,
     code: StatusCode,
     message: Option<&str>,
@@ -198,9 +198,11 @@ pub(crate) async fn list_instances(
     may: May<ManageInstances>,
 ) -> Answer {
     let instances = record::instances_of(&api, &may).await?;
-    let listed: Vec<ListedInstance> = instances
-        .iter()
-        .map(|instance| ListedInstance::new(instance, &api.engine.shown(instance)))
+    let shown = instances.iter().map(|instance| api.engine.shown(instance));
+    let shown = futures_util::future::join_all(shown).await;
+    let listed = instances.iter().zip(&shown);
+    let listed: Vec<ListedInstance> = listed
+        .map(|(instance, shown)| ListedInstance::new(instance, shown))
         .collect();
     envelope::data(listed).answer()
 }
@@ -240,7 +242,7 @@ pub(crate) async fn get_instance_status(
     Segment(named): Segment,
 ) -> Answer {
     let instance = find(&api, &may, &named).await?;
-    let shown = api.engine.shown(&instance);
+    let shown = api.engine.shown(&instance).await;
     envelope::data(InstanceStatus {
         id: instance.id.get(),
         instance_name: instance.name.clone(),

@@ -156,12 +156,7 @@ pub(crate) async fn delete_suppression(
 ) -> Answer {
     let digits = phone.trim_start_matches(['+', ' ']);
     let phone = field::read_phone(&format!("+{digits}")).map_err(|_| ApiError::NotFound)?;
-    if !api
-        .engine
-        .directory()
-        .unsuppress(may.account, phone)
-        .await?
-    {
+    if !api.engine.unsuppress(may.account, phone).await? {
         return Err(ApiError::NotFound);
     }
     may.audit(&api, "suppression.deleted", phone.masked(), None)

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use zajil_actors::directory::{NewInstance, NewKey, Permission};
 use zajil_actors::engine::{Engine, Ports};
+use zajil_actors::owners::Sharing;
 use zajil_api::{ApiConfig, ApiState, Front, OperatorToken, OpsState};
 use zajil_model::id::AccountId;
 use zajil_model::instance::{TransportKind, TransportSettings};
@@ -97,6 +98,7 @@ impl Edge {
             store: Arc::new(MemoryStore::new()),
             clock,
             transports: vec![Arc::new(simulator)],
+            sharing: Sharing::alone(),
             seed: 7,
         };
         let engine = Engine::start(ports).await.unwrap();

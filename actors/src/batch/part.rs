@@ -1,0 +1,122 @@
+//! Filling the parts of a batch where each part has an owner of its own.
+//!
+//! A block of rows is one append for each instance, at its owner. Each part notes in the same append up
+//! to which row it was filled, so a block that is repeated, whole or with other borders, adds only
+//! what is not there.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Mutex, oneshot};
+use zajil_model::id::{BatchId, InstanceId, Shard};
+use zajil_model::message::Message;
+use zajil_storage::{Append, Entry, StoreError};
+
+use super::record::{BatchRecord, Progress};
+use super::upload::{chunk, chunks};
+use super::{BatchError, BatchPorts, Batches, keep};
+use crate::owners::Asked;
+use crate::owners::questions::AppendPart;
+
+/// Locks for parts: more than a node fills at once.
+const STRIPES: usize = 64;
+
+/// The parts that are being filled on this node, each by one at a time.
+#[derive(Debug)]
+pub(super) struct Parts([Arc<Mutex<()>>; STRIPES]);
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Arc::default()))
+    }
+}
+
+impl Parts {
+    fn of(&self, batch: BatchId, instance: InstanceId) -> Arc<Mutex<()>> {
+        let place = Shard::of(batch.get() ^ instance.get().rotate_left(32));
+        Arc::clone(&self.0[usize::from(place.number()) % STRIPES])
+    }
+}
+
+/// Fills the parts of all instances that have rows of a block.
+pub(super) async fn fill_all(
+    batches: &Batches,
+    record: &BatchRecord,
+    messages: FxHashMap<InstanceId, Vec<(u64, Message)>>,
+    progress: Progress,
+) -> Result<(), BatchError> {
+    let filled = messages.into_iter().map(|(instance, rows)| async move {
+        let question = AppendPart {
+            account: record.account,
+            batch: record.id,
+            instance,
+            upto: progress.rows_received,
+            rows,
+        };
+        match batches
+            .0
+            .ports
+            .owners
+            .ask(instance.shard(), question)
+            .await?
+        {
+            Asked::Here(question) => Ok(batches.append_part(question).await?),
+            Asked::There(answer) => Ok(answer?),
+        }
+    });
+    join_all(filled).await.into_iter().collect()
+}
+
+impl Batches {
+    /// Appends rows to the part of an instance of this node, but for those that it has.
+    pub(crate) async fn append_part(&self, rows: AppendPart) -> Result<(), StoreError> {
+        let turn = self
+            .0
+            .parts
+            .of(rows.batch, rows.instance)
+            .lock_owned()
+            .await;
+        let (ports, port) = (self.0.ports.clone(), Arc::clone(&self.0.ports.instances));
+        let (reply, answer) = oneshot::channel();
+        // It goes on when nobody waits for it any more: who repeats it has to wait for its turn.
+        self.0.ports.tracker.spawn(async move {
+            let (instance, batch) = (rows.instance, rows.batch);
+            let filled = fill(&ports, rows).await;
+            drop(turn);
+            if filled.is_ok() {
+                port.part_grew(instance, batch);
+            }
+            drop(reply.send(filled));
+        });
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+async fn fill(ports: &BatchPorts, part: AppendPart) -> Result<(), StoreError> {
+    let (batch, instance) = (part.batch, part.instance);
+    let filled = keep::load_filled(&*ports.store, batch, instance).await?;
+    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= filled);
+    let Some((from, first)) = fresh.next() else {
+        return Ok(());
+    };
+    let messages = std::iter::once(first).chain(fresh.map(|(_, message)| message));
+    let mut entries = Vec::new();
+    for messages in chunks(messages.collect()) {
+        let chunk = chunk(ports, (part.account, batch), instance, from, messages).await?;
+        entries.push(Entry::Accept(Arc::new(chunk)));
+    }
+    entries.push(Entry::Rows(vec![keep::filled(batch, instance, part.upto)]));
+    let shard = instance.shard();
+    let epoch = ports.clocks.ensure(shard, 1).await?;
+    let (reply, answer) = oneshot::channel();
+    let append = Append {
+        shard,
+        epoch,
+        entries,
+    };
+    // Who waits for it is the task above, which does not go away.
+    let done = move |result| drop(reply.send(result));
+    ports.store.append(append, Box::new(done));
+    answer.await.map_err(|_| StoreError::Closed)?
+}

@@ -1,0 +1,166 @@
+//! The shards of this node, as the cluster opens and closes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+use zajil_cluster::{Closed, HandOver, Place, ShardError, Shards};
+use zajil_model::id::{BatchId, Epoch, InstanceId, Shard};
+use zajil_model::lease::NodeId;
+use zajil_model::message::Queue;
+
+use super::Engine;
+use crate::instance::InstanceMsg;
+use crate::owners::questions::TakeShard;
+use crate::send::EngineError;
+
+/// How long instances of a shard that leaves may take to finish what is in flight. What is
+/// unanswered then is sent again by the next owner, under the same WhatsApp id.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a closing shard looks whether everybody left.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
+
+/// How long the next owner may take to say that it opened a shard.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
+/// The wait before waking what has work is tried again.
+const WAKE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Opens and closes the shards of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineShards(Engine);
+
+impl Engine {
+    /// What the cluster opens and closes shards by.
+    pub fn shards(&self) -> EngineShards {
+        EngineShards(self.clone())
+    }
+
+    /// Wakes every instance of a shard that has unsettled messages.
+    async fn wake_shard(&self, shard: Shard) -> Result<(), EngineError> {
+        let mut parts: FxHashMap<InstanceId, Vec<BatchId>> = FxHashMap::default();
+        for work in self.0.context.store.work().await? {
+            if work.instance.shard() == shard {
+                let parts = parts.entry(work.instance).or_default();
+                if let Queue::Part(batch) = work.queue {
+                    parts.push(batch);
+                }
+            }
+        }
+        self.wake_each(parts).await
+    }
+
+    /// Once a shard is served here, wakes what has work on it.
+    async fn wake_when_served(&self, shard: Shard, epoch: Epoch) {
+        let ownership = self.ownership().clone();
+        let mut changed = ownership.changed();
+        while ownership.epoch(shard) == Some(epoch) {
+            if ownership.place(shard) == Place::Here(epoch) {
+                match self.wake_shard(shard).await {
+                    Ok(()) => return self.0.batches.look_again(),
+                    Err(error) => tracing::error!(%shard, %error, "cannot wake what has work"),
+                }
+                tokio::time::sleep(WAKE_AGAIN).await;
+            } else if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets the instances of a shard finish what is in flight and leave.
+    async fn drain_shard(&self, shard: Shard) {
+        let leaving = async {
+            loop {
+                let handles = self.0.router.of_shard(shard);
+                // One without an actor has nothing to finish.
+                let mut busy = handles.iter().filter(|h| h.tell(InstanceMsg::Drain));
+                if busy.next().is_none() {
+                    return;
+                }
+                busy.for_each(|_| ());
+                tokio::time::sleep(CLOSE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_PATIENCE, leaving).await.is_err() {
+            tracing::warn!(%shard, "a shard leaves with messages in flight");
+        }
+    }
+}
+
+#[async_trait]
+impl Shards for EngineShards {
+    async fn open(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        _from: Option<HandOver>,
+    ) -> Result<(), ShardError> {
+        let parts = &self.0.0;
+        let opened = parts.context.clocks.open(shard, epoch).await;
+        opened.map_err(|error| ShardError(error.to_string()))?;
+        let engine = self.0.clone();
+        parts.context.tasks.spawn(async move {
+            engine.wake_when_served(shard, epoch).await;
+        });
+        Ok(())
+    }
+
+    async fn close(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        _next: Option<NodeId>,
+    ) -> Result<Closed, ShardError> {
+        let parts = &self.0.0;
+        self.0.drain_shard(shard).await;
+        tokio::join!(
+            parts.batches.close_shard(shard),
+            parts.buckets.close_shard(shard),
+            parts.router.close_shard(shard),
+        );
+        parts.context.clocks.close(shard).await;
+        let closed = parts.context.store.close_shard(shard, epoch).await;
+        closed.map_err(|error| ShardError(error.to_string()))?;
+        Ok(Closed {
+            state: Bytes::new(),
+        })
+    }
+
+    async fn lost(&self, shard: Shard, epoch: Epoch) {
+        let parts = &self.0.0;
+        // Without an epoch nothing of it may leave or be written any more.
+        parts.context.clocks.close(shard).await;
+        parts.router.close_shard(shard).await;
+        tokio::join!(
+            parts.batches.close_shard(shard),
+            parts.buckets.close_shard(shard),
+        );
+        // Whoever owns it now fenced it: what could not be written is that owner's to read.
+        if let Err(error) = parts.context.store.close_shard(shard, epoch).await {
+            tracing::debug!(%shard, %error, "a lost shard was dropped");
+        }
+        // What others changed meanwhile was not told to a node without a lease.
+        parts.context.directory.forget_all();
+    }
+
+    async fn tell(&self, next: NodeId, shard: Shard, hand_over: HandOver) -> Option<Epoch> {
+        let question = TakeShard {
+            shard: shard.number(),
+            from: hand_over.from,
+            released: hand_over.released,
+            state: hand_over.state.to_vec(),
+        };
+        let asked = self.0.0.owners.ask_node(next, &question, TOLD_WITHIN);
+        asked.await.ok().flatten()
+    }
+}
+
+impl EngineShards {
+    /// The same, for where a trait object is wanted.
+    pub fn shared(self) -> Arc<dyn Shards> {
+        Arc::new(self)
+    }
+}

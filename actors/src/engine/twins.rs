@@ -1,0 +1,59 @@
+//! Requests of other nodes that may come twice.
+//!
+//! An edge whose answer was lost asks the same owner again. The messages are then accepted once,
+//! and both are answered the same.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, oneshot};
+use tokio_util::task::TaskTracker;
+use zajil_model::id::RequestId;
+
+use crate::directory::Cache;
+use crate::send::{AcceptError, Reserved};
+
+/// Requests that are remembered: all that come in the time that an edge asks again, on a node that
+/// is asked a few thousand times a second.
+const REMEMBERED: usize = 65_536;
+
+type Answer = Result<Reserved, AcceptError>;
+
+/// The requests that came from other nodes lately.
+#[derive(Debug)]
+pub(super) struct Twins(Mutex<Cache<RequestId, Arc<OnceCell<Answer>>>>);
+
+impl Default for Twins {
+    fn default() -> Self {
+        Self(Mutex::new(Cache::new(REMEMBERED)))
+    }
+}
+
+impl Twins {
+    fn cell(&self, request: RequestId) -> Arc<OnceCell<Answer>> {
+        let known = self.0.lock();
+        known.get(&request).unwrap_or_else(|| {
+            let cell = Arc::<OnceCell<Answer>>::default();
+            known.put_written(request, Arc::clone(&cell));
+            cell
+        })
+    }
+
+    /// Does the work of a request, unless a twin did it or is doing it. The work goes on when
+    /// nobody waits for it any more.
+    pub(super) async fn once(
+        &self,
+        tasks: &TaskTracker,
+        request: RequestId,
+        work: impl Future<Output = Answer> + Send + 'static,
+    ) -> Answer {
+        let cell = self.cell(request);
+        let (reply, answer) = oneshot::channel();
+        tasks.spawn(async move {
+            let done = cell.get_or_init(|| work).await.clone();
+            // Who asked may have gone; a twin of it finds the answer in the cell.
+            drop(reply.send(done));
+        });
+        answer.await.unwrap_or(Err(AcceptError::OutcomeUnknown))
+    }
+}

@@ -1,0 +1,168 @@
+//! The rows that decide who owns what, over the store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zajil_cluster::{Cas, Member, Rows, RowsError};
+use zajil_model::id::Shard;
+use zajil_model::lease::shard::ShardRow;
+use zajil_model::lease::{NodeId, NodeRow};
+use zajil_model::time::{Clock, Timestamp};
+use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, Written};
+
+use super::encode;
+
+/// Shard rows that are read together: a scan of all is 64 reads, and few changes meet.
+const SHARDS_TOGETHER: u16 = 16;
+
+/// Members that are read at once: more than a cluster has nodes.
+const MEMBERS: usize = 1_000;
+
+/// Lease rows, shard rows and members as rows of a store.
+#[derive(Debug)]
+pub struct StoreRows {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl StoreRows {
+    /// The rows of a store that several nodes share.
+    pub const fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        doing: &'static str,
+        key: &RowKey,
+    ) -> Result<Option<T>, RowsError> {
+        let row = self.store.row(key).await.map_err(|e| failed(doing, &e))?;
+        row.map(|row| decode(doing, &row.value)).transpose()
+    }
+
+    async fn cas<T: Serialize + DeserializeOwned>(
+        &self,
+        doing: &'static str,
+        key: RowKey,
+        before: Option<T>,
+        after: T,
+    ) -> Cas<T> {
+        let condition = match before {
+            Some(before) => Condition::Is(encode(&before).to_vec()),
+            None => Condition::Absent,
+        };
+        let write = RowWrite::put(key, encode(&after).to_vec()).when(condition);
+        match self.store.write(vec![write]).await {
+            Ok(Written::Applied) => Cas::Applied,
+            Ok(Written::Conflict { current: None, .. }) => Cas::Conflict(None),
+            Ok(Written::Conflict {
+                current: Some(current),
+                ..
+            }) => match decode(doing, &current) {
+                Ok(current) => Cas::Conflict(Some(current)),
+                Err(error) => Cas::Unknown(error),
+            },
+            Err(error) => Cas::Unknown(failed(doing, &error)),
+        }
+    }
+}
+
+fn failed(doing: &'static str, error: &StoreError) -> RowsError {
+    let why = error.to_string();
+    RowsError { doing, why }
+}
+
+fn decode<T: DeserializeOwned>(doing: &'static str, bytes: &[u8]) -> Result<T, RowsError> {
+    rmp_serde::from_slice(bytes).map_err(|error| RowsError {
+        doing,
+        why: error.to_string(),
+    })
+}
+
+fn lease_key(node: NodeId) -> RowKey {
+    RowKey::new(Table::Leases, node.0.to_be_bytes(), [])
+}
+
+fn shard_key(shard: Shard) -> RowKey {
+    let number = shard.number();
+    let partition = (number / SHARDS_TOGETHER).to_be_bytes();
+    RowKey::new(Table::ShardOwners, partition, number.to_be_bytes())
+}
+
+#[async_trait]
+impl Rows for StoreRows {
+    async fn read_lease(&self, node: NodeId) -> Result<Option<NodeRow>, RowsError> {
+        self.read("read the lease of a node", &lease_key(node))
+            .await
+    }
+
+    async fn cas_lease(
+        &self,
+        node: NodeId,
+        before: Option<NodeRow>,
+        after: NodeRow,
+    ) -> Cas<NodeRow> {
+        self.cas("change the lease of a node", lease_key(node), before, after)
+            .await
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, RowsError> {
+        const DOING: &str = "read the members of the cluster";
+        let rows = self.store.rows(Table::Members, &[], None, MEMBERS, false);
+        let rows = rows.await.map_err(|error| failed(DOING, &error))?;
+        rows.iter().map(|row| decode(DOING, &row.value)).collect()
+    }
+
+    async fn add_member(&self, member: Member) -> Result<(), RowsError> {
+        let key = RowKey::new(Table::Members, [], member.node.0.to_be_bytes());
+        let write = RowWrite::put(key, encode(&member).to_vec());
+        let written = self.store.write(vec![write]).await;
+        written
+            .map(|_| ())
+            .map_err(|error| failed("write down a member of the cluster", &error))
+    }
+
+    async fn shard_rows(&self) -> Result<Vec<(Shard, ShardRow)>, RowsError> {
+        const DOING: &str = "read who owns the shards";
+        let partitions = 0..zajil_model::id::SHARDS / SHARDS_TOGETHER;
+        let reads = partitions.map(|partition| async move {
+            let (table, partition) = (Table::ShardOwners, partition.to_be_bytes());
+            let limit = usize::from(SHARDS_TOGETHER);
+            self.store.rows(table, &partition, None, limit, false).await
+        });
+        let mut found = Vec::new();
+        for rows in futures_util::future::join_all(reads).await {
+            for row in rows.map_err(|error| failed(DOING, &error))? {
+                let number = row.key.sort.as_slice().try_into().map(u16::from_be_bytes);
+                let shard = number.ok().and_then(Shard::new).ok_or_else(|| RowsError {
+                    doing: DOING,
+                    why: "a row does not name a shard".to_owned(),
+                })?;
+                found.push((shard, decode(DOING, &row.value)?));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read_shard(&self, shard: Shard) -> Result<Option<ShardRow>, RowsError> {
+        self.read("read who owns a shard", &shard_key(shard)).await
+    }
+
+    async fn cas_shard(
+        &self,
+        shard: Shard,
+        before: Option<ShardRow>,
+        after: ShardRow,
+    ) -> Cas<ShardRow> {
+        self.cas("change who owns a shard", shard_key(shard), before, after)
+            .await
+    }
+
+    async fn clock(&self) -> Result<Timestamp, RowsError> {
+        let told = self.store.clock().await;
+        let told = told.map_err(|error| failed("read the clock of the store", &error))?;
+        Ok(told.unwrap_or_else(|| self.clock.now()))
+    }
+}

@@ -1,0 +1,106 @@
+//! Answering what other nodes ask.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zajil_cluster::Place;
+use zajil_cluster::link::{Incoming, Reply, Serve};
+use zajil_model::lease::NodeId;
+
+use super::questions::{
+    AcceptReserved, AddRows, AppendPart, ApplyInstance, AskWindow, CancelMessage, ChangeBatch,
+    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadList, ReadMessage,
+    ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart, ShowInstance,
+    ViewBatch, WaitingFor,
+};
+use super::{ASK_AGAIN, Question, encode};
+use crate::engine::Engine;
+
+/// A question that this node can answer.
+pub(crate) trait Answered: Question {
+    /// Answers it as the owner.
+    fn carry_out(self, engine: &Engine) -> impl Future<Output = Self::Answer> + Send;
+}
+
+/// Answers other nodes, once the engine that it speaks for is there.
+#[derive(Clone, Default)]
+pub struct Answers(Arc<OnceLock<Engine>>);
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers")
+            .field("ready", &self.0.get().is_some())
+            .finish()
+    }
+}
+
+impl Answers {
+    /// From now on this engine answers.
+    pub fn speak_for(&self, engine: Engine) {
+        self.0.get_or_init(|| engine);
+    }
+}
+
+#[async_trait]
+impl Serve for Answers {
+    async fn serve(&self, _from: NodeId, call: Incoming) -> Reply {
+        let Some(engine) = self.0.get() else {
+            return Reply::Overloaded;
+        };
+        if let Some(refusal) = refused(engine, &call) {
+            return refusal;
+        }
+        match call.method {
+            SendMessages::METHOD => answer::<SendMessages>(engine, &call.body).await,
+            ReserveIds::METHOD => answer::<ReserveIds>(engine, &call.body).await,
+            AcceptReserved::METHOD => answer::<AcceptReserved>(engine, &call.body).await,
+            CancelMessage::METHOD => answer::<CancelMessage>(engine, &call.body).await,
+            ShowInstance::METHOD => answer::<ShowInstance>(engine, &call.body).await,
+            ObserveInstance::METHOD => answer::<ObserveInstance>(engine, &call.body).await,
+            ApplyInstance::METHOD => answer::<ApplyInstance>(engine, &call.body).await,
+            ConnectInstance::METHOD => answer::<ConnectInstance>(engine, &call.body).await,
+            PurgeInstance::METHOD => answer::<PurgeInstance>(engine, &call.body).await,
+            RemoveInstance::METHOD => answer::<RemoveInstance>(engine, &call.body).await,
+            WaitingFor::METHOD => answer::<WaitingFor>(engine, &call.body).await,
+            AskWindow::METHOD => answer::<AskWindow>(engine, &call.body).await,
+            ViewBatch::METHOD => answer::<ViewBatch>(engine, &call.body).await,
+            ChangeBatch::METHOD => answer::<ChangeBatch>(engine, &call.body).await,
+            AddRows::METHOD => answer::<AddRows>(engine, &call.body).await,
+            PartGrew::METHOD => answer::<PartGrew>(engine, &call.body).await,
+            SetPart::METHOD => answer::<SetPart>(engine, &call.body).await,
+            AppendPart::METHOD => answer::<AppendPart>(engine, &call.body).await,
+            ReadMessage::METHOD => answer::<ReadMessage>(engine, &call.body).await,
+            ReadRecipients::METHOD => answer::<ReadRecipients>(engine, &call.body).await,
+            ReadList::METHOD => answer::<ReadList>(engine, &call.body).await,
+            ReadTotals::METHOD => answer::<ReadTotals>(engine, &call.body).await,
+            OptedOut::METHOD => answer::<OptedOut>(engine, &call.body).await,
+            _ => Reply::Unsupported,
+        }
+    }
+}
+
+/// The refusal of a call about a shard that this node does not own.
+fn refused(engine: &Engine, call: &Incoming) -> Option<Reply> {
+    let shard = call.shard?;
+    match engine.ownership().place(shard) {
+        // A caller that knows of a later epoch knows of an owner after this one.
+        Place::Here(epoch) if call.epoch <= epoch => None,
+        Place::Here(epoch) => Some(Reply::NotOwner { owner: None, epoch }),
+        Place::There(node, epoch) => Some(Reply::NotOwner {
+            owner: Some(node),
+            epoch,
+        }),
+        Place::Moving | Place::Nobody => Some(Reply::Moving {
+            retry_after: ASK_AGAIN,
+        }),
+    }
+}
+
+async fn answer<Q: Answered>(engine: &Engine, body: &Bytes) -> Reply {
+    match rmp_serde::from_slice::<Q>(body) {
+        Ok(question) => Reply::Ok(encode(&question.carry_out(engine).await)),
+        Err(error) => Reply::Failed(format!("the question cannot be read: {error}")),
+    }
+}

@@ -124,6 +124,12 @@ impl Engine {
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
         let shard = submission.instance.id.shard();
+        if self.ownership().owns(shard) {
+            return match self.accept_here(reserved, submission).await {
+                Err(AcceptError::Moved) => Err(MOVING),
+                answer => answer,
+            };
+        }
         let question = AcceptReserved {
             reserved,
             submission,

@@ -7,10 +7,12 @@ use std::time::Duration;
 use zajil_api::{ApiConfig, ServerLimits};
 
 pub mod layers;
+pub mod shared;
 pub mod schema;
 pub mod units;
 
 pub use layers::{Fault, Layers, Source};
+pub use shared::SharedConfig;
 
 /// The file that is read when no other is named and it exists.
 pub const DEFAULT_FILE: &str = "zajil.toml";
@@ -67,6 +69,8 @@ pub struct Config {
     pub retention: Duration,
     /// How many bytes have to be free for accepts, where it is configured.
     pub min_free: Option<u64>,
+    /// The store that several nodes share, and the others; `None` is a node alone.
+    pub shared: Option<SharedConfig>,
     /// What the log shows and how.
     pub log: LogConfig,
 }
@@ -109,6 +113,7 @@ impl Config {
             operator_token: (!token.is_empty()).then(|| token.to_owned()),
             retention: time(layers, "storage.retention"),
             min_free: units::parse_size(text("storage.min_free")),
+            shared: SharedConfig::from_layers(layers),
             log: LogConfig {
                 level: text("log.level").to_owned(),
                 format: match text("log.format") {
@@ -144,6 +149,7 @@ fn check_together(layers: &mut Layers) {
             "another address than api.listen".to_owned(),
         );
     }
+    shared::check(layers);
 }
 
 fn api(layers: &Layers) -> ApiConfig {

@@ -30,6 +30,8 @@ pub enum Kind {
     Filter,
     /// IP addresses and networks with commas between; none is right, too.
     Networks,
+    /// `host:port` with commas between; names are looked up when they are needed.
+    Places,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::Choice(words) => words.contains(&text),
             Self::Filter => tracing_subscriber::EnvFilter::try_new(text).is_ok(),
             Self::Networks => networks(text).is_some(),
+            Self::Places => places(text).is_some(),
         }
     }
 
@@ -76,6 +79,9 @@ impl Kind {
                 "error, warn, info, debug or trace, or a list such as \"info,zajil_api=debug\""
                     .to_owned()
             }
+            Self::Places => {
+                "addresses such as \"10.0.0.1:9042, db-2.example.com:9042\"".to_owned()
+            }
             Self::Networks => {
                 "addresses or networks such as \"10.0.0.0/8, 192.168.1.7\"".to_owned()
             }
@@ -87,6 +93,17 @@ impl Kind {
 pub fn networks(text: &str) -> Option<Vec<AddressRange>> {
     let each = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     each.map(|it| it.parse().ok()).collect()
+}
+
+/// Reads `host:port` with commas between, without looking names up.
+pub fn places(text: &str) -> Option<Vec<String>> {
+    let each = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+    let is_place = |place: &str| {
+        let (host, port) = place.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        (!host.is_empty() && port > 0).then(|| place.to_owned())
+    };
+    each.map(is_place).collect()
 }
 
 /// Reads `host:port`, looking the name up where it is no IP address.
@@ -232,6 +249,88 @@ pub const SETTINGS: &[Setting] = &[
         "With less than this free where the data is, messages are refused with 503 until there is \
          a quarter more; what happens to accepted ones is still written. Without it, 512MiB or a \
          twentieth of the disk, whichever is less.",
+    ),
+    setting(
+        "storage.kind",
+        Kind::Choice(&["embedded", "cql"]),
+        "embedded",
+        "Where state is kept: in the data folder of this one node, or in ScyllaDB (or another server \
+         of its protocol), which several nodes share.",
+    ),
+    setting(
+        "storage.contact_points",
+        Kind::Places,
+        "",
+        "Some servers of the database; the others are found by themselves. For `cql`.",
+    ),
+    setting(
+        "storage.keyspace",
+        Kind::Text,
+        "zajil",
+        "The keyspace, made by the first node if there is none. For `cql`.",
+    ),
+    setting(
+        "storage.replication",
+        Kind::Count(1, 9),
+        "3",
+        "Copies of everything that the database keeps; a keyspace with fewer is refused. For `cql`.",
+    ),
+    setting(
+        "storage.datacenter",
+        Kind::Text,
+        "",
+        "The datacenter that is near; without one, that of the server that answers first. For `cql`.",
+    ),
+    setting(
+        "storage.user",
+        Kind::Text,
+        "",
+        "Who this node is to the database, where it asks. For `cql`.",
+    ),
+    secret("storage.password", "The password of that user. For `cql`."),
+    setting(
+        "cluster.id",
+        Kind::Text,
+        "zajil",
+        "The name of the cluster: nodes of another one are refused.",
+    ),
+    setting(
+        "cluster.node",
+        Kind::Count(1, 65_535),
+        "",
+        "The number of this node, its own for ever. Needed with `storage.kind = \"cql\"`.",
+    ),
+    setting(
+        "cluster.gossip",
+        Kind::Address,
+        "127.0.0.1:7946",
+        "Where this node hears of others (UDP).",
+    ),
+    setting(
+        "cluster.link",
+        Kind::Address,
+        "127.0.0.1:7947",
+        "Where other nodes ask this one (TCP).",
+    ),
+    setting(
+        "cluster.advertise",
+        Kind::Text,
+        "",
+        "The IP address under which other nodes reach this one, when it is not the one that it \
+         listens on.",
+    ),
+    setting(
+        "cluster.seeds",
+        Kind::Places,
+        "",
+        "Where other nodes gossip: one that is up is enough.",
+    ),
+    setting(
+        "cluster.keys",
+        Kind::Path,
+        "",
+        "The folder of this node that `zajil cluster init` made. Needed unless both addresses are \
+         loopback.",
     ),
     setting(
         "log.level",

@@ -1,51 +1,40 @@
-//! Who owns what. On one node that is simple: the operating system's lock on the data folder is
-//! the lease, and this node owns every shard. The rules are those of `zajil-model`, so that more
-//! owners are a matter of another kind of lease, not of another engine.
+//! Which node does what.
+//!
+//! ```text
+//!  membership ── who is probably alive: a hint ──┐
+//!                                                ▼
+//!  lease ── this node's row, renewed      challenge ── the peers' rows, watched
+//!    │  may it send?                             │  who is dead?
+//!    ▼                                           ▼
+//!  ownership ◄──────────────────────────── reconcile ── shard rows: take, give
+//!    │  who owns what, read by everybody         │
+//!    ▼                                           ▼
+//!  actors (send, route)                   Shards (open, close, lost)
+//! ```
+//!
+//! Truth is in the store ([`Rows`]) and changes by compare-and-set. Every rule is one of
+//! `zajil-model`; the shells here ask the store and the clock, and carry out what the rule says. A
+//! node by itself, with the embedded store, needs none of it: [`Ownership::alone`].
 
-use zajil_model::id::{SHARDS, Shard};
-use zajil_model::lease::Lease;
-use zajil_model::time::Mono;
+mod challenge;
+mod cluster;
+mod lease;
+mod life;
+pub mod membership;
+mod metrics;
+mod ownership;
+mod past;
+mod reconcile;
+mod rows;
+mod shards;
+mod shared;
+mod status;
 
-/// What this node may do by its lease.
-#[derive(Clone, Debug)]
-pub struct Ownership {
-    lease: Lease,
-}
-
-impl Ownership {
-    /// A node by itself: it holds the lock on its data folder, or it would not run.
-    pub fn alone() -> Self {
-        Self {
-            lease: Lease::local(),
-        }
-    }
-
-    /// Whether frames may leave now.
-    pub fn may_send(&self, now: Mono) -> bool {
-        self.lease.may_send(now)
-    }
-
-    /// Whether this node owns a shard.
-    pub const fn owns(&self, _shard: Shard) -> bool {
-        true
-    }
-
-    /// How many shards this node owns.
-    pub const fn owned(&self) -> u16 {
-        SHARDS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_by_itself_may_always_send() {
-        let ownership = Ownership::alone();
-
-        assert!(ownership.may_send(Mono::from_nanos(0)));
-        assert!(ownership.may_send(Mono::from_nanos(u64::MAX)));
-        assert!(Shard::all().all(|shard| ownership.owns(shard)));
-    }
-}
+pub use cluster::{Cluster, Config, DrainReport, Ports, Renewals};
+pub use lease::Ended;
+pub use ownership::{Ownership, Place};
+pub use past::{FolderPast, NoPast, Past};
+pub use reconcile::TakeError;
+pub use rows::{Cas, Member, Rows, RowsError};
+pub use shards::{Closed, HandOver, ShardError, Shards};
+pub use status::{PeerStatus, ShardsStatus, Status, Trouble};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
 
+pub mod holder;
 pub mod shard;
 
 #[cfg(test)]
@@ -65,7 +66,8 @@ enum Term {
 }
 
 /// What the holder of a lease may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Take, claim and send.
     Active,
@@ -101,6 +103,23 @@ impl Lease {
     /// Whether a frame may leave now. Asked before each one.
     pub fn may_send(&self, now: Mono) -> bool {
         self.standing(now) == Standing::Active
+    }
+
+    /// The moment from which nothing may be sent; a node alone has none before the end of time.
+    pub fn send_until(&self) -> Mono {
+        match self.0 {
+            Term::Local => Mono::from_nanos(u64::MAX),
+            Term::Asked(at) => at + SEND_FOR,
+            Term::Lost => Mono::from_nanos(0),
+        }
+    }
+
+    /// When it was last asked for with success; `None` without a term.
+    pub const fn asked_at(&self) -> Option<Mono> {
+        match self.0 {
+            Term::Asked(at) => Some(at),
+            Term::Local | Term::Lost => None,
+        }
     }
 
     /// What may be done now.
@@ -192,6 +211,23 @@ impl Watch {
     /// The store did not answer: a peer may have had no way to renew. The watch begins anew.
     pub fn interrupted(&mut self) {
         *self = Self::default();
+    }
+
+    /// The row as last seen.
+    pub const fn seen(&self) -> Option<NodeRow> {
+        self.seen
+    }
+
+    /// When the peer is to be looked at again because it may be dead by then; `None` while nothing
+    /// was seen of it, and once it is dead.
+    pub fn due(&self) -> Option<Mono> {
+        self.seen.filter(|row| row.state != NodeState::Dead)?;
+        Some(self.since + UNCHANGED)
+    }
+
+    /// Whether the row was unchanged for so long that its owner has stopped.
+    pub fn is_expired(&self, now: Mono) -> bool {
+        self.unchanged_for(UNCHANGED, now).is_some()
     }
 
     fn unchanged_for(&self, wait: Duration, now: Mono) -> Option<NodeRow> {

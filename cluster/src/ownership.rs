@@ -1,0 +1,409 @@
+//! Who owns what, as this node knows it, and what it may do by its lease.
+//!
+//! Everybody in a node reads this one handle: an actor before each frame, the router for each
+//! request. So a read is an atomic, or a lock that is held for a few instructions. It is written by
+//! few: the lease by who renews it, places by who reconciles, and hints by who was told "not mine".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use zajil_model::id::{Epoch, SHARDS, Shard};
+use zajil_model::lease::{Lease, NodeId};
+use zajil_model::time::Mono;
+
+/// Who owns a shard, as this node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This node, under this epoch.
+    Here(Epoch),
+    /// Another node, under this epoch.
+    There(NodeId, Epoch),
+    /// It is on its way between two owners: wait for [`Ownership::changed`].
+    Moving,
+    /// Nobody, as far as this node knows.
+    Nobody,
+}
+
+/// What this node knows of shards and may do by its lease. Clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Ownership(Arc<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Alone(Lease),
+    Shared(Shared),
+}
+
+#[derive(Debug)]
+struct Shared {
+    me: NodeId,
+    /// When sending stops, in nanoseconds of this node's clock; 0 is now.
+    send_until: AtomicU64,
+    shards: RwLock<Box<[Known]>>,
+    nodes: RwLock<BTreeSet<NodeId>>,
+    changed: watch::Sender<u64>,
+}
+
+/// What is known of one shard. `epoch` is the highest that was heard of; the one that is held
+/// while it is held.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    epoch: Epoch,
+    at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Nobody,
+    Moving,
+    There(NodeId),
+    Opening,
+    Here,
+    Closing,
+}
+
+impl Known {
+    const fn held(&self) -> Option<Epoch> {
+        match self.at {
+            At::Opening | At::Here | At::Closing => Some(self.epoch),
+            At::Nobody | At::Moving | At::There(_) => None,
+        }
+    }
+}
+
+impl Ownership {
+    /// A node by itself: it holds the lock on its data folder, or it would not run.
+    pub fn alone() -> Self {
+        Self(Arc::new(Inner::Alone(Lease::local())))
+    }
+
+    /// A node of a cluster: it owns nothing and may not send before it joined.
+    pub fn shared(me: NodeId) -> Self {
+        let nobody = Known {
+            epoch: Epoch(0),
+            at: At::Nobody,
+        };
+        Self(Arc::new(Inner::Shared(Shared {
+            me,
+            send_until: AtomicU64::new(0),
+            shards: RwLock::new(vec![nobody; usize::from(SHARDS)].into()),
+            nodes: RwLock::default(),
+            changed: watch::Sender::new(0),
+        })))
+    }
+
+    /// Whether this node needs no others.
+    pub fn is_alone(&self) -> bool {
+        self.cluster().is_none()
+    }
+
+    /// This node's name; a node alone is number 0.
+    pub fn me(&self) -> NodeId {
+        self.cluster().map_or(NodeId(0), |shared| shared.me)
+    }
+
+    /// Whether frames may leave now. Asked before each one.
+    pub fn may_send(&self, now: Mono) -> bool {
+        match &*self.0 {
+            Inner::Alone(lease) => lease.may_send(now),
+            Inner::Shared(shared) => now.as_nanos() < shared.send_until.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether frames of a shard may leave now under the epoch in which it was opened: also false
+    /// when the lease is good again but is one of a later life of this node.
+    pub fn may_send_for(&self, shard: Shard, epoch: Epoch, now: Mono) -> bool {
+        let held = |shared: &Shared| shared.known(shard).held() == Some(epoch);
+        self.may_send(now) && self.cluster().is_none_or(held)
+    }
+
+    /// Whether this node owns a shard and serves it.
+    pub fn owns(&self, shard: Shard) -> bool {
+        matches!(self.place(shard), Place::Here(_))
+    }
+
+    /// Who owns a shard. A node alone has no epochs of ownership and answers 0.
+    pub fn place(&self, shard: Shard) -> Place {
+        let Some(shared) = self.cluster() else {
+            return Place::Here(Epoch(0));
+        };
+        let known = shared.known(shard);
+        match known.at {
+            At::Here => Place::Here(known.epoch),
+            At::There(node) => Place::There(node, known.epoch),
+            At::Moving | At::Opening | At::Closing => Place::Moving,
+            At::Nobody => Place::Nobody,
+        }
+    }
+
+    /// The epoch under which this node holds a shard, opening and closing included; `None` when it
+    /// does not, and for a node alone, whose store counts its own.
+    pub fn epoch(&self, shard: Shard) -> Option<Epoch> {
+        self.cluster()?.known(shard).held()
+    }
+
+    /// The highest epoch of a shard that this node heard of.
+    pub fn newest_epoch(&self, shard: Shard) -> Epoch {
+        self.cluster()
+            .map_or(Epoch(0), |shared| shared.known(shard).epoch)
+    }
+
+    /// How many shards this node owns and serves.
+    pub fn owned(&self) -> u16 {
+        let Some(shared) = self.cluster() else {
+            return SHARDS;
+        };
+        let shards = shared.shards.read();
+        // There are fewer than 2^16 shards.
+        shards.iter().filter(|known| known.at == At::Here).count() as u16
+    }
+
+    /// Counts up each time that a place changes.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        match self.cluster() {
+            Some(shared) => shared.changed.subscribe(),
+            None => watch::Sender::new(0).subscribe(),
+        }
+    }
+
+    /// The nodes whose lease row was not dead when it was last read, this one included. For what
+    /// must not miss one that just joined, ask [`Cluster::live_nodes`](crate::Cluster::live_nodes).
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        match self.cluster() {
+            Some(shared) => shared.nodes.read().clone(),
+            None => BTreeSet::from([self.me()]),
+        }
+    }
+
+    /// Another node told who owns a shard. It is a hint: what is held here, or known under as high
+    /// an epoch, stays.
+    pub fn learn(&self, shard: Shard, owner: Option<NodeId>, epoch: Epoch) {
+        self.saw(shard, owner, epoch);
+    }
+
+    fn cluster(&self) -> Option<&Shared> {
+        match &*self.0 {
+            Inner::Alone(_) => None,
+            Inner::Shared(shared) => Some(shared),
+        }
+    }
+}
+
+/// What the shells of this crate write.
+impl Ownership {
+    /// The lease is good for sending until then.
+    pub(crate) fn lease(&self, lease: &Lease) {
+        if let Some(shared) = self.cluster() {
+            let until = lease.send_until().as_nanos();
+            shared.send_until.store(until, Ordering::Release);
+        }
+    }
+
+    /// The nodes with a live lease row.
+    pub(crate) fn set_nodes(&self, nodes: BTreeSet<NodeId>) {
+        if let Some(shared) = self.cluster() {
+            *shared.nodes.write() = nodes;
+        }
+    }
+
+    /// A row, or a peer, names the owner of a shard; `None` is on its way.
+    pub(crate) fn saw(&self, shard: Shard, owner: Option<NodeId>, epoch: Epoch) {
+        let me = self.me();
+        self.change(shard, |known| {
+            let at = owner
+                .filter(|owner| *owner != me)
+                .map_or(At::Moving, At::There);
+            if known.held().is_none() && epoch > known.epoch {
+                *known = Known { epoch, at };
+            }
+        });
+    }
+
+    /// The owner of a shard under this epoch is gone, and nobody took it yet.
+    pub(crate) fn orphaned(&self, shard: Shard, epoch: Epoch) {
+        self.change(shard, |known| {
+            if known.held().is_none() && epoch >= known.epoch {
+                let at = At::Moving;
+                *known = Known { epoch, at };
+            }
+        });
+    }
+
+    /// The shard is this node's by its row and is being opened.
+    pub(crate) fn opening(&self, shard: Shard, epoch: Epoch) {
+        let at = At::Opening;
+        self.change(shard, |known| *known = Known { epoch, at });
+    }
+
+    /// The shard is open. False when it was lost meanwhile.
+    pub(crate) fn opened(&self, shard: Shard, epoch: Epoch) -> bool {
+        self.turn(shard, epoch, At::Here)
+    }
+
+    /// The shard is being closed; it is held until [`Self::dropped`].
+    pub(crate) fn closing(&self, shard: Shard, epoch: Epoch) -> bool {
+        self.turn(shard, epoch, At::Closing)
+    }
+
+    /// The shard is no longer held under this epoch. False when it was not.
+    pub(crate) fn dropped(&self, shard: Shard, epoch: Epoch) -> bool {
+        self.turn(shard, epoch, At::Moving)
+    }
+
+    /// What is held, with its epochs.
+    pub(crate) fn held(&self) -> BTreeMap<Shard, Epoch> {
+        let Some(shared) = self.cluster() else {
+            return BTreeMap::new();
+        };
+        let shards = shared.shards.read();
+        Shard::all()
+            .zip(shards.iter())
+            .filter_map(|(shard, known)| Some((shard, known.held()?)))
+            .collect()
+    }
+
+    /// Where every shard is, for a page about it.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        Shard::all().map(|shard| self.place(shard)).collect()
+    }
+
+    fn turn(&self, shard: Shard, epoch: Epoch, at: At) -> bool {
+        let mut turned = false;
+        self.change(shard, |known| {
+            turned = known.held() == Some(epoch);
+            if turned {
+                known.at = at;
+            }
+        });
+        turned
+    }
+
+    fn change(&self, shard: Shard, change: impl FnOnce(&mut Known)) {
+        let Some(shared) = self.cluster() else {
+            return;
+        };
+        let changed = {
+            let mut shards = shared.shards.write();
+            let known = &mut shards[usize::from(shard.number())];
+            let before = (known.epoch, known.at);
+            change(known);
+            before != (known.epoch, known.at)
+        };
+        if changed {
+            shared.changed.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+impl Shared {
+    fn known(&self, shard: Shard) -> Known {
+        self.shards.read()[usize::from(shard.number())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId(1);
+    const OTHER: NodeId = NodeId(2);
+
+    fn shard() -> Shard {
+        Shard::of(1)
+    }
+
+    #[test]
+    fn a_node_by_itself_may_always_send() {
+        let ownership = Ownership::alone();
+
+        assert!(ownership.may_send(Mono::from_nanos(0)));
+        assert!(ownership.may_send(Mono::from_nanos(u64::MAX)));
+        assert!(Shard::all().all(|shard| ownership.owns(shard)));
+        assert!(ownership.may_send_for(shard(), Epoch(3), Mono::from_nanos(7)));
+    }
+
+    #[test]
+    fn a_node_that_did_not_join_owns_and_sends_nothing() {
+        let ownership = Ownership::shared(ME);
+
+        assert!(!ownership.may_send(Mono::from_nanos(0)));
+        assert_eq!(ownership.place(shard()), Place::Nobody);
+        assert_eq!(ownership.owned(), 0);
+    }
+
+    #[test]
+    fn a_shard_is_served_between_its_opening_and_its_closing() {
+        let ownership = Ownership::shared(ME);
+
+        ownership.opening(shard(), Epoch(4));
+        assert_eq!(ownership.place(shard()), Place::Moving);
+        assert!(ownership.opened(shard(), Epoch(4)));
+        assert_eq!(ownership.place(shard()), Place::Here(Epoch(4)));
+        assert!(ownership.closing(shard(), Epoch(4)));
+        assert_eq!(ownership.place(shard()), Place::Moving);
+        assert_eq!(ownership.epoch(shard()), Some(Epoch(4)));
+        assert!(ownership.dropped(shard(), Epoch(4)));
+        assert_eq!(ownership.epoch(shard()), None);
+    }
+
+    #[test]
+    fn what_was_lost_while_it_opened_is_not_served() {
+        let ownership = Ownership::shared(ME);
+        ownership.opening(shard(), Epoch(4));
+
+        ownership.dropped(shard(), Epoch(4));
+
+        assert!(!ownership.opened(shard(), Epoch(4)));
+        assert!(!ownership.owns(shard()));
+    }
+
+    #[test]
+    fn a_good_lease_of_a_later_life_is_not_one_for_an_earlier_epoch() {
+        let ownership = Ownership::shared(ME);
+        ownership.lease(&Lease::granted(Mono::from_nanos(0)));
+        ownership.opening(shard(), Epoch(6));
+
+        assert!(ownership.may_send_for(shard(), Epoch(6), Mono::from_nanos(1)));
+        assert!(!ownership.may_send_for(shard(), Epoch(4), Mono::from_nanos(1)));
+    }
+
+    #[test]
+    fn a_hint_of_an_old_owner_changes_nothing() {
+        let ownership = Ownership::shared(ME);
+        ownership.learn(shard(), Some(OTHER), Epoch(5));
+
+        ownership.learn(shard(), Some(NodeId(3)), Epoch(4));
+        ownership.learn(shard(), None, Epoch(5));
+        assert_eq!(ownership.place(shard()), Place::There(OTHER, Epoch(5)));
+
+        ownership.learn(shard(), None, Epoch(6));
+        assert_eq!(ownership.place(shard()), Place::Moving);
+    }
+
+    #[test]
+    fn a_hint_does_not_take_away_what_is_held() {
+        let ownership = Ownership::shared(ME);
+        ownership.opening(shard(), Epoch(4));
+
+        ownership.learn(shard(), Some(OTHER), Epoch(9));
+
+        assert!(ownership.opened(shard(), Epoch(4)));
+    }
+
+    #[test]
+    fn who_waits_for_a_moving_shard_is_woken() {
+        let ownership = Ownership::shared(ME);
+        let mut changed = ownership.changed();
+        changed.mark_unchanged();
+
+        ownership.saw(shard(), Some(OTHER), Epoch(2));
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+        ownership.saw(shard(), Some(OTHER), Epoch(2));
+
+        assert!(!changed.has_changed().unwrap(), "nothing new was said");
+    }
+}

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
 
+pub mod holder;
 pub mod shard;
 
 #[cfg(test)]
@@ -65,7 +66,8 @@ enum Term {
 }
 
 /// What the holder of a lease may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Take, claim and send.
     Active,
@@ -109,6 +111,14 @@ impl Lease {
             Term::Local => Mono::from_nanos(u64::MAX),
             Term::Asked(at) => at + SEND_FOR,
             Term::Lost => Mono::from_nanos(0),
+        }
+    }
+
+    /// When it was last asked for with success; `None` without a term.
+    pub const fn asked_at(&self) -> Option<Mono> {
+        match self.0 {
+            Term::Asked(at) => Some(at),
+            Term::Local | Term::Lost => None,
         }
     }
 
@@ -201,6 +211,23 @@ impl Watch {
     /// The store did not answer: a peer may have had no way to renew. The watch begins anew.
     pub fn interrupted(&mut self) {
         *self = Self::default();
+    }
+
+    /// The row as last seen.
+    pub const fn seen(&self) -> Option<NodeRow> {
+        self.seen
+    }
+
+    /// When the peer is to be looked at again because it may be dead by then; `None` while nothing
+    /// was seen of it, and once it is dead.
+    pub fn due(&self) -> Option<Mono> {
+        self.seen.filter(|row| row.state != NodeState::Dead)?;
+        Some(self.since + UNCHANGED)
+    }
+
+    /// Whether the row was unchanged for so long that its owner has stopped.
+    pub fn is_expired(&self, now: Mono) -> bool {
+        self.unchanged_for(UNCHANGED, now).is_some()
     }
 
     fn unchanged_for(&self, wait: Duration, now: Mono) -> Option<NodeRow> {

@@ -9,9 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{SHARDS, Shard};
 use crate::lease::NodeId;
 
-/// The most shards that are handed from a living owner to another at once: a twentieth, so that
+pub mod plan;
+
+/// The most shards that are handed from a living owner to another at once.
+pub const MOST_IN_MOTION: usize = most_in_motion(SHARDS as usize);
+
+/// Of how many shards one at a time may be on its way between living owners: a twentieth, so that
 /// balancing never costs what it is to improve.
-pub const MOST_IN_MOTION: usize = SHARDS as usize / 20;
+const PART_IN_MOTION: usize = 20;
+
+/// The most of so many shards that are handed from a living owner to another at once.
+pub const fn most_in_motion(shards: usize) -> usize {
+    let part = shards / PART_IN_MOTION;
+    if part == 0 { 1 } else { part }
+}
 
 /// A shard that should change its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +53,19 @@ const fn mix(seed: u64) -> u64 {
 ///
 /// Every node computes the same from the same rows.
 pub fn desired(nodes: &BTreeSet<NodeId>, current: &BTreeMap<Shard, NodeId>) -> Vec<Move> {
+    desired_of(Shard::all(), nodes, current)
+}
+
+/// [`desired`] for some of the shards, as if there were no others.
+pub fn desired_of(
+    shards: impl IntoIterator<Item = Shard>,
+    nodes: &BTreeSet<NodeId>,
+    current: &BTreeMap<Shard, NodeId>,
+) -> Vec<Move> {
     if nodes.is_empty() {
         return Vec::new();
     }
-    let mut plan = Plan::new(nodes, current);
+    let mut plan = Plan::new(shards, nodes, current);
     plan.place_orphans();
     plan.balance();
     let owner = |shard: &Shard| {
@@ -72,7 +92,11 @@ pub fn desired(nodes: &BTreeSet<NodeId>, current: &BTreeMap<Shard, NodeId>) -> V
 /// The moves to begin now, while `in_motion` hand-overs between living owners are under way:
 /// shards without an owner at once, others within [`MOST_IN_MOTION`].
 pub fn begin_now(moves: &[Move], in_motion: usize) -> Vec<Move> {
-    let mut room = MOST_IN_MOTION.saturating_sub(in_motion);
+    begin_within(moves, MOST_IN_MOTION.saturating_sub(in_motion))
+}
+
+/// The moves to begin now when there is room for so many hand-overs between living owners.
+pub fn begin_within(moves: &[Move], mut room: usize) -> Vec<Move> {
     let mut fits = |planned: &&Move| {
         let fits = planned.from.is_none() || room > 0;
         room -= usize::from(fits && planned.from.is_some());
@@ -88,27 +112,39 @@ pub fn begin_now(moves: &[Move], in_motion: usize) -> Vec<Move> {
 struct Plan {
     owned: BTreeMap<NodeId, Vec<Shard>>,
     orphans: Vec<Shard>,
+    shards: usize,
 }
 
 impl Plan {
-    fn new(nodes: &BTreeSet<NodeId>, current: &BTreeMap<Shard, NodeId>) -> Self {
-        let mut owned: BTreeMap<_, _> = nodes.iter().map(|node| (*node, Vec::new())).collect();
-        let mut orphans = Vec::new();
-        for shard in Shard::all() {
-            match current.get(&shard).and_then(|node| owned.get_mut(node)) {
+    fn new(
+        all: impl IntoIterator<Item = Shard>,
+        nodes: &BTreeSet<NodeId>,
+        current: &BTreeMap<Shard, NodeId>,
+    ) -> Self {
+        let mut plan = Self {
+            owned: nodes.iter().map(|node| (*node, Vec::new())).collect(),
+            orphans: Vec::new(),
+            shards: 0,
+        };
+        for shard in all {
+            plan.shards += 1;
+            match current
+                .get(&shard)
+                .and_then(|node| plan.owned.get_mut(node))
+            {
                 Some(shards) => shards.push(shard),
-                None => orphans.push(shard),
+                None => plan.orphans.push(shard),
             }
         }
-        Self { owned, orphans }
+        plan
     }
 
     fn floor(&self) -> usize {
-        usize::from(SHARDS) / self.owned.len()
+        self.shards / self.owned.len()
     }
 
     fn ceiling(&self) -> usize {
-        usize::from(SHARDS).div_ceil(self.owned.len())
+        self.shards.div_ceil(self.owned.len())
     }
 
     /// Each shard without an owner goes to the node that it ranks highest among those with room.

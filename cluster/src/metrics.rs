@@ -1,0 +1,5 @@
+//! What the cluster counts: names once, verbs as functions.
+
+mod ownership;
+
+pub(crate) use ownership::{Metrics, Outcome};

@@ -14,6 +14,9 @@
 #[path = "support/trouble.rs"]
 pub mod trouble;
 
+#[path = "support/site.rs"]
+pub mod site;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +90,7 @@ pub struct Frame {
     pub recipient: Phone,
     pub at: Mono,
     pub text: String,
+    pub node: u64,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +101,8 @@ struct Inside {
     sink: Option<EventSink>,
     offline: bool,
     engines: u32,
+    /// Nodes that died: what they hand over reaches nobody.
+    pub dead: std::collections::HashSet<u64>,
 }
 
 /// A WhatsApp that does as it is told.
@@ -104,9 +110,31 @@ struct Inside {
 pub struct WhatsApp {
     inside: Arc<Mutex<Inside>>,
     clock: Arc<dyn Clock>,
+    /// Which node hands over here; 0 where there is one engine.
+    node: u64,
 }
 
 impl WhatsApp {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inside: Arc::default(),
+            clock,
+            node: 0,
+        }
+    }
+
+    /// The same, as one node of several reaches it.
+    pub fn of_node(&self, node: u64) -> Self {
+        Self {
+            node,
+            ..self.clone()
+        }
+    }
+
+    pub fn node_died(&self, node: u64) {
+        self.inside.lock().dead.insert(node);
+    }
+
     pub fn answers(&self, recipient: &str, answer: Answer) {
         self.inside.lock().answers.insert(phone(recipient), answer);
     }
@@ -180,8 +208,11 @@ struct Line {
 #[async_trait]
 impl Transport for Line {
     fn submit(&self, frames: Vec<Outbound>) -> Vec<Outbound> {
-        if self.engine != self.whatsapp.inside.lock().engines {
-            return Vec::new();
+        {
+            let inside = self.whatsapp.inside.lock();
+            if self.engine != inside.engines || inside.dead.contains(&self.whatsapp.node) {
+                return Vec::new();
+            }
         }
         let mut events = Vec::new();
         for outbound in frames {
@@ -193,6 +224,7 @@ impl Transport for Line {
                 recipient: message.message().recipient,
                 at: self.whatsapp.clock.mono(),
                 text: message.message().payload.headline().to_owned(),
+                node: self.whatsapp.node,
             };
             self.whatsapp.inside.lock().frames.push(frame.clone());
             events.extend(self.whatsapp.answer(&frame));
@@ -298,10 +330,7 @@ impl World {
 
     pub async fn on(store: Arc<dyn Store>, pace: PaceSpec) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-        let whatsapp = WhatsApp {
-            inside: Arc::default(),
-            clock: clock.clone(),
-        };
+        let whatsapp = WhatsApp::new(clock.clone());
         let engine = start(&store, &clock, &whatsapp).await;
         let account = engine.directory().create_account("Acme").await.unwrap().id;
         let new = NewInstance {

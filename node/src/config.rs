@@ -7,8 +7,8 @@ use std::time::Duration;
 use zajil_api::{ApiConfig, ServerLimits};
 
 pub mod layers;
-pub mod shared;
 pub mod schema;
+pub mod shared;
 pub mod units;
 
 pub use layers::{Fault, Layers, Source};

@@ -149,9 +149,7 @@ impl Shards for EngineShards {
     async fn tell(&self, next: NodeId, shard: Shard, hand_over: HandOver) -> Option<Epoch> {
         let question = TakeShard {
             shard: shard.number(),
-            from: hand_over.from,
-            released: hand_over.released,
-            state: hand_over.state.to_vec(),
+            hand_over: hand_over.into(),
         };
         let asked = self.0.0.owners.ask_node(next, &question, TOLD_WITHIN);
         asked.await.ok().flatten()

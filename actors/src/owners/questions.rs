@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use zajil_cluster::HandOver;
 use zajil_cluster::link::{Lane, Method};
 use zajil_model::batch::Command;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, KeyId, MessageId};
@@ -433,6 +434,13 @@ impl Question for OptedOut {
 pub struct TakeShard {
     /// The shard.
     pub shard: u16,
+    /// What its former owner hands over.
+    pub hand_over: Handed,
+}
+
+/// [`HandOver`] as it crosses the link.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Handed {
     /// Who gave it up.
     pub from: NodeId,
     /// The epoch of the row that it left.
@@ -440,6 +448,26 @@ pub struct TakeShard {
     /// What its next owner should know.
     #[serde(default)]
     pub state: Vec<u8>,
+}
+
+impl From<HandOver> for Handed {
+    fn from(hand_over: HandOver) -> Self {
+        Self {
+            from: hand_over.from,
+            released: hand_over.released,
+            state: hand_over.state.to_vec(),
+        }
+    }
+}
+
+impl From<Handed> for HandOver {
+    fn from(handed: Handed) -> Self {
+        Self {
+            from: handed.from,
+            released: handed.released,
+            state: handed.state.into(),
+        }
+    }
 }
 
 impl Question for TakeShard {

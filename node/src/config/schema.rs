@@ -79,9 +79,7 @@ impl Kind {
                 "error, warn, info, debug or trace, or a list such as \"info,zajil_api=debug\""
                     .to_owned()
             }
-            Self::Places => {
-                "addresses such as \"10.0.0.1:9042, db-2.example.com:9042\"".to_owned()
-            }
+            Self::Places => "addresses such as \"10.0.0.1:9042, db-2.example.com:9042\"".to_owned(),
             Self::Networks => {
                 "addresses or networks such as \"10.0.0.0/8, 192.168.1.7\"".to_owned()
             }

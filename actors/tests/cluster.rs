@@ -1,0 +1,161 @@
+//! Several nodes over one store: any of them takes it, one of them owns it.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use support::site::Site;
+use support::{per_second, text};
+use zajil_model::lifecycle::Status;
+use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
+
+const ANNA: &str = "+966501234567";
+
+#[tokio::test(start_paused = true)]
+async fn any_node_takes_a_message_and_its_owner_sends_it() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(10.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+
+    let sent = site
+        .send(other, &instance, vec![text(ANNA, "hello")])
+        .await
+        .unwrap();
+
+    site.becomes(sent.first, Status::Sent).await;
+    let frames = site.whatsapp.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0].node, owner);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_node_tells_the_same_of_all_instances_of_an_account() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let mut instances = Vec::new();
+    for n in 0..12 {
+        let name = format!("shop-{n}");
+        instances.push(site.instance(account, &name, per_second(100.0)).await);
+    }
+    let owners: BTreeSet<u64> = instances.iter().map(|it| site.owner(it)).collect();
+    assert_eq!(owners.len(), 3, "the instances are spread");
+    let mut sent = Vec::new();
+    for instance in &instances {
+        for _ in 0..3 {
+            let taken = site.send(1, instance, vec![text(ANNA, "hello")]).await;
+            sent.push(taken.unwrap().first);
+        }
+    }
+    for id in &sent {
+        site.becomes(*id, Status::Sent).await;
+    }
+
+    let all: Vec<_> = instances.iter().map(|instance| instance.id).collect();
+    sent.sort_unstable();
+    sent.reverse();
+    for node in [1, 2, 3] {
+        let store = site.engine(node).store();
+        let filter = ListFilter {
+            instances: all.clone(),
+            ..ListFilter::default()
+        };
+        let request = ListRequest {
+            filter,
+            before: None,
+            skip: 5,
+            limit: 20,
+        };
+        let page = store.list(request).await.unwrap();
+        let listed: Vec<_> = page.messages.iter().map(|found| found.id()).collect();
+        let totals = store.totals(TotalsFilter {
+            instances: all.clone(),
+            ..TotalsFilter::default()
+        });
+        assert_eq!(listed, sent[5..25], "as node {node} tells");
+        assert_eq!(page.next, Some(sent[24]));
+        assert_eq!(totals.await.unwrap().of(Status::Sent), 36);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_accepted_is_sent_by_the_next_owner() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let mut sent = Vec::new();
+    for n in 0..10 {
+        let to = format!("+96650123{n:04}");
+        let taken = site.send(other, &instance, vec![text(&to, "hello")]).await;
+        sent.push(taken.unwrap().first);
+    }
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    let before = site.whatsapp.frames().len();
+    assert!((1..10).contains(&before));
+
+    site.kill(owner);
+    for id in &sent {
+        site.becomes(*id, Status::Sent).await;
+    }
+
+    let frames = site.whatsapp.frames();
+    let shown: BTreeSet<_> = frames.iter().map(|frame| frame.wa_id).collect();
+    assert_eq!(shown.len(), 10, "none is lost, none has two names");
+    assert!(frames.len() <= 12, "only what was in flight goes out again");
+    assert_ne!(site.owner(&instance), owner);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_in_good_order_repeats_nothing_and_nobody_waits_for_its_lease() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(10.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        let to = format!("+96650123{n:04}");
+        let taken = site.send(other, &instance, vec![text(&to, "hello")]).await;
+        sent.push(taken.unwrap().first);
+    }
+
+    let report = site.drain(owner).await;
+    for id in &sent {
+        site.becomes(*id, Status::Sent).await;
+    }
+
+    assert_eq!(report.cut, 0);
+    let frames = site.whatsapp.frames();
+    assert_eq!(frames.len(), 60);
+    let gaps = frames.windows(2).map(|pair| pair[1].at.since(pair[0].at));
+    let longest = gaps.max().unwrap();
+    assert!(longest < Duration::from_secs(2), "a pause of {longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_holds_on_every_node_once_it_is_answered() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let other = site.other(&instance);
+    for n in 0..5 {
+        let to = format!("+96650123{n:04}");
+        site.send(other, &instance, vec![text(&to, "before")])
+            .await
+            .unwrap();
+    }
+    let last = site
+        .send(other, &instance, vec![text(ANNA, "late")])
+        .await
+        .unwrap();
+
+    let engine = site.engine(other);
+    let out = engine
+        .suppress(account, support::phone(ANNA), None, "test".to_owned())
+        .await;
+    assert!(out.unwrap().is_confirmed());
+
+    site.becomes(last.first, Status::Suppressed).await;
+    assert!(!site.whatsapp.texts().contains(&"late".to_owned()));
+}

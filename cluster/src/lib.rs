@@ -6,6 +6,8 @@ use zajil_model::id::{SHARDS, Shard};
 use zajil_model::lease::Lease;
 use zajil_model::time::Mono;
 
+pub mod link;
+
 /// What this node may do by its lease.
 #[derive(Clone, Debug)]
 pub struct Ownership {

@@ -176,7 +176,11 @@ impl InService {
         if let Some(id) = self.id {
             let answer = answer(reply, serving.lane);
             // A connection that ended has told its caller so.
-            serving.outbox.push(Frame::Reply { id, answer }, None).await.ok();
+            serving
+                .outbox
+                .push(Frame::Reply { id, answer }, None)
+                .await
+                .ok();
         }
     }
 }

@@ -27,7 +27,10 @@ async fn connect(to: &Node, hello: Hello) -> (TcpStream, Answer) {
 async fn closed(mut stream: TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end as well.
-    timeout(LONG, stream.read_to_end(&mut rest)).await.unwrap().ok();
+    timeout(LONG, stream.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .ok();
 }
 
 async fn two_that_differ(change: impl FnOnce(&mut Identity)) -> (Node, Node) {
@@ -145,9 +148,9 @@ async fn a_frame_of_an_unknown_kind_is_answered_as_unsupported() {
     let mut buffer = bytes::BytesMut::new();
     let reply = loop {
         stream.read_buf(&mut buffer).await.unwrap();
-        match Frame::take(&mut buffer, Lane::Control).unwrap() {
-            Some(Frame::Reply { id, answer }) => break (id, answer),
-            Some(_) | None => {}
+        let frame = Frame::take(&mut buffer, Lane::Control).unwrap();
+        if let Some(Frame::Reply { id, answer }) = frame {
+            break (id, answer);
         }
     };
     let unsupported = super::super::frame::Answer::Reply(Reply::Unsupported);

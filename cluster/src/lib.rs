@@ -22,7 +22,7 @@ mod lease;
 mod life;
 pub mod link;
 pub mod membership;
-mod metrics;
+pub mod metrics;
 mod ownership;
 mod past;
 mod reconcile;
@@ -30,6 +30,8 @@ mod rows;
 mod shards;
 mod shared;
 mod status;
+#[cfg(test)]
+mod testing;
 
 pub use cluster::{Cluster, Config, DrainReport, Ports, Renewals};
 pub use lease::Ended;

@@ -1,5 +1,6 @@
-//! What the cluster counts: names once, verbs as functions.
+//! What this crate tells of itself, a file for each part: names once, verbs as functions.
 
+pub mod link;
 mod ownership;
 
 pub(crate) use ownership::{Metrics, Outcome};

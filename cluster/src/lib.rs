@@ -18,6 +18,7 @@
 
 mod challenge;
 mod cluster;
+pub mod config;
 mod lease;
 mod life;
 pub mod link;

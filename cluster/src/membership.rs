@@ -5,7 +5,7 @@
 //! renewed, so that it need not be read. A view may be old, empty, or wrong, and differ from node
 //! to node.
 //!
-//! - `gossip` is the real one, over UDP; on a network its datagrams are sealed.
+//! - [`gossip`] is the real one, over UDP; on a network its datagrams are sealed by [`seal`].
 //! - [`fake`] is for tests and simulation: each node is told what the test wants it to believe.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use zajil_model::lease::{Incarnation, NodeId};
 
+mod codec;
+pub mod facts;
 pub mod fake;
+pub mod gossip;
+pub mod keys;
+pub mod seal;
+mod seeds;
+mod socket;
 
 /// Membership of a cluster, as one node sees it.
 pub trait Membership: Send + Sync + fmt::Debug {

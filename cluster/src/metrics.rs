@@ -1,5 +1,6 @@
 //! What this crate tells of itself, a file for each part: names once, verbs as functions.
 
+pub mod gossip;
 pub mod link;
 mod ownership;
 

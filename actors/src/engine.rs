@@ -1,14 +1,14 @@
 //! The engine of one node, as the HTTP edge sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zajil_cluster::Ownership;
+use zajil_cluster::{Cluster, Ownership};
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
 use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
@@ -89,6 +89,8 @@ struct Parts {
     reads: Arc<dyn Store>,
     owners: Owners,
     twins: Twins,
+    /// This node's part in the cluster, once it joined.
+    cluster: OnceLock<Cluster>,
 }
 
 /// How long a node of a cluster believes what it read of rows that others change: instances and
@@ -160,6 +162,7 @@ impl Engine {
                 .await?,
             idempotency: Idempotency::new(reads.clone(), clock, tasks, opening),
             twins: Twins::default(),
+            cluster: OnceLock::new(),
             reads,
             owners,
             batches,
@@ -241,6 +244,16 @@ impl Engine {
     /// Wake-ups that actors asked for and that have not come: a few for each.
     pub fn wake_ups(&self) -> usize {
         self.0.context.timer.waiting()
+    }
+
+    /// This node is a part of a cluster from now on.
+    pub fn joined(&self, cluster: Cluster) {
+        self.0.cluster.get_or_init(|| cluster);
+    }
+
+    /// This node's part in the cluster; `None` for a node alone, and before it joined.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.0.cluster.get()
     }
 
     /// Wakes what has work, in the background: accepting does not wait for it. In a cluster each

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::NodeId;
 
+use crate::membership::Protocols;
+
 mod config;
 mod connection;
 mod dial;
@@ -41,6 +43,12 @@ pub use status::{LinkStatus, PeerState, PeerStatus, Refused};
 pub use tcp::{LinkSettings, TcpLink};
 pub use tls::{
     CertificateFault, CredentialFiles, Credentials, CredentialsError, Unprotected, check_security,
+};
+
+/// The versions of the protocol that are spoken here.
+pub const PROTOCOLS: Protocols = Protocols {
+    oldest: hello::OLDEST,
+    newest: hello::NEWEST,
 };
 
 /// The longest request or reply in the control lane: what steers must not wait behind what is big.

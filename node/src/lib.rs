@@ -11,11 +11,13 @@ pub mod command;
 pub mod config;
 pub mod files;
 pub mod first_run;
+pub mod gossip;
 pub mod node;
 pub mod secret;
 pub mod show;
 pub mod signals;
 pub mod telemetry;
+pub mod together;
 pub mod upkeep;
 pub mod wiring;
 

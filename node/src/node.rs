@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, FirstRun};
 use crate::files::{self, Presence};
 use crate::first_run::Welcome;
+use crate::together::{Before, Together};
 use crate::wiring::{self, Addresses, Bound, Listeners};
 use crate::{secret, telemetry, upkeep};
 
@@ -89,6 +90,8 @@ pub struct Node {
     welcome: Option<Welcome>,
     token: String,
     config: Config,
+    /// Its part in a cluster, if it is of one.
+    together: Option<Together>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -112,10 +115,22 @@ impl Node {
         let stopping = CancellationToken::new();
         // Listening first: a taken address is told before a store is opened or replayed.
         let bound = Bound::bind(&config).await?;
+        let before = match &config.shared {
+            Some(shared) => Some(Before::prepare(shared, &config.data_dir, &*clock).await?),
+            None => None,
+        };
         let store = wiring::open_store(&config, &clock, &process).await?;
         let token = operator_token(&config)?;
-        let engine = start_engine(&store, &clock, &tasks).await?;
+        let sharing = before.as_ref().map_or_else(Sharing::alone, Before::sharing);
+        let engine = start_engine(&store, &clock, &tasks, sharing).await?;
         let at = bound.addresses();
+        let together = match before {
+            Some(before) => {
+                let shell = (&process, &tasks, &stopping);
+                Some(before.join(&engine, &store, &clock, at.api, shell).await?)
+            }
+            None => None,
+        };
         let welcome = first_run(&config, &engine, at.api).await?;
         let presence = Presence {
             pid: std::process::id(),
@@ -141,6 +156,7 @@ impl Node {
             welcome,
             token,
             config,
+            together,
             tasks,
             stopping,
         })
@@ -181,8 +197,20 @@ impl Node {
     /// # Errors
     /// The store could not be closed; nothing accepted is lost by that.
     pub async fn stop(self) -> Result<DrainReport> {
-        let report = self.engine.drain(self.config.drain_timeout).await;
+        let began = self.engine.clock().mono();
+        let left = || {
+            let passed = self.engine.clock().mono().since(began);
+            self.config.drain_timeout.saturating_sub(passed)
+        };
+        if let Some(together) = &self.together {
+            // Other nodes take over first; until then this one goes on answering.
+            together.leave(left()).await;
+        }
+        let report = self.engine.drain(left()).await;
         self.listeners.stop().await;
+        if let Some(together) = &self.together {
+            together.end().await;
+        }
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(TASKS_END, self.tasks.wait())
@@ -206,6 +234,7 @@ async fn start_engine(
     store: &Arc<dyn Store>,
     clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
+    sharing: Sharing,
 ) -> Result<Engine> {
     let seed = rand::random();
     let simulator = SimulatorFactory::new(Arc::clone(clock), tasks.clone(), seed);
@@ -213,7 +242,7 @@ async fn start_engine(
         store: Arc::clone(store),
         clock: Arc::clone(clock),
         transports: vec![Arc::new(simulator)],
-        sharing: Sharing::alone(),
+        sharing,
         seed,
     };
     Engine::start(ports)
@@ -239,7 +268,8 @@ fn operator_token(config: &Config) -> Result<String> {
 
 /// An empty store gets something to begin with, where only this machine can reach it.
 async fn first_run(config: &Config, engine: &Engine, api: SocketAddr) -> Result<Option<Welcome>> {
-    if config.first_run == FirstRun::Never || !api.ip().is_loopback() {
+    let shared = config.shared.is_some();
+    if config.first_run == FirstRun::Never || shared || !api.ip().is_loopback() {
         return Ok(None);
     }
     let made = engine

@@ -324,7 +324,13 @@ impl Engine {
             out,
         };
         let me = self.ownership().me();
-        let nodes = self.ownership().nodes().into_iter();
+        let nodes = match self.cluster() {
+            // Read now: a node that joined just before is asked as well.
+            Some(cluster) => cluster.live_nodes().await,
+            None => Ok(self.ownership().nodes()),
+        };
+        let nodes = nodes.map_err(|_| EngineError::Unavailable("the nodes cannot be read"))?;
+        let nodes = nodes.into_iter();
         let question = &question;
         let others = nodes.filter(|node| *node != me).map(|node| async move {
             let asked = self.0.owners.ask_node(node, question, CONFIRM_WITHIN);

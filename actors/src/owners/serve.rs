@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use zajil_cluster::Place;
 use zajil_cluster::link::{Incoming, Reply, Serve};
-use zajil_cluster::{Cluster, Place};
 use zajil_model::id::Shard;
 use zajil_model::lease::NodeId;
 
@@ -27,18 +27,12 @@ pub(crate) trait Answered: Question {
 
 /// Answers other nodes, once the engine that it speaks for is there.
 #[derive(Clone, Default)]
-pub struct Answers(Arc<Speaking>);
-
-#[derive(Default)]
-struct Speaking {
-    engine: OnceLock<Engine>,
-    cluster: OnceLock<Cluster>,
-}
+pub struct Answers(Arc<OnceLock<Engine>>);
 
 impl fmt::Debug for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answers")
-            .field("ready", &self.0.engine.get().is_some())
+            .field("ready", &self.0.get().is_some())
             .finish()
     }
 }
@@ -46,40 +40,32 @@ impl fmt::Debug for Answers {
 impl Answers {
     /// From now on this engine answers.
     pub fn speak_for(&self, engine: Engine) {
-        self.0.engine.get_or_init(|| engine);
+        self.0.get_or_init(|| engine);
     }
+}
 
-    /// From now on this node takes shards that others release to it.
-    pub fn takes_for(&self, cluster: Cluster) {
-        self.0.cluster.get_or_init(|| cluster);
+/// Takes a shard that another node released to this one.
+async fn take(engine: &Engine, body: &Bytes) -> Reply {
+    let Some(cluster) = engine.cluster() else {
+        return Reply::Overloaded;
+    };
+    let Ok(TakeShard { shard, hand_over }) = rmp_serde::from_slice(body) else {
+        return Reply::Failed("the question cannot be read".to_owned());
+    };
+    let Some(shard) = Shard::new(shard) else {
+        return Reply::Failed("there is no such shard".to_owned());
+    };
+    let taken = cluster.take(shard, hand_over.into()).await;
+    if let Err(error) = &taken {
+        tracing::debug!(%shard, %error, "a shard that was released to this node was not taken");
     }
-
-    /// Takes a shard that another node released to this one.
-    async fn take(&self, body: &Bytes) -> Reply {
-        let Some(cluster) = self.0.cluster.get() else {
-            return Reply::Overloaded;
-        };
-        let Ok(TakeShard { shard, hand_over }) = rmp_serde::from_slice(body) else {
-            return Reply::Failed("the question cannot be read".to_owned());
-        };
-        let Some(shard) = Shard::new(shard) else {
-            return Reply::Failed("there is no such shard".to_owned());
-        };
-        let taken = cluster.take(shard, hand_over.into()).await;
-        if let Err(error) = &taken {
-            tracing::debug!(%shard, %error, "a shard that was released to this node was not taken");
-        }
-        Reply::Ok(encode(&taken.ok()))
-    }
+    Reply::Ok(encode(&taken.ok()))
 }
 
 #[async_trait]
 impl Serve for Answers {
     async fn serve(&self, _from: NodeId, call: Incoming) -> Reply {
-        if call.method == TakeShard::METHOD {
-            return self.take(&call.body).await;
-        }
-        let Some(engine) = self.0.engine.get() else {
+        let Some(engine) = self.0.get() else {
             return Reply::Overloaded;
         };
         if let Some(refusal) = refused(engine, &call) {
@@ -109,6 +95,7 @@ impl Serve for Answers {
             ReadList::METHOD => answer::<ReadList>(engine, &call.body).await,
             ReadTotals::METHOD => answer::<ReadTotals>(engine, &call.body).await,
             OptedOut::METHOD => answer::<OptedOut>(engine, &call.body).await,
+            TakeShard::METHOD => take(engine, &call.body).await,
             _ => Reply::Unsupported,
         }
     }

@@ -109,7 +109,7 @@ impl Site {
         };
         let cluster = Cluster::new(ports, config);
         answers.speak_for(engine.clone());
-        answers.takes_for(cluster.clone());
+        engine.joined(cluster.clone());
         let running = cluster.clone();
         let life = tokio::task::spawn(async move { running.run().await });
         self.nodes.insert(

@@ -11,6 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rcgen::{
@@ -222,7 +224,7 @@ fn new_key() -> Result<KeyPair, PkiError> {
 
 /// A line `id key`: the id tells keys apart while one replaces another.
 fn gossip_key() -> Result<String, PkiError> {
-    Ok(format!("1 {}\n", hex(&random::<GOSSIP_KEY>()?)))
+    Ok(format!("{}\n", STANDARD.encode(random::<GOSSIP_KEY>()?)))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], PkiError> {

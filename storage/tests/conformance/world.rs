@@ -281,14 +281,15 @@ pub(crate) fn open_cql(keyspace: &str, budgets: Budgets) -> CqlStore {
     })
     .unwrap();
     // Perhaps within a runtime, which cannot wait for another one.
+    let open = async || {
+        for of in 0..4 {
+            let shard = instance(of).shard();
+            store.open_shard(shard, None).await.unwrap();
+        }
+    };
     std::thread::scope(|threads| {
-        let open = async || {
-            for of in 0..4 {
-                let shard = instance(of).shard();
-                store.open_shard(shard, None).await.unwrap();
-            }
-        };
-        threads.spawn(|| runtime().block_on(open())).join().unwrap();
+        let opening = threads.spawn(|| runtime().block_on(open()));
+        opening.join().unwrap();
     });
     store
 }

@@ -17,6 +17,7 @@ use zajil_model::phone::Phone;
 use zajil_model::time::{Day, Timestamp};
 
 mod codec;
+pub mod cql;
 pub mod embedded;
 pub mod error;
 mod kv;
@@ -26,6 +27,7 @@ mod projection;
 pub mod query;
 pub mod row;
 
+pub use cql::{CqlConfig, CqlOpenError, CqlStore};
 pub use embedded::{EmbeddedConfig, EmbeddedStore, OpenError, RestoreError, restore};
 pub use error::StoreError;
 pub use memory::MemoryStore;

@@ -1,4 +1,4 @@
-//! What the embedded store tells of itself.
+//! What stores tell of themselves.
 
 use std::time::Duration;
 
@@ -17,6 +17,11 @@ const LOG_BYTES: &str = "zajil_store_log_bytes";
 const LAG: &str = "zajil_store_projection_lag_bytes";
 const FREE: &str = "zajil_store_free_bytes";
 const FLUSH: &str = "zajil_store_flush_duration_seconds";
+const CQL_ASKED: &str = "zajil_cql_requests_total";
+const CQL_SECONDS: &str = "zajil_cql_request_duration_seconds";
+const CQL_UNKNOWN: &str = "zajil_cql_unknown_outcomes_total";
+const CQL_REPEATED: &str = "zajil_cql_repeated_total";
+const CQL_IN_FLIGHT: &str = "zajil_cql_requests_in_flight";
 
 /// Calls that a full disk may refuse.
 const OPERATIONS: [&str; 3] = ["append", "write", "own"];
@@ -62,6 +67,33 @@ pub fn describe() {
         Unit::Seconds,
         "time that a flush of the projection takes"
     );
+}
+
+/// A request was sent to the database.
+pub(crate) fn cql_asked(kind: &'static str) {
+    gauge!(CQL_IN_FLIGHT, "kind" => kind).increment(1);
+}
+
+/// The database answered, or did not in time.
+pub(crate) fn cql_answered(kind: &'static str, outcome: &'static str, took: Duration) {
+    gauge!(CQL_IN_FLIGHT, "kind" => kind).decrement(1);
+    counter!(CQL_ASKED, "kind" => kind, "outcome" => outcome).increment(1);
+    histogram!(CQL_SECONDS, "kind" => kind).record(took);
+}
+
+/// A write has no outcome that is known, and is looked into.
+pub(crate) fn cql_unknown(what: &'static str) {
+    counter!(CQL_UNKNOWN, "what" => what).increment(1);
+}
+
+/// The projection of a shard was flushed.
+pub(crate) fn cql_flushed(took: Duration) {
+    histogram!(FLUSH).record(took);
+}
+
+/// A request that failed is made again.
+pub(crate) fn cql_repeated() {
+    counter!(CQL_REPEATED).increment(1);
 }
 
 /// An append was answered.

@@ -19,7 +19,7 @@ mod block;
 pub(crate) mod bodies;
 mod cancel;
 mod count;
-mod disk;
+pub(crate) mod disk;
 mod feed;
 mod fetch;
 mod flush;
@@ -158,6 +158,11 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Whether a flush would write anything.
     pub(crate) fn is_behind(&self) -> bool {
         self.lag() > 0 || self.unflushed_bytes() > 0
+    }
+
+    /// The periods that hold something, in order.
+    pub(crate) fn period_numbers(&self) -> Vec<u32> {
+        self.state.read().periods.keys().copied().collect()
     }
 
     /// How many periods hold something.

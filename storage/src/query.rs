@@ -134,10 +134,13 @@ pub struct StatusChange {
 /// Some changes, and where to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangePage {
-    /// The changes.
-    pub changes: Vec<StatusChange>,
+    /// The changes, each with its place.
+    pub changes: Vec<(Cursor, StatusChange)>,
     /// Where to go on; `None` when the account never had a change.
     pub next: Option<Cursor>,
+    /// No change that is not known yet will come before this place. What several nodes answer can
+    /// be put in order as far as all of them know it.
+    pub upto: Cursor,
 }
 
 /// The account of a message, as its chunk says.

@@ -70,7 +70,7 @@ pub(crate) async fn list_changes(
         .store()
         .changes(may.account, after, limit)
         .await?;
-    let change = |change: &zajil_storage::StatusChange| Change {
+    let change = |(_, change): &(zajil_storage::Cursor, zajil_storage::StatusChange)| Change {
         message_id: change.id.get(),
         status: change.status.label(),
         at: Stamp(change.at),

@@ -109,6 +109,11 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         Ok(totals)
     }
 
+    /// Whether there may be changes of an account.
+    pub(crate) fn tells(&self, _account: AccountId) -> bool {
+        true
+    }
+
     /// Changes of an account from a place on.
     pub(crate) fn changes(
         &self,
@@ -118,14 +123,18 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     ) -> Result<ChangePage, StoreError> {
         let start = from.unwrap_or_default();
         let mut fresh = Vec::new();
-        {
+        let upto = {
             let state = self.state.read();
             for source in [state.frozen_feed.get(&account), state.feed.get(&account)] {
                 let changes = source.map_or(&[][..], Vec::as_slice);
                 let begin = changes.partition_point(|(place, _)| *place < start);
                 fresh.extend(changes[begin..].iter().take(limit - fresh.len().min(limit)));
             }
-        }
+            Cursor {
+                record: state.applied + 1,
+                within: 0,
+            }
+        };
         let below = fresh.first().map(|(place, _)| *place);
         let mut changes = feed::read(&self.kv, account, start, below, limit)?;
         changes.extend(fresh);
@@ -135,8 +144,9 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             within: place.within + 1,
         });
         Ok(ChangePage {
-            changes: changes.into_iter().map(|(_, change)| change).collect(),
+            changes,
             next: next.or(from),
+            upto,
         })
     }
 }

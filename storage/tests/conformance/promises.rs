@@ -6,24 +6,27 @@ use std::sync::{Arc, mpsc};
 use zajil_model::id::Tick;
 use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{Payload, Queue};
+use zajil_storage::cql::SHARD_BUDGETS;
 use zajil_storage::{
     Append, Budgets, Condition, Entry, Health, RowKey, RowWrite, StoreError, Table, Written,
 };
 
 use crate::compare::same;
 use crate::model::Naive;
-use crate::world::{Ending, Kind, SMALL, World, instance, message, runtime};
+use crate::world::{Ending, Kind, SMALL, World, database, instance, message, runtime};
 
 /// Runs a story on every kind of store.
 pub(crate) fn on_every_kind<F: Future<Output = ()>>(story: impl Fn(World) -> F) {
     let runtime = runtime();
     let large = Budgets::default();
-    for kind in [
+    let here = [
         Kind::Memory(large),
         Kind::Memory(SMALL),
         Kind::Embedded(large),
         Kind::Embedded(SMALL),
-    ] {
+    ];
+    let there = database().map(|_| [Kind::Cql(SHARD_BUDGETS), Kind::Cql(SMALL)]);
+    for kind in here.into_iter().chain(there.into_iter().flatten()) {
         runtime.block_on(story(World::new(kind)));
     }
 }

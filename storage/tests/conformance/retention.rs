@@ -162,7 +162,7 @@ fn retention_never_drops_what_is_live_and_gives_back_the_rest_of_the_log() {
 async fn changes_after(world: &World, cursor: Option<Cursor>) -> (Vec<MessageId>, Option<Cursor>) {
     let page = world.store.changes(account(), cursor, 100).await.unwrap();
     (
-        page.changes.iter().map(|change| change.id).collect(),
+        page.changes.iter().map(|(_, change)| change.id).collect(),
         page.next,
     )
 }

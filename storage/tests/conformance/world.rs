@@ -13,8 +13,8 @@ use zajil_model::message::{Chunk, Message, OnAmbiguous, Payload, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::{
-    Append, Budgets, Cursor, EmbeddedConfig, EmbeddedStore, Entry, MemoryStore, StatusChange,
-    Store, StoreError,
+    Append, Budgets, CqlConfig, CqlStore, Cursor, EmbeddedConfig, EmbeddedStore, Entry,
+    MemoryStore, StatusChange, Store, StoreError,
 };
 
 /// Monday, 2026-11-23 00:00 UTC.
@@ -50,6 +50,7 @@ impl Clock for Still {
 pub(crate) enum Kind {
     Memory(Budgets),
     Embedded(Budgets),
+    Cql(Budgets),
 }
 
 /// How a store is closed before it is opened again.
@@ -130,7 +131,7 @@ impl World {
         self.now = self.now + by;
     }
 
-    /// Closes or drops an embedded store and opens it again.
+    /// Closes or drops a store that keeps something and opens it again.
     pub(crate) async fn reopen(&mut self, ending: Ending) {
         if matches!(self.kind, Kind::Memory(_)) {
             return;
@@ -235,7 +236,7 @@ impl World {
             if part.changes.is_empty() {
                 return found;
             }
-            found.extend(part.changes);
+            found.extend(part.changes.into_iter().map(|(_, change)| change));
             cursor = part.next;
         }
     }
@@ -252,7 +253,45 @@ fn open(kind: Kind, dir: &TempDir) -> Arc<dyn Store> {
     match kind {
         Kind::Memory(budgets) => Arc::new(MemoryStore::with_budgets(budgets)),
         Kind::Embedded(budgets) => Arc::new(open_embedded(dir.path(), budgets)),
+        Kind::Cql(budgets) => Arc::new(open_cql(&keyspace(dir), budgets)),
     }
+}
+
+/// Where a database for tests answers, if there is one.
+pub(crate) fn database() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "a test has no other settings")]
+    std::env::var("ZAJIL_TEST_CQL").ok()
+}
+
+/// A keyspace that goes with a directory: as unique as its name.
+pub(crate) fn keyspace(dir: &TempDir) -> String {
+    let name = dir.path().file_name().unwrap().to_str().unwrap();
+    let plain = name.chars().filter(char::is_ascii_alphanumeric);
+    format!("t_{}", plain.collect::<String>().to_lowercase())
+}
+
+/// Opens a store in a database, with the shards of the tests' instances.
+pub(crate) fn open_cql(keyspace: &str, budgets: Budgets) -> CqlStore {
+    let contact_points = vec![database().expect("only with a database")];
+    let config = CqlConfig::new(contact_points, keyspace.to_owned(), Arc::new(Still));
+    let store = CqlStore::open(CqlConfig {
+        replication: 1,
+        budgets,
+        ..config
+    })
+    .unwrap();
+    // Perhaps within a runtime, which cannot wait for another one.
+    let open = async || {
+        for of in 0..4 {
+            let shard = instance(of).shard();
+            store.open_shard(shard, None).await.unwrap();
+        }
+    };
+    std::thread::scope(|threads| {
+        let opening = threads.spawn(|| runtime().block_on(open()));
+        opening.join().unwrap();
+    });
+    store
 }
 
 /// Opens an embedded store with small segments.

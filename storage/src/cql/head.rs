@@ -1,0 +1,340 @@
+//! The head of a shard: what its owner overwrites under its epoch, in one row.
+//!
+//! Every change is a compare-and-set on (epoch, sequence), so that neither a former owner nor a
+//! request that was delayed ever undoes one. A change whose answer was lost is made again: it either
+//! happens then, or is found in place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use zajil_model::id::{Epoch, MessageId, Shard, Tick};
+use zajil_model::lease::shard::Seals;
+
+use super::alive::Alive;
+use super::db::{Db, FIRST_PAUSE, LONGEST_PAUSE};
+use super::tools::random;
+use crate::codec::varint::{self, Reader};
+use crate::{StoreError, metrics};
+
+/// The form of a head; a reader refuses others.
+const VERSION: u8 = 1;
+
+/// How many times an outcome that is not known is asked for before the caller is told so, where
+/// nobody depends on it.
+const TRIES: u32 = 5;
+
+/// The last flush that was committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Redo {
+    /// Counts flushes of the shard; 0 is none yet.
+    pub(super) seq: u64,
+    /// Under which epoch it was made.
+    pub(super) epoch: Epoch,
+    /// In how many parts it lies in its slot; 0 when it is in the row itself.
+    pub(super) parts: u32,
+    /// Whether all of it is known to be in place.
+    pub(super) is_applied: bool,
+}
+
+/// What the owner of a shard overwrites.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    /// No id above this tick was given by the owner of this epoch, nor any before.
+    pub(super) ids: Tick,
+    /// No record above this tick was written.
+    pub(super) log: Tick,
+    /// Every record before this position is flushed.
+    pub(super) tail: u64,
+    /// The oldest hour of the log that is not dropped.
+    pub(super) floor: u32,
+    /// The last flush.
+    pub(super) redo: Redo,
+    /// What of former owners counts.
+    pub(super) seals: Seals,
+    /// Tells this owner from one that wrongly has the same epoch.
+    pub(super) owner: u64,
+}
+
+impl Head {
+    fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        let mut out = vec![VERSION];
+        let redo = &self.redo;
+        let numbers = [
+            self.ids.0,
+            self.log.0,
+            self.tail,
+            u64::from(self.floor),
+            redo.seq,
+            redo.epoch.0,
+            u64::from(redo.parts),
+            u64::from(redo.is_applied),
+            self.owner,
+        ];
+        numbers
+            .into_iter()
+            .for_each(|number| varint::put(&mut out, number));
+        let seals = rmp_serde::to_vec_named(&self.seals).map_err(|error| StoreError::Corrupt {
+            what: "seals",
+            detail: error.to_string(),
+        })?;
+        varint::put_bytes(&mut out, &seals);
+        Ok(out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new("head of a shard", bytes);
+        if reader.byte()? != VERSION {
+            return Err(reader.fault("unknown version"));
+        }
+        let (ids, log) = (Tick(reader.number()?), Tick(reader.number()?));
+        let (tail, floor) = (reader.number()?, reader.small()?);
+        let redo = Redo {
+            seq: reader.number()?,
+            epoch: Epoch(reader.number()?),
+            parts: reader.small()?,
+            is_applied: reader.number()? != 0,
+        };
+        let owner = reader.number()?;
+        let seals = rmp_serde::from_slice(reader.bytes()?);
+        Ok(Self {
+            ids,
+            log,
+            tail,
+            floor,
+            redo,
+            seals: seals.map_err(|error| reader.fault(error.to_string()))?,
+            owner,
+        })
+    }
+}
+
+/// A head as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+    pub(super) head: Head,
+    /// The last flush, when it is small.
+    pub(super) redo: Option<Vec<u8>>,
+}
+
+/// Reads the head of a shard, after every change that was ever answered.
+pub(super) async fn read(db: &Db, shard: Shard) -> Result<Option<Stored>, StoreError> {
+    type Columns = (i64, i64, Vec<u8>, Option<Vec<u8>>);
+    let row = db
+        .first::<Columns>(&db.statements.shard_row, (shard.number() as i16,))
+        .await
+        .map_err(|failed| failed.of("read the row of a shard"))?;
+    let Some((epoch, seq, head, redo)) = row else {
+        return Ok(None);
+    };
+    Ok(Some(Stored {
+        epoch: Epoch(epoch as u64),
+        seq: seq as u64,
+        head: Head::decode(&head)?,
+        redo,
+    }))
+}
+
+/// Takes a shard: its epoch is `epoch` from now on, or one more than it was. Answers its head, with
+/// what the last owner left in it.
+///
+/// # Errors
+/// [`StoreError::Fenced`] when the shard has that epoch or a higher one.
+pub(super) async fn take(
+    db: &Db,
+    shard: Shard,
+    epoch: Option<Epoch>,
+) -> Result<Stored, StoreError> {
+    let owner = random();
+    let mut pause = FIRST_PAUSE;
+    let mut said = String::new();
+    for _ in 0..TRIES {
+        let before = read(db, shard).await?;
+        let stored = before.clone().unwrap_or_default();
+        if stored.head.owner == owner {
+            // What was not answered has happened.
+            return Ok(stored);
+        }
+        let ours = epoch.unwrap_or(stored.epoch.next());
+        if ours <= stored.epoch {
+            return Err(StoreError::Fenced {
+                shard,
+                ours,
+                current: stored.epoch,
+            });
+        }
+        let mut next = stored.clone();
+        next.epoch = ours;
+        next.seq += 1;
+        next.head.owner = owner;
+        match write(db, shard, before.is_some().then_some(&stored), &next, None).await? {
+            Ok(true) => return Ok(next),
+            Ok(false) => {}
+            Err(reason) => said = reason,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    Err(StoreError::Io {
+        operation: "take a shard",
+        reason: said,
+    })
+}
+
+/// One try to change a head; an error in the inner place is an outcome that is not known.
+async fn write(
+    db: &Db,
+    shard: Shard,
+    before: Option<&Stored>,
+    next: &Stored,
+    redo: Option<&[u8]>,
+) -> Result<Result<bool, String>, StoreError> {
+    let number = shard.number() as i16;
+    let (epoch, seq, head) = (next.epoch.0 as i64, next.seq as i64, next.head.encode()?);
+    let all = &db.statements;
+    let swapped = match (before, redo) {
+        (None, _) => {
+            db.swap(&all.shard_first, (epoch, seq, head, number))
+                .await
+        }
+        (Some(before), None) => {
+            let was = (before.epoch.0 as i64, before.seq as i64);
+            let values = (epoch, seq, head, number, was.0, was.1);
+            db.swap(&all.shard_next, values).await
+        }
+        (Some(before), Some(redo)) => {
+            let was = (before.epoch.0 as i64, before.seq as i64);
+            let values = (epoch, seq, head, redo, number, was.0, was.1);
+            db.swap(&all.shard_flush, values).await
+        }
+    };
+    Ok(swapped.map_err(|failed| failed.reason))
+}
+
+/// The head of a shard that is held here: one change at a time.
+#[derive(Debug)]
+pub(super) struct Held {
+    shard: Shard,
+    epoch: Epoch,
+    stored: tokio::sync::Mutex<Stored>,
+    /// The last flush that is in place.
+    applied: AtomicU64,
+}
+
+impl Held {
+    pub(super) fn new(shard: Shard, stored: Stored) -> Self {
+        Self {
+            shard,
+            epoch: stored.epoch,
+            applied: AtomicU64::new(0),
+            stored: tokio::sync::Mutex::new(stored),
+        }
+    }
+
+    /// Under which epoch it is held.
+    pub(super) const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// A flush is in place, which the next change tells others.
+    pub(super) fn applied(&self, seq: u64) {
+        self.applied.store(seq, Ordering::Release);
+    }
+
+    /// What it is now.
+    pub(super) async fn now(&self) -> Head {
+        self.stored.lock().await.head.clone()
+    }
+
+    /// Changes it, with a small flush in the same row, if any; answers what it is then. Repeats what
+    /// has no outcome until it has one, or until the shard is not held here any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when somebody else has taken the shard, [`StoreError::Closed`] when it
+    /// was closed here.
+    pub(super) async fn change(
+        &self,
+        db: &Db,
+        alive: &Alive,
+        redo: Option<&[u8]>,
+        change: impl FnOnce(&mut Head),
+    ) -> Result<Head, StoreError> {
+        let mut stored = self.stored.lock().await;
+        let mut next = stored.clone();
+        next.seq += 1;
+        next.head.redo.is_applied |= next.head.redo.seq == self.applied.load(Ordering::Acquire);
+        change(&mut next.head);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            alive.check()?;
+            match write(db, self.shard, Some(&stored), &next, redo).await? {
+                Ok(true) => break,
+                Ok(false) => {
+                    if self.is_in_place(db, alive, &next).await? {
+                        break;
+                    }
+                }
+                Err(reason) => {
+                    metrics::cql_unknown("shard");
+                    tracing::debug!(shard = %self.shard, reason, "a shard's row is written again");
+                }
+            }
+            alive.pause(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        *stored = next;
+        Ok(stored.head.clone())
+    }
+
+    /// Whether a change that was refused had happened before.
+    async fn is_in_place(&self, db: &Db, alive: &Alive, next: &Stored) -> Result<bool, StoreError> {
+        let found = match read(db, self.shard).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(StoreError::Io { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if (found.epoch, found.seq) == (next.epoch, next.seq) && found.head == next.head {
+            return Ok(true);
+        }
+        let lost = StoreError::Fenced {
+            shard: self.shard,
+            ours: next.epoch,
+            current: found.epoch,
+        };
+        alive.lose(lost.clone());
+        Err(lost)
+    }
+}
+
+/// The highest id of a record, as seals count them.
+pub(super) fn sealed(lsn: u64) -> Option<MessageId> {
+    MessageId::new(lsn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_comes_back_as_it_was_written() {
+        let mut head = Head {
+            ids: Tick(7),
+            log: Tick(8),
+            tail: 6 << 10,
+            floor: 5,
+            redo: Redo {
+                seq: 3,
+                epoch: Epoch(2),
+                parts: 4,
+                is_applied: true,
+            },
+            owner: u64::MAX,
+            ..Head::default()
+        };
+        head.seals
+            .seal_below(Epoch(3), sealed(90).map(|id| (Epoch(1), id)));
+
+        assert_eq!(Head::decode(&head.encode().unwrap()), Ok(head));
+    }
+}

@@ -1,0 +1,427 @@
+//! Writes to several partitions, of which all happen or none.
+//!
+//! The database changes one partition at a time. So what is to be written is written down first: an
+//! *intent*, with what each row held before. Then come the partitions with conditions, one after the
+//! other; where one fails, those before it are put back. Then the others, and the intent goes. Who
+//! dies in between leaves an intent, and whoever finds it a minute later finishes it: forward if
+//! every condition held, else back.
+//!
+//! All or nothing in the end, but not at once: in between, others may see some rows and not yet the
+//! others. Rows are put back, and finished later, only where they still hold what this write put or
+//! found there, so that nobody's later write is lost.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use zajil_model::time::{Mono, Timestamp};
+
+use super::db::Db;
+use super::rows::{self, decided, is_plain};
+use super::tools::random;
+use crate::codec::varint::{self, Reader};
+use crate::row::unmet;
+use crate::{Condition, RowKey, RowWrite, StoreError, Table, Written};
+
+/// Partitions of intents: few, since all are read to find those left behind.
+const BUCKETS: i8 = 16;
+
+/// An intent this old has no live writer.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
+
+/// A writer that is slower than this leaves its intent to others: long before anybody takes it for
+/// dead, and longer than two requests may take.
+const WRITER_GIVES_UP: Duration = Duration::from_secs(25);
+
+/// Every condition held: it goes forward whatever happens.
+const FORWARD: i8 = 1;
+
+/// It was given up: it goes back.
+const BACK: i8 = 2;
+
+/// The form of an intent; a reader refuses others.
+const VERSION: u8 = 1;
+
+/// How often a row without a condition is written again because others got in between.
+const ROUNDS: usize = 8;
+
+/// What becomes of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    key: RowKey,
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+    /// Whether its partition is written before the decision.
+    decides: bool,
+}
+
+impl Change {
+    /// The write of it, if the row holds what it did.
+    fn forward(&self) -> RowWrite {
+        swapped(&self.key, self.before.clone(), self.after.clone())
+    }
+
+    /// The write that takes it back, if nobody wrote since.
+    fn back(&self) -> RowWrite {
+        swapped(&self.key, self.after.clone(), self.before.clone())
+    }
+}
+
+fn swapped(key: &RowKey, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> RowWrite {
+    RowWrite {
+        key: key.clone(),
+        value: to,
+        condition: from.map_or(Condition::Absent, Condition::Is),
+    }
+}
+
+/// Which intent.
+#[derive(Clone, Copy, Debug)]
+struct IntentId {
+    bucket: i8,
+    id: i64,
+}
+
+/// Writes rows if every condition holds, and nothing otherwise.
+pub(super) async fn write(db: &Db, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
+    let mut parts: BTreeMap<(Table, Vec<u8>), Vec<RowWrite>> = BTreeMap::new();
+    for row in &rows {
+        let part = (row.key.table, row.key.partition.clone());
+        parts.entry(part).or_default().push(row.clone());
+    }
+    if rows
+        .iter()
+        .all(|row| is_plain(row.key.table) && row.condition == Condition::None)
+    {
+        return put_all(db, parts.into_values()).await;
+    }
+    if parts.len() == 1 {
+        return rows::write(db, &rows).await;
+    }
+    let changes = match changes(db, &rows).await? {
+        Ok(changes) => changes,
+        Err(conflict) => return Ok(conflict),
+    };
+    carry_out(db, &rows, changes).await
+}
+
+/// Writes rows of tables that nobody writes under a condition.
+async fn put_all(
+    db: &Db,
+    parts: impl Iterator<Item = Vec<RowWrite>>,
+) -> Result<Written, StoreError> {
+    let stamp = db.stamp();
+    for part in parts {
+        let rows: Vec<_> = part
+            .iter()
+            .map(|row| (&row.key, row.value.as_deref()))
+            .collect();
+        rows::put(db, &rows, stamp)
+            .await
+            .map_err(|failed| failed.of("write rows"))?;
+    }
+    Ok(Written::Applied)
+}
+
+/// What every row holds now and is to hold; or the first whose condition does not hold.
+async fn changes(db: &Db, rows: &[RowWrite]) -> Result<Result<Vec<Change>, Written>, StoreError> {
+    let decides = |key: &RowKey| {
+        rows.iter().any(|other| {
+            (other.key.table, &other.key.partition) == (key.table, &key.partition)
+                && other.condition != Condition::None
+        })
+    };
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let before = match &row.condition {
+            Condition::Absent => None,
+            Condition::Is(value) => Some(value.clone()),
+            Condition::None | Condition::Present => decided(db, &row.key).await?,
+        };
+        if row.condition == Condition::Present && before.is_none() {
+            let (key, current) = (row.key.clone(), None);
+            return Ok(Err(Written::Conflict { key, current }));
+        }
+        changes.push(Change {
+            key: row.key.clone(),
+            before,
+            after: row.value.clone(),
+            decides: decides(&row.key),
+        });
+    }
+    Ok(Ok(changes))
+}
+
+async fn carry_out(
+    db: &Db,
+    rows: &[RowWrite],
+    changes: Vec<Change>,
+) -> Result<Written, StoreError> {
+    let begun = db.clock.mono();
+    let id = begin(db, &changes).await?;
+    let parts = parts(&changes, true);
+    for (place, part) in parts.iter().enumerate() {
+        in_time(db, begun)?;
+        match rows::write(db, &part.iter().map(Change::forward).collect::<Vec<_>>()).await? {
+            Written::Applied => {}
+            Written::Conflict { .. } => {
+                put_back(db, &parts[..place]).await?;
+                drop_intent(db, id).await;
+                return conflict(db, rows).await;
+            }
+        }
+    }
+    in_time(db, begun)?;
+    // With one partition its own write decided.
+    if parts.len() > 1 && !decide(db, id, FORWARD).await? {
+        put_back(db, &parts).await?;
+        return Err(slow());
+    }
+    for part in self::parts(&changes, false) {
+        for change in part {
+            write_whatever(db, &change).await?;
+        }
+    }
+    drop_intent(db, id).await;
+    Ok(Written::Applied)
+}
+
+/// The changes by partition, those that decide or the others, in a fixed order: of two writes that
+/// meet, one is first everywhere.
+fn parts(changes: &[Change], deciding: bool) -> Vec<Vec<Change>> {
+    let mut parts: BTreeMap<(Table, &[u8]), Vec<Change>> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.decides == deciding) {
+        let part = (change.key.table, change.key.partition.as_slice());
+        parts.entry(part).or_default().push(change.clone());
+    }
+    parts.into_values().collect()
+}
+
+/// Fails when others may take the writer for dead soon.
+fn in_time(db: &Db, begun: Mono) -> Result<(), StoreError> {
+    if db.clock.mono().since(begun) < WRITER_GIVES_UP {
+        return Ok(());
+    }
+    Err(slow())
+}
+
+fn slow() -> StoreError {
+    StoreError::Io {
+        operation: "write rows of several partitions",
+        reason: "it took too long and is finished by others".to_owned(),
+    }
+}
+
+/// Writes a row without a condition, whatever others make of it meanwhile.
+async fn write_whatever(db: &Db, change: &Change) -> Result<(), StoreError> {
+    if is_plain(change.key.table) {
+        let row = [(&change.key, change.after.as_deref())];
+        let put = rows::put(db, &row, db.stamp()).await;
+        return put.map_err(|failed| failed.of("write rows"));
+    }
+    let mut write = change.forward();
+    for _ in 0..ROUNDS {
+        match rows::write(db, std::slice::from_ref(&write)).await? {
+            Written::Applied => return Ok(()),
+            Written::Conflict { current, .. } => {
+                write.condition = current.map_or(Condition::Absent, Condition::Is);
+            }
+        }
+    }
+    Err(StoreError::Io {
+        operation: "write rows",
+        reason: "others write them all the time".to_owned(),
+    })
+}
+
+/// Takes back what was written, where nobody wrote since.
+async fn put_back(db: &Db, parts: &[Vec<Change>]) -> Result<(), StoreError> {
+    for change in parts.iter().flatten() {
+        rows::write(db, &[change.back()]).await?;
+    }
+    Ok(())
+}
+
+/// The first condition of the caller's that does not hold; one of them did not a moment ago.
+async fn conflict(db: &Db, rows: &[RowWrite]) -> Result<Written, StoreError> {
+    for row in rows {
+        if row.condition == Condition::None {
+            continue;
+        }
+        let current = decided(db, &row.key).await?;
+        if unmet(&row.condition, current.as_deref()) {
+            let key = row.key.clone();
+            return Ok(Written::Conflict { key, current });
+        }
+    }
+    Err(StoreError::Io {
+        operation: "write rows",
+        reason: "others wrote them at the same time".to_owned(),
+    })
+}
+
+async fn begin(db: &Db, changes: &[Change]) -> Result<IntentId, StoreError> {
+    let number = random() as i64;
+    let id = IntentId {
+        bucket: number.rem_euclid(i64::from(BUCKETS)) as i8,
+        id: number,
+    };
+    let values = (id.bucket, id.id, db.clock.now().as_micros(), encode(changes));
+    let put = db.write(&db.statements.intent_put, values).await;
+    put.map_err(|failed| failed.of("write an intent"))?;
+    Ok(id)
+}
+
+/// Decides an intent; answers whether it is decided that way, by whomever.
+async fn decide(db: &Db, id: IntentId, way: i8) -> Result<bool, StoreError> {
+    let swapped = db
+        .swap(&db.statements.intent_decide, (way, id.bucket, id.id))
+        .await;
+    if matches!(swapped, Ok(true)) {
+        return Ok(true);
+    }
+    let state = db
+        .first::<(Option<i8>,)>(&db.statements.intent_state, (id.bucket, id.id))
+        .await
+        .map_err(|failed| failed.of("decide an intent"))?;
+    Ok(state.is_some_and(|(state,)| state == Some(way)))
+}
+
+/// Forgets an intent; one that stays is found to be done later.
+async fn drop_intent(db: &Db, id: IntentId) {
+    let dropped = db.write(&db.statements.intent_drop, (id.bucket, id.id));
+    if let Err(failed) = dropped.await {
+        tracing::debug!(reason = failed.reason, "an intent stays for a while");
+    }
+}
+
+/// Finishes what dead writers left; answers how many.
+pub(super) async fn finish_abandoned(db: &Db) -> Result<usize, StoreError> {
+    let mut found = Vec::new();
+    let now = db.clock.now();
+    for bucket in 0..BUCKETS {
+        type Stored = (i64, Option<i64>, Option<Vec<u8>>, Option<i8>);
+        let visit = |(id, begun, changes, state): Stored| {
+            let begun = Timestamp::from_micros(begun.unwrap_or(0));
+            if now.since(begun) >= ABANDONED_AFTER {
+                found.push((IntentId { bucket, id }, changes, state));
+            }
+            ControlFlow::Continue(())
+        };
+        db.each(&db.statements.intents, 64, (bucket,), visit)
+            .await
+            .map_err(|failed| failed.of("read the intents"))?;
+    }
+    let count = found.len();
+    for (id, changes, state) in found {
+        // Without its changes it is what is left of one that was dropped.
+        if let Some(changes) = changes {
+            finish(db, id, &decode(&changes)?, state).await?;
+        }
+        drop_intent(db, id).await;
+    }
+    Ok(count)
+}
+
+async fn finish(
+    db: &Db,
+    id: IntentId,
+    changes: &[Change],
+    state: Option<i8>,
+) -> Result<(), StoreError> {
+    let deciding = parts(changes, true);
+    let forward = match state {
+        Some(way) => way == FORWARD,
+        None if deciding.len() == 1 => {
+            let mut is_written = true;
+            for change in &deciding[0] {
+                is_written &= decided(db, &change.key).await? == change.after;
+            }
+            is_written
+        }
+        // Without a condition it always goes forward.
+        None if deciding.is_empty() => true,
+        None => !decide(db, id, BACK).await?,
+    };
+    tracing::info!(forward, "a write that was left behind is finished");
+    if !forward {
+        return put_back(db, &deciding).await;
+    }
+    for change in parts(changes, false).iter().flatten() {
+        // Only where nobody wrote since.
+        rows::write(db, &[change.forward()]).await?;
+    }
+    Ok(())
+}
+
+fn encode(changes: &[Change]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    varint::put(&mut out, changes.len() as u64);
+    let put_value = |out: &mut Vec<u8>, value: &Option<Vec<u8>>| match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            varint::put_bytes(out, value);
+        }
+    };
+    for change in changes {
+        out.extend([change.key.table as u8, u8::from(change.decides)]);
+        varint::put_bytes(&mut out, &change.key.partition);
+        varint::put_bytes(&mut out, &change.key.sort);
+        put_value(&mut out, &change.before);
+        put_value(&mut out, &change.after);
+    }
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Change>, StoreError> {
+    let mut reader = Reader::new("intent", bytes);
+    if reader.byte()? != VERSION {
+        return Err(reader.fault("unknown version"));
+    }
+    let count = reader.small()?;
+    let mut changes = Vec::new();
+    for _ in 0..count {
+        let number = reader.byte()?;
+        let table =
+            Table::from_number(number).ok_or_else(|| reader.fault(format!("table {number}")))?;
+        let decides = reader.byte()? != 0;
+        let key = RowKey::new(table, reader.bytes()?, reader.bytes()?);
+        let (before, after) = (value(&mut reader)?, value(&mut reader)?);
+        changes.push(Change {
+            key,
+            before,
+            after,
+            decides,
+        });
+    }
+    Ok(changes)
+}
+
+fn value(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(match reader.byte()? {
+        0 => None,
+        _ => Some(reader.bytes()?.to_vec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_comes_back_as_it_was_written() {
+        let change = |before: Option<&[u8]>, after: Option<&[u8]>, decides| Change {
+            key: RowKey::new(Table::Contacts, "account", "name"),
+            before: before.map(<[u8]>::to_vec),
+            after: after.map(<[u8]>::to_vec),
+            decides,
+        };
+        let changes = vec![
+            change(None, Some(b"new"), true),
+            change(Some(b""), None, false),
+        ];
+
+        assert_eq!(decode(&encode(&changes)), Ok(changes));
+    }
+}

@@ -1,0 +1,296 @@
+//! A shard that is held here: its head, its log, its projection, and who may ask it what.
+//!
+//! Taking one over: its row gets the new epoch; the last flush is put in place, if it was not; the
+//! tail of the log is read; what is in it of former owners is sealed, so that nothing of theirs that
+//! comes later counts; the tail is applied; and from then on it is served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use zajil_model::id::{Epoch, Shard, Tick};
+
+use super::alive::Alive;
+use super::clock::{LogClock, hour};
+use super::db::Db;
+use super::head::{self, Head, Held, Stored, sealed};
+use super::kv::{CqlKv, Ground, Writes};
+use super::log::{self, Found, LogChunks};
+use super::rows;
+use super::redo;
+use crate::codec::{self, Record, RowChange};
+use crate::projection::{Budgets, Positioned, Projection};
+use crate::{ShardOpened, StoreError};
+
+/// The projection of one shard.
+pub(super) type ShardProjection = Projection<CqlKv, LogChunks>;
+
+/// A shard that is held here.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) ground: Ground,
+    pub(super) epoch: Epoch,
+    pub(super) held: Arc<Held>,
+    pub(super) log: Arc<LogClock>,
+    pub(super) projection: ShardProjection,
+    /// Ids up to this tick may be given.
+    pub(super) ids: AtomicU64,
+}
+
+/// What opening needs beside the shard.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    pub(super) db: Arc<Db>,
+    pub(super) handle: Handle,
+    pub(super) budgets: Budgets,
+    pub(super) told: Arc<AtomicU64>,
+}
+
+impl Open {
+    /// Takes a shard over.
+    pub(super) async fn take(
+        means: &Means,
+        shard: Shard,
+        epoch: Option<Epoch>,
+    ) -> Result<(Self, ShardOpened), StoreError> {
+        let db = &means.db;
+        let stored = head::take(db, shard, epoch).await?;
+        let (epoch, found) = (stored.epoch, stored.head.clone());
+        let ground = Ground {
+            shard,
+            db: Arc::clone(db),
+            handle: means.handle.clone(),
+            alive: Arc::new(Alive::default()),
+        };
+        put_in_place(&ground, &stored).await?;
+        let held = Arc::new(Held::new(shard, stored));
+        held.applied(found.redo.seq);
+        let tail = log::tail(&ground, found.tail, found.log).await?;
+        let log = Arc::new(LogClock::new(shard, found.log, found.log, Arc::clone(&means.told)));
+        let sealed = seal(&ground, &held, &log, &tail).await?;
+        log.raise(sealed.log);
+        let writes = Writes {
+            held: Arc::clone(&held),
+            log: Arc::clone(&log),
+            inherited: found.log,
+        };
+        let projection = project(&ground, Some(writes), means.budgets, &sealed, tail).await?;
+        let open = Self {
+            ground,
+            epoch,
+            held,
+            log,
+            projection,
+            ids: AtomicU64::new(found.ids.0),
+        };
+        let opened = ShardOpened {
+            epoch,
+            last: found.ids,
+            ceiling: found.ids,
+        };
+        Ok((open, opened))
+    }
+
+    /// What a caller may go on with.
+    pub(super) fn opened(&self) -> ShardOpened {
+        let ids = Tick(self.ids.load(Ordering::Acquire));
+        ShardOpened {
+            epoch: self.epoch,
+            last: ids,
+            ceiling: ids,
+        }
+    }
+
+    /// Makes it durable that ids up to `ceiling` may be given.
+    pub(super) async fn raise_ids(&self, ceiling: Tick) -> Result<Tick, StoreError> {
+        let now = Tick(self.ids.load(Ordering::Acquire));
+        if ceiling <= now {
+            self.ground.alive.check()?;
+            return Ok(now);
+        }
+        let head = self.raise(|head| head.ids = head.ids.max(ceiling)).await?;
+        self.ids.fetch_max(head.ids.0, Ordering::AcqRel);
+        Ok(head.ids)
+    }
+
+    /// Makes it durable that the log goes on for a while.
+    pub(super) async fn raise_log(&self) -> Result<(), StoreError> {
+        self.raise(|_| {}).await.map(drop)
+    }
+
+    async fn raise(&self, change: impl FnOnce(&mut Head)) -> Result<Head, StoreError> {
+        let Ground { db, alive, .. } = &self.ground;
+        let ceiling = self.log.wanted(db.clock.now());
+        let changed = self.held.change(db, alive, None, |head| {
+            head.log = head.log.max(ceiling);
+            change(head);
+        });
+        let head = changed.await?;
+        self.log.raise(head.log);
+        Ok(head)
+    }
+
+    /// Ends in good order: what was flushed is named, and the next owner begins right behind it.
+    pub(super) async fn release(&self) -> Result<(), StoreError> {
+        let Ground { db, alive, .. } = &self.ground;
+        let last = self.log.last();
+        let changed = self.held.change(db, alive, None, |head| head.log = last);
+        changed.await.map(drop)
+    }
+}
+
+/// Puts the last flush of a former owner in place, if nobody knows that it is.
+async fn put_in_place(ground: &Ground, stored: &Stored) -> Result<(), StoreError> {
+    let redo = stored.head.redo;
+    if redo.seq == 0 || redo.is_applied {
+        return Ok(());
+    }
+    let Ground {
+        shard, db, alive, ..
+    } = ground;
+    let body = match redo.parts {
+        0 => stored.redo.clone(),
+        _ => redo::read_parts(db, alive, *shard, redo).await?,
+    };
+    let Some(body) = body else { return Ok(()) };
+    redo::apply(db, alive, *shard, redo, &redo::decode(&body)?).await
+}
+
+/// Seals what is there of former owners, and lets this one begin above all of it.
+async fn seal(
+    ground: &Ground,
+    held: &Held,
+    log: &LogClock,
+    tail: &[Found],
+) -> Result<Head, StoreError> {
+    let epoch = held.epoch();
+    let ceiling = log.wanted(ground.db.clock.now());
+    let changed = held.change(&ground.db, &ground.alive, None, |head| {
+        let seen = tail
+            .iter()
+            .filter_map(|found| Some((found.epoch, sealed(found.lsn)?)));
+        head.seals.seal_below(epoch, seen);
+        if head.floor == 0 {
+            head.floor = hour(log.wanted(ground.db.clock.now()).id(ground.shard)).saturating_sub(1);
+        }
+        head.log = head.log.max(ceiling);
+    });
+    changed.await
+}
+
+/// What the flushes of a shard and the tail behind them say.
+pub(super) async fn project(
+    ground: &Ground,
+    writes: Option<Writes>,
+    budgets: Budgets,
+    head: &Head,
+    tail: Vec<Found>,
+) -> Result<ShardProjection, StoreError> {
+    let (records, rows) = replayed(head, &tail)?;
+    let chunks = LogChunks(ground.clone());
+    let own = ground.clone();
+    let is_written = writes.is_some();
+    let count = records.len();
+    let begun = ground.handle.spawn_blocking(move || {
+        let kv = CqlKv::open(own, writes)?;
+        let projection = Projection::open(kv, chunks, budgets)?;
+        let (applied, position) = projection.stands_at();
+        for append in records {
+            let Some(last) = append.last().map(|one| one.lsn) else {
+                continue;
+            };
+            if last < position || last <= applied {
+                continue;
+            }
+            projection.apply(append)?;
+            projection.advance(last + 1);
+            if is_written && projection.unflushed_bytes() > budgets.flush_bytes {
+                projection.flush()?;
+            }
+        }
+        Ok(projection)
+    });
+    let projection = begun.await.unwrap_or(Err(StoreError::Closed))?;
+    if is_written {
+        for (at, changes) in rows {
+            put_rows(ground, at, changes).await?;
+        }
+        if count > 0 {
+            tracing::info!(shard = %ground.shard, appends = count, "the log was replayed");
+        }
+    }
+    Ok(projection)
+}
+
+/// Rows that a record brings, with their timestamp.
+type TimedRows = (i64, Vec<RowChange>);
+
+/// The appends of a tail that count, and the rows in them.
+fn replayed(
+    head: &Head,
+    tail: &[Found],
+) -> Result<(Vec<Vec<Positioned>>, Vec<TimedRows>), StoreError> {
+    let (mut appends, mut all_rows) = (Vec::new(), Vec::new());
+    let (mut append, mut rows): (Vec<Positioned>, Vec<TimedRows>) = (Vec::new(), Vec::new());
+    for found in tail {
+        if sealed(found.lsn).is_none_or(|lsn| head.seals.is_void(found.epoch, lsn)) {
+            continue;
+        }
+        let (place, record) = codec::decode(&found.payload)?;
+        // What is left of an append without its last record was never answered.
+        if place.first {
+            append.clear();
+            rows.clear();
+        }
+        match record {
+            Record::Rows(changes) => rows.push((found.at, changes)),
+            record => append.push(Positioned {
+                lsn: found.lsn,
+                len: found.payload.len() as u32,
+                record,
+            }),
+        }
+        if place.last {
+            appends.push(std::mem::take(&mut append));
+            all_rows.append(&mut rows);
+        }
+    }
+    Ok((appends, all_rows))
+}
+
+/// Writes rows that an append brought: those of a partition in one mutation.
+pub(super) async fn put_rows(
+    ground: &Ground,
+    at: i64,
+    changes: Vec<RowChange>,
+) -> Result<(), StoreError> {
+    // The last write of each row: they all have one timestamp.
+    let last: std::collections::BTreeMap<_, _> = changes.into_iter().collect();
+    ground.db.seen(at);
+    let all: Vec<_> = last
+        .iter()
+        .map(|(key, value)| (key, value.as_deref()))
+        .collect();
+    let is_one = |a: &(&crate::RowKey, _), b: &(&crate::RowKey, _)| {
+        (a.0.table, &a.0.partition) == (b.0.table, &b.0.partition)
+    };
+    for part in all.chunk_by(is_one) {
+        super::insist::insist(&ground.alive, "write rows of an append", move || async move {
+            rows::put(&ground.db, part, at).await
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// How long a record is kept should nobody ever drop it: as long as messages, and two months, which
+/// is longer than anything may wait.
+pub(super) fn time_to_live(retention: Duration) -> i32 {
+    /// See above.
+    const MARGIN: Duration = Duration::from_secs(60 * 86_400);
+    /// What the database takes at most: twenty years.
+    const MOST: u64 = 20 * 365 * 86_400;
+    let seconds = (retention + MARGIN).as_secs().min(MOST);
+    seconds as i32
+}

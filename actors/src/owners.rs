@@ -32,6 +32,7 @@ pub use rows::StoreRows;
 pub(crate) use serve::Answered;
 pub use serve::Answers;
 pub use store::RoutedStore;
+pub(crate) use store::changes_here;
 
 /// How long a question about something with an owner waits in all: longer than a take-over takes
 /// (about 9 s after a crash), so that most are answered and not refused.

@@ -12,16 +12,47 @@ use zajil_actors::engine::Engine;
 use zajil_api::{ApiConfig, ApiState, OperatorToken, OpsState, ServerReport};
 use zajil_model::time::Clock;
 use zajil_storage::Store;
+use zajil_storage::cql::Credentials;
 use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
+use zajil_storage::{CqlConfig, CqlStore};
 
 use crate::config::Config;
 use crate::node::Process;
+
+/// Opens the store: the shared one where there is one, else the embedded one in the data folder.
+///
+/// # Errors
+/// See [`open_embedded`]; or the database cannot be reached, or is not what it should be.
+pub async fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    process: &Process,
+) -> Result<Arc<dyn Store>> {
+    let Some(shared) = &config.shared else {
+        return open_embedded(config, clock, process).await;
+    };
+    let (points, keyspace) = (shared.contact_points.clone(), shared.keyspace.clone());
+    let credentials = shared.login.clone();
+    let cql = CqlConfig {
+        replication: shared.replication,
+        datacenter: shared.datacenter.clone(),
+        credentials: credentials.map(|(user, password)| Credentials { user, password }),
+        retention: config.retention,
+        ..CqlConfig::new(points, keyspace, Arc::clone(clock))
+    };
+    let opened = tokio::task::spawn_blocking(move || CqlStore::open(cql)).await;
+    Ok(Arc::new(
+        opened
+            .context("opening the store panicked")?
+            .context("cannot open the store")?,
+    ))
+}
 
 /// Opens the embedded store in the data folder.
 ///
 /// # Errors
 /// The folder cannot be made, is in use by another node, or holds what cannot be read.
-pub async fn open_store(
+async fn open_embedded(
     config: &Config,
     clock: &Arc<dyn Clock>,
     process: &Process,

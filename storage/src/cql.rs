@@ -49,9 +49,7 @@ mod tasks;
 mod tools;
 mod writer;
 
-pub use config::{
-    CqlConfig, CqlOpenError, Credentials, SHARD_BUDGETS, Timeouts, Unreachable,
-};
+pub use config::{CqlConfig, CqlOpenError, Credentials, SHARD_BUDGETS, Timeouts, Unreachable};
 
 use db::Db;
 use shard::{Means, Open};
@@ -122,9 +120,9 @@ impl CqlStore {
             // Who opens waits for this.
             told.send(Self::connect(config, inner).await).ok();
         });
-        let shared = connected.recv().unwrap_or(Err(CqlOpenError::Store(
-            crate::StoreError::Closed,
-        )));
+        let shared = connected
+            .recv()
+            .unwrap_or(Err(CqlOpenError::Store(crate::StoreError::Closed)));
         let shared = match shared {
             Ok(shared) => Arc::new(shared),
             Err(error) => {

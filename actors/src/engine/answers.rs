@@ -2,7 +2,7 @@
 
 use zajil_model::id::{InstanceId, MessageId, RequestId, Shard};
 use zajil_model::phone::Phone;
-use zajil_storage::{ListPage, MessageRecord, StoreError, Totals};
+use zajil_storage::{ChangePage, ListPage, MessageRecord, StoreError, Totals};
 
 use super::Engine;
 use crate::batch::{BatchError, BatchView, Changed, UploadProgress};
@@ -10,11 +10,11 @@ use crate::instance::handle::Shown;
 use crate::key_bucket::{Quota, Unavailable};
 use crate::owners::questions::{
     AcceptReserved, AddRows, AppendPart, ApplyInstance, AskWindow, CancelMessage, ChangeBatch,
-    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadList, ReadMessage,
-    ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart, ShowInstance,
-    ViewBatch, WaitingFor,
+    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges, ReadList,
+    ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart,
+    ShowInstance, ViewBatch, WaitingFor,
 };
-use crate::owners::{Answered, Asked, OwnerError};
+use crate::owners::{Answered, Asked, OwnerError, changes_here};
 use crate::send::{
     AcceptError, Barrier, CancelError, EngineError, InstanceView, Reserved, Waiting,
 };
@@ -201,6 +201,13 @@ impl Answered for ReadTotals {
     async fn carry_out(self, engine: &Engine) -> Result<Totals, StoreError> {
         engine.owns_all(&self.0.instances)?;
         engine.0.context.store.totals(self.0).await
+    }
+}
+
+impl Answered for ReadChanges {
+    async fn carry_out(self, engine: &Engine) -> Result<(ChangePage, Vec<u16>), StoreError> {
+        let store = &engine.0.context.store;
+        changes_here(engine.ownership(), store.as_ref(), &self).await
     }
 }
 

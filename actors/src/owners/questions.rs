@@ -15,7 +15,9 @@ use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::message::Message;
 use zajil_model::phone::Phone;
-use zajil_storage::{ListPage, ListRequest, MessageRecord, StoreError, Totals, TotalsFilter};
+use zajil_storage::{
+    ChangePage, Cursor, ListPage, ListRequest, MessageRecord, StoreError, Totals, TotalsFilter,
+};
 
 use super::{Question, Repeat};
 use crate::batch::{BatchError, BatchView, Changed, NewRow, PartState, RowErrors, UploadProgress};
@@ -405,6 +407,28 @@ impl Question for ReadTotals {
     const METHOD: Method = Method(101);
     const REPEAT: Repeat = Repeat::Freely;
     type Answer = Result<Totals, StoreError>;
+
+    fn lane(&self) -> Lane {
+        Lane::Bulk
+    }
+}
+
+/// Read status changes of an account, as far as the asked node owns what changed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReadChanges {
+    /// Whose.
+    pub account: AccountId,
+    /// From here on.
+    pub after: Option<Cursor>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Question for ReadChanges {
+    const METHOD: Method = Method(102);
+    const REPEAT: Repeat = Repeat::Freely;
+    /// The changes, and the shards that they are of: those that the node owned all the while.
+    type Answer = Result<(ChangePage, Vec<u16>), StoreError>;
 
     fn lane(&self) -> Lane {
         Lane::Bulk

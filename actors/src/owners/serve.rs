@@ -12,9 +12,9 @@ use zajil_model::lease::NodeId;
 
 use super::questions::{
     AcceptReserved, AddRows, AppendPart, ApplyInstance, AskWindow, CancelMessage, ChangeBatch,
-    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadList, ReadMessage,
-    ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart, ShowInstance,
-    TakeShard, ViewBatch, WaitingFor,
+    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges, ReadList,
+    ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart,
+    ShowInstance, TakeShard, ViewBatch, WaitingFor,
 };
 use super::{ASK_AGAIN, Question, encode};
 use crate::engine::Engine;
@@ -94,6 +94,7 @@ impl Serve for Answers {
             ReadRecipients::METHOD => answer::<ReadRecipients>(engine, &call.body).await,
             ReadList::METHOD => answer::<ReadList>(engine, &call.body).await,
             ReadTotals::METHOD => answer::<ReadTotals>(engine, &call.body).await,
+            ReadChanges::METHOD => answer::<ReadChanges>(engine, &call.body).await,
             OptedOut::METHOD => answer::<OptedOut>(engine, &call.body).await,
             TakeShard::METHOD => take(engine, &call.body).await,
             _ => Reply::Unsupported,

@@ -4,15 +4,15 @@
 //! there is none, or it does not answer in time, what is stored is read here, which may be a moment
 //! old. Appends and the queues of shards are their owner's alone and never leave the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use zajil_cluster::Place;
-use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
+use zajil_cluster::{Ownership, Place};
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, SHARDS, Shard, Tick};
 use zajil_model::lease::NodeId;
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
@@ -23,7 +23,7 @@ use zajil_storage::{
     Written,
 };
 
-use super::questions::{ReadList, ReadMessage, ReadRecipients, ReadTotals};
+use super::questions::{ReadChanges, ReadList, ReadMessage, ReadRecipients, ReadTotals};
 use super::{Asked, Owners};
 
 /// Messages that are asked of each node at once when pages of several are merged.
@@ -31,6 +31,12 @@ const PAGE: usize = 200;
 
 /// How long another node may take for its part of a page; then what is stored is read here.
 const READ_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often all shards are asked for changes: as long as a shard moves in good order.
+const FEED_ROUNDS: usize = 8;
+
+/// The wait between two rounds.
+const FEED_AGAIN: Duration = Duration::from_millis(250);
 
 /// A store over which several nodes share the work.
 #[derive(Debug)]
@@ -56,6 +62,62 @@ impl RoutedStore {
     /// The store of this node alone.
     pub const fn inner(&self) -> &Arc<dyn Store> {
         &self.inner
+    }
+
+    /// The changes of an account over all shards; `None` when not every shard was told of.
+    async fn changes_of_all(
+        &self,
+        question: &ReadChanges,
+    ) -> Result<Option<ChangePage>, StoreError> {
+        let ownership = self.owners.ownership();
+        let nodes: BTreeSet<NodeId> = Shard::all()
+            .filter_map(|shard| match ownership.place(shard) {
+                Place::There(node, _) => Some(node),
+                Place::Here(_) | Place::Moving | Place::Nobody => None,
+            })
+            .collect();
+        let others = nodes.into_iter().map(|node| async move {
+            let asked = self.owners.ask_node(node, question, READ_WITHIN).await;
+            asked.unwrap_or(Err(StoreError::NotOpen(Shard::of(0))))
+        });
+        let here = changes_here(ownership, self.inner.as_ref(), question);
+        let (here, others) = tokio::join!(here, join_all(others));
+        let mut covered = BTreeSet::new();
+        let mut upto = Cursor {
+            record: u64::MAX,
+            within: u32::MAX,
+        };
+        let mut changes = BTreeMap::new();
+        for part in others.into_iter().chain([here]) {
+            let (page, shards) = match part {
+                Ok(part) => part,
+                Err(StoreError::NotOpen(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            covered.extend(shards);
+            // A page that is full says nothing of what comes after it.
+            let full = page.changes.len() >= question.limit;
+            let known = page.next.filter(|_| full).unwrap_or(page.upto);
+            upto = upto.min(known);
+            changes.extend(page.changes);
+        }
+        if covered.len() < usize::from(SHARDS) {
+            return Ok(None);
+        }
+        let changes: Vec<_> = changes
+            .into_iter()
+            .take_while(|(place, _)| *place < upto)
+            .take(question.limit)
+            .collect();
+        let next = changes.last().map(|(place, _)| Cursor {
+            record: place.record,
+            within: place.within + 1,
+        });
+        Ok(Some(ChangePage {
+            changes,
+            next: next.or(question.after),
+            upto,
+        }))
     }
 
     fn homes(&self, instances: &[InstanceId]) -> BTreeMap<Home, Vec<InstanceId>> {
@@ -135,6 +197,25 @@ impl RoutedStore {
             }
         }
     }
+}
+
+/// The changes of an account on this node, with the shards that they are of: those that this node
+/// owned all the while.
+pub(crate) async fn changes_here(
+    ownership: &Ownership,
+    store: &dyn Store,
+    question: &ReadChanges,
+) -> Result<(ChangePage, Vec<u16>), StoreError> {
+    let held = || {
+        let shards = Shard::all().map(|shard| (shard, ownership.place(shard)));
+        shards.filter(|(_, place)| matches!(place, Place::Here(_)))
+    };
+    let before: Vec<(Shard, Place)> = held().collect();
+    let (account, after) = (question.account, question.after);
+    let page = store.changes(account, after, question.limit).await?;
+    let still = |(shard, place): &&(Shard, Place)| ownership.place(*shard) == *place;
+    let owned = before.iter().filter(still);
+    Ok((page, owned.map(|(shard, _)| shard.number()).collect()))
 }
 
 /// The list of one node, while lists are merged.
@@ -284,7 +365,23 @@ impl Store for RoutedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<ChangePage, StoreError> {
-        self.inner.changes(account, after, limit).await
+        let question = ReadChanges {
+            account,
+            after,
+            limit,
+        };
+        for _ in 0..FEED_ROUNDS {
+            if let Some(page) = self.changes_of_all(&question).await? {
+                return Ok(page);
+            }
+            tokio::time::sleep(FEED_AGAIN).await;
+        }
+        // Some shard has no owner now: what it has to tell may come before what others told since.
+        Ok(ChangePage {
+            changes: Vec::new(),
+            next: after,
+            upto: after.unwrap_or_default(),
+        })
     }
 
     async fn recipients(

@@ -40,12 +40,7 @@ pub(super) const fn hour(lsn: u64) -> u32 {
 
 impl LogClock {
     /// A clock that gave `last` before, and may give ticks up to `ceiling`.
-    pub(super) const fn new(
-        shard: Shard,
-        last: Tick,
-        ceiling: Tick,
-        told: Arc<AtomicU64>,
-    ) -> Self {
+    pub(super) const fn new(shard: Shard, last: Tick, ceiling: Tick, told: Arc<AtomicU64>) -> Self {
         Self {
             shard,
             told,
@@ -143,7 +138,10 @@ mod tests {
         let clock = clock(10, 100);
 
         assert_eq!(clock.take(1, at(50)), Some(vec![50 << 10 | 5]));
-        assert_eq!(clock.take(2, at(40)), Some(vec![51 << 10 | 5, 52 << 10 | 5]));
+        assert_eq!(
+            clock.take(2, at(40)),
+            Some(vec![51 << 10 | 5, 52 << 10 | 5])
+        );
         assert_eq!(clock.take(49, at(0)), None);
         assert_eq!(clock.take(1, at(500)), None);
         clock.raise(Tick(600));

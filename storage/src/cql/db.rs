@@ -249,10 +249,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn answered(
-        self,
-        result: Result<QueryResult, ExecutionError>,
-    ) -> Result<QueryResult, Failed> {
+    fn answered(self, result: Result<QueryResult, ExecutionError>) -> Result<QueryResult, Failed> {
         match result {
             Ok(result) => {
                 result

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use zajil_model::id::{AccountId, SHARD_BITS, Tick};
 
 use super::{Serving, Shared};
-use crate::query::{ChangePage, Cursor, StatusChange};
 use crate::StoreError;
+use crate::query::{ChangePage, Cursor, StatusChange};
 
 /// Changes of an account from a place on, as far as every shard knows that none will come before.
 pub(super) async fn changes(

@@ -194,10 +194,7 @@ async fn write(
     let (epoch, seq, head) = (next.epoch.0 as i64, next.seq as i64, next.head.encode()?);
     let all = &db.statements;
     let swapped = match (before, redo) {
-        (None, _) => {
-            db.swap(&all.shard_first, (epoch, seq, head, number))
-                .await
-        }
+        (None, _) => db.swap(&all.shard_first, (epoch, seq, head, number)).await,
         (Some(before), None) => {
             let was = (before.epoch.0 as i64, before.seq as i64);
             let values = (epoch, seq, head, number, was.0, was.1);

@@ -266,7 +266,12 @@ async fn begin(db: &Db, changes: &[Change]) -> Result<IntentId, StoreError> {
         bucket: number.rem_euclid(i64::from(BUCKETS)) as i8,
         id: number,
     };
-    let values = (id.bucket, id.id, db.clock.now().as_micros(), encode(changes));
+    let values = (
+        id.bucket,
+        id.id,
+        db.clock.now().as_micros(),
+        encode(changes),
+    );
     let put = db.write(&db.statements.intent_put, values).await;
     put.map_err(|failed| failed.of("write an intent"))?;
     Ok(id)

@@ -75,11 +75,7 @@ pub(super) async fn write<'a>(
 }
 
 /// Every record from a position on, up to a tick, in order.
-pub(super) async fn tail(
-    ground: &Ground,
-    from: u64,
-    upto: Tick,
-) -> Result<Vec<Found>, StoreError> {
+pub(super) async fn tail(ground: &Ground, from: u64, upto: Tick) -> Result<Vec<Found>, StoreError> {
     let Ground {
         shard, db, alive, ..
     } = ground;

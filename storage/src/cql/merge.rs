@@ -1,6 +1,5 @@
 //! Answers of several shards, made one.
 
-
 use std::collections::BTreeMap;
 
 use zajil_model::id::{InstanceId, MessageId, Shard};
@@ -26,13 +25,9 @@ pub(super) fn totals(filter: &TotalsFilter, parts: Vec<Totals>) -> Totals {
             .for_each(|(sum, count)| *sum += count);
         all.by_instance.extend(part.by_instance);
     }
-    let place = |instance: InstanceId| {
-        filter
-            .instances
-            .iter()
-            .position(|named| *named == instance)
-    };
-    all.by_instance.sort_by_key(|(instance, _)| place(*instance));
+    let place = |instance: InstanceId| filter.instances.iter().position(|named| *named == instance);
+    all.by_instance
+        .sort_by_key(|(instance, _)| place(*instance));
     all
 }
 
@@ -132,7 +127,9 @@ impl Merge {
 /// The same request for the instances of one shard.
 fn part(request: &ListRequest, shard: Shard, before: Option<MessageId>) -> ListRequest {
     let mut filter = request.filter.clone();
-    filter.instances.retain(|instance| instance.shard() == shard);
+    filter
+        .instances
+        .retain(|instance| instance.shard() == shard);
     ListRequest {
         filter,
         before,

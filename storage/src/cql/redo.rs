@@ -163,7 +163,11 @@ pub(super) async fn read_parts(
         return Ok(None);
     }
     Ok(Some(
-        parts.into_values().take(redo.parts as usize).flatten().collect(),
+        parts
+            .into_values()
+            .take(redo.parts as usize)
+            .flatten()
+            .collect(),
     ))
 }
 

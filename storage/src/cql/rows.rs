@@ -119,15 +119,16 @@ pub(super) async fn put(
     rows: &[(&RowKey, Option<&[u8]>)],
     stamp: i64,
 ) -> Result<(), super::db::Failed> {
-    let put = |(key, value): &(&RowKey, Option<&[u8]>)| -> (i64, Option<Vec<u8>>, i8, Vec<u8>, Vec<u8>) {
-        (
-            stamp,
-            value.map(<[u8]>::to_vec),
-            key.table as i8,
-            key.partition.clone(),
-            key.sort.clone(),
-        )
-    };
+    let put =
+        |(key, value): &(&RowKey, Option<&[u8]>)| -> (i64, Option<Vec<u8>>, i8, Vec<u8>, Vec<u8>) {
+            (
+                stamp,
+                value.map(<[u8]>::to_vec),
+                key.table as i8,
+                key.partition.clone(),
+                key.sort.clone(),
+            )
+        };
     match rows {
         [] => Ok(()),
         [(key, value)] => {
@@ -168,10 +169,7 @@ enum Attempt {
 async fn attempt(db: &Db, rows: &[RowWrite]) -> Result<Attempt, StoreError> {
     let mut rows = rows.to_vec();
     let wanted: Vec<Condition> = rows.iter().map(|row| row.condition.clone()).collect();
-    if wanted
-        .iter()
-        .all(|condition| *condition == Condition::None)
-    {
+    if wanted.iter().all(|condition| *condition == Condition::None) {
         // The first carries the others: on what it holds now.
         let Some(first) = rows.first_mut() else {
             return Ok(Attempt::Written(Written::Applied));
@@ -243,10 +241,7 @@ pub(super) async fn swap(db: &Db, rows: &[RowWrite]) -> Result<bool, super::db::
             Condition::None => db.write(&all.row_set, set(row)).await.map(|()| true),
             Condition::Present => db.swap(&all.row_present, set(row)).await,
             Condition::Absent => db.swap(&all.row_swap, swap(row, None)).await,
-            Condition::Is(value) => {
-                db.swap(&all.row_swap, swap(row, Some(value.clone())))
-                    .await
-            }
+            Condition::Is(value) => db.swap(&all.row_swap, swap(row, Some(value.clone()))).await,
         };
     }
     let writes = rows.iter().map(|row| match &row.condition {

@@ -57,7 +57,9 @@ pub(super) async fn prepare(
         )
         .await?;
     }
-    let found = copies_kept(session, keyspace, datacenter).await?.unwrap_or(0);
+    let found = copies_kept(session, keyspace, datacenter)
+        .await?
+        .unwrap_or(0);
     if found < copies {
         return Err(CqlOpenError::Replication {
             keyspace: keyspace.clone(),

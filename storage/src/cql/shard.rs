@@ -17,8 +17,8 @@ use super::db::Db;
 use super::head::{self, Head, Held, Stored, sealed};
 use super::kv::{CqlKv, Ground, Writes};
 use super::log::{self, Found, LogChunks};
-use super::rows;
 use super::redo;
+use super::rows;
 use crate::codec::{self, Record, RowChange};
 use crate::projection::{Budgets, Positioned, Projection};
 use crate::{ShardOpened, StoreError};
@@ -67,7 +67,12 @@ impl Open {
         let held = Arc::new(Held::new(shard, stored));
         held.applied(found.redo.seq);
         let tail = log::tail(&ground, found.tail, found.log).await?;
-        let log = Arc::new(LogClock::new(shard, found.log, found.log, Arc::clone(&means.told)));
+        let log = Arc::new(LogClock::new(
+            shard,
+            found.log,
+            found.log,
+            Arc::clone(&means.told),
+        ));
         let sealed = seal(&ground, &held, &log, &tail).await?;
         log.raise(sealed.log);
         let writes = Writes {
@@ -276,9 +281,11 @@ pub(super) async fn put_rows(
         (a.0.table, &a.0.partition) == (b.0.table, &b.0.partition)
     };
     for part in all.chunk_by(is_one) {
-        super::insist::insist(&ground.alive, "write rows of an append", move || async move {
-            rows::put(&ground.db, part, at).await
-        })
+        super::insist::insist(
+            &ground.alive,
+            "write rows of an append",
+            move || async move { rows::put(&ground.db, part, at).await },
+        )
         .await?;
     }
     Ok(())

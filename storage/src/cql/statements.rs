@@ -78,7 +78,9 @@ impl Profiles {
                 builder.retry_policy(Arc::new(DefaultRetryPolicy::new()))
             }
         };
-        builder.build().into_handle_with_label(kind.label().to_owned())
+        builder
+            .build()
+            .into_handle_with_label(kind.label().to_owned())
     }
 
     const fn timeout(&self, kind: Kind) -> Duration {

@@ -285,7 +285,9 @@ impl Shared {
         }
         let changed = open
             .held
-            .change(&self.db, &open.ground.alive, None, |head| head.floor = below);
+            .change(&self.db, &open.ground.alive, None, |head| {
+                head.floor = below
+            });
         changed.await.map(drop)
     }
 }

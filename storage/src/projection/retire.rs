@@ -252,7 +252,10 @@ mod tests {
         };
         let told = || {
             let changes = projection.changes(chunk.account, None, 10).unwrap().changes;
-            changes.iter().map(|(_, change)| change.id).collect::<Vec<_>>()
+            changes
+                .iter()
+                .map(|(_, change)| change.id)
+                .collect::<Vec<_>>()
         };
 
         apply(Record::Accept(Arc::clone(&chunk)));

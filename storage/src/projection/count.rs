@@ -126,7 +126,11 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         let (upto, teller) = {
             let state = self.state.read();
             let teller = state.tellers.get(&account).copied();
-            start.record = start.record.max(teller.map_or(0, |teller| teller.first));
+            let begins = Cursor {
+                record: teller.map_or(0, |teller| teller.first),
+                within: 0,
+            };
+            start = start.max(begins);
             for source in [state.frozen_feed.get(&account), state.feed.get(&account)] {
                 let changes = source.map_or(&[][..], Vec::as_slice);
                 let begin = changes.partition_point(|(place, _)| *place < start);

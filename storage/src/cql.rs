@@ -47,12 +47,13 @@ mod statements;
 mod store;
 mod tasks;
 mod tools;
+mod view;
 mod writer;
 
 pub use config::{CqlConfig, CqlOpenError, Credentials, SHARD_BUDGETS, Timeouts, Unreachable};
 
 use db::Db;
-use shard::{Means, Open};
+use shard::{Means, Open, ShardProjection};
 use writer::Job;
 
 /// Threads for the database: they only pass on what others work out.
@@ -75,6 +76,8 @@ struct Shared {
     means: Means,
     config: CqlConfig,
     shards: RwLock<FxHashMap<Shard, Serving>>,
+    /// What was read a moment ago of shards that are not held here.
+    views: Mutex<FxHashMap<Shard, Arc<ShardProjection>>>,
     /// Held while a shard is opened or closed.
     gates: Vec<tokio::sync::Mutex<()>>,
     /// The tick up to which readers of the change feed were told that they have seen everything.
@@ -156,6 +159,7 @@ impl CqlStore {
             means,
             config,
             shards: RwLock::default(),
+            views: Mutex::default(),
             gates: (0..GATES).map(|_| tokio::sync::Mutex::new(())).collect(),
             waiting: Arc::default(),
             closed: AtomicBool::new(false),

@@ -41,6 +41,7 @@ mod testing;
 use apply::Applier;
 use bodies::{Bodies, ChunkSource};
 use hot::State;
+use shard::Newest;
 
 /// What the projection may hold in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,9 @@ pub(crate) struct Projection<K, C> {
     /// let go in between to fetch something, and a flush of half a record would say that all of
     /// it is applied.
     whole: Mutex<()>,
-    /// Held while a flush is written: one at a time.
-    flushes: Mutex<()>,
+    /// Held while a flush is written: one at a time. What the last ones wrote into the index by
+    /// shard saves reading it.
+    flushes: Mutex<Newest>,
     /// Where a replay would begin now.
     flushed: AtomicU64,
 }
@@ -109,7 +111,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             bodies,
             state: RwLock::new(state),
             whole: Mutex::default(),
-            flushes: Mutex::new(()),
+            flushes: Mutex::default(),
             flushed,
         })
     }

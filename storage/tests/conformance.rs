@@ -19,6 +19,8 @@ mod model;
 mod promises;
 #[path = "conformance/retention.rs"]
 mod retention;
+#[path = "conformance/shared.rs"]
+mod shared;
 #[path = "conformance/space.rs"]
 mod space;
 #[path = "conformance/world.rs"]

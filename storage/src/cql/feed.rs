@@ -1,6 +1,7 @@
 //! The change feed over the shards of this node: merged by the places of their records, which are
 //! in order of time.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use zajil_model::id::{AccountId, SHARD_BITS, Tick};
@@ -37,7 +38,7 @@ pub(super) async fn changes(
             open.raise_log().await?;
         }
         upto = upto.min(open.log.settle(target));
-        let part = shared.question(&open, move |p| p.changes(account, after, limit));
+        let part = shared.question(Arc::clone(&open.projection), move |p| p.changes(account, after, limit));
         found.extend(part.await?.changes);
     }
     let upto = Cursor {

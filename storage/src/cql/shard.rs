@@ -33,7 +33,7 @@ pub(super) struct Open {
     pub(super) epoch: Epoch,
     pub(super) held: Arc<Held>,
     pub(super) log: Arc<LogClock>,
-    pub(super) projection: ShardProjection,
+    pub(super) projection: Arc<ShardProjection>,
     /// Ids up to this tick may be given.
     pub(super) ids: AtomicU64,
 }
@@ -86,7 +86,7 @@ impl Open {
             epoch,
             held,
             log,
-            projection,
+            projection: Arc::new(projection),
             ids: AtomicU64::new(found.ids.0),
         };
         let opened = ShardOpened {
@@ -146,7 +146,7 @@ impl Open {
 }
 
 /// Puts the last flush of a former owner in place, if nobody knows that it is.
-async fn put_in_place(ground: &Ground, stored: &Stored) -> Result<(), StoreError> {
+pub(super) async fn put_in_place(ground: &Ground, stored: &Stored) -> Result<(), StoreError> {
     let redo = stored.head.redo;
     if redo.seq == 0 || redo.is_applied {
         return Ok(());

@@ -17,7 +17,7 @@ use super::clock::hour;
 use super::merge::{self, Ask, Merge};
 use super::shard::{Open, ShardProjection, time_to_live};
 use super::writer::{self, Answer, CALLS_WAITING, Call, Job};
-use super::{CqlStore, GATES, Serving, Shared, intents, log, rows};
+use super::{CqlStore, GATES, Serving, Shared, intents, log, rows, view};
 use crate::codec::{self, Record, encode_alone};
 use crate::projection::key::QueueKey;
 use crate::{
@@ -161,28 +161,41 @@ impl Shared {
         Ok((serving, codec::encode(append.entries)?))
     }
 
-    /// Asks the projection of a shard, on a thread that may wait.
-    pub(super) async fn ask<T: Send + 'static>(
+    /// Asks a shard that is held here, or else a view of it.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        shard: Shard,
+        question: impl FnOnce(&ShardProjection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let projection = match self.serving(shard) {
+            Ok(serving) if serving.open.ground.alive.check().is_ok() => {
+                Arc::clone(&serving.open.projection)
+            }
+            Err(StoreError::NotOpen(_)) | Ok(_) => view::view(self, shard).await?,
+            Err(error) => return Err(error),
+        };
+        self.question(projection, question).await
+    }
+
+    /// Asks a shard that is held here.
+    async fn own<T: Send + 'static>(
         &self,
         shard: Shard,
         question: impl FnOnce(&ShardProjection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let open = self.serving(shard)?.open;
         open.ground.alive.check()?;
-        self.question(&open, question).await
+        self.question(Arc::clone(&open.projection), question).await
     }
 
-    /// The same of a shard at hand.
+    /// Asks a projection, on a thread that may wait.
     pub(super) async fn question<T: Send + 'static>(
         &self,
-        open: &Arc<Open>,
+        projection: Arc<ShardProjection>,
         question: impl FnOnce(&ShardProjection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let own = Arc::clone(open);
-        let asked = self
-            .means
-            .handle
-            .spawn_blocking(move || question(&own.projection));
+        let handle = &self.means.handle;
+        let asked = handle.spawn_blocking(move || question(&projection));
         match tokio::time::timeout(QUESTION, asked).await {
             Ok(answer) => answer.unwrap_or(Err(StoreError::Closed)),
             Err(_) => Err(StoreError::Io {
@@ -199,7 +212,7 @@ impl Shared {
                 instances,
                 ..filter.clone()
             };
-            parts.push(self.ask(shard, move |p| p.totals(&part)).await?);
+            parts.push(self.read(shard, move |p| p.totals(&part)).await?);
         }
         Ok(merge::totals(&filter, parts))
     }
@@ -207,12 +220,12 @@ impl Shared {
     async fn list(self: Arc<Self>, request: ListRequest) -> Result<ListPage, StoreError> {
         let shards = merge::by_shard(&request.filter.instances);
         if let (1, Some(shard)) = (shards.len(), shards.keys().next()) {
-            return self.ask(*shard, move |p| p.list(&request)).await;
+            return self.read(*shard, move |p| p.list(&request)).await;
         }
         let (mut merge, mut asks) = Merge::new(request);
         loop {
             for Ask { shard, request } in asks {
-                let page = self.ask(shard, move |p| p.list(&request)).await?;
+                let page = self.read(shard, move |p| p.list(&request)).await?;
                 merge.answered(shard, page);
             }
             match merge.go_on() {
@@ -302,13 +315,23 @@ impl CqlStore {
         done.unwrap_or(Err(StoreError::Closed))
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
         shard: Shard,
         question: impl FnOnce(&ShardProjection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { shared.ask(shard, question).await })
+        self.run(async move { shared.read(shard, question).await })
+            .await
+    }
+
+    async fn own<T: Send + 'static>(
+        &self,
+        shard: Shard,
+        question: impl FnOnce(&ShardProjection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        self.run(async move { shared.own(shard, question).await })
             .await
     }
 }
@@ -401,7 +424,7 @@ impl Store for CqlStore {
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<MessageRecord>, StoreError> {
-        self.ask(id.giver(), move |projection| projection.message(id))
+        self.read(id.giver(), move |projection| projection.message(id))
             .await
     }
 
@@ -414,7 +437,7 @@ impl Store for CqlStore {
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
         let queue = QueueKey { instance, queue };
-        self.ask(instance.shard(), move |projection| {
+        self.own(instance.shard(), move |projection| {
             projection.queued(queue, after, max_messages, max_bytes)
         })
         .await
@@ -426,7 +449,7 @@ impl Store for CqlStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
-        self.ask(instance.shard(), move |projection| {
+        self.own(instance.shard(), move |projection| {
             projection.scheduled(instance, until, limit)
         })
         .await
@@ -473,7 +496,7 @@ impl Store for CqlStore {
             instance,
             queue: Queue::Part(batch),
         };
-        self.ask(instance.shard(), move |projection| {
+        self.read(instance.shard(), move |projection| {
             projection.recipients(queue, after, limit)
         })
         .await

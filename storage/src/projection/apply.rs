@@ -10,7 +10,7 @@ use zajil_model::time::{Day, Timestamp};
 
 use super::Projection;
 use super::bodies::ChunkSource;
-use super::hot::State;
+use super::hot::{State, Teller};
 use super::key::{self, BlockKey, QueueKey};
 use crate::StoreError;
 use crate::codec::{Record, RowChange};
@@ -152,6 +152,18 @@ impl<'a, K: Kv, C: ChunkSource> Applier<'a, K, C> {
         self.within += 1;
         self.state.dirty_bytes += CHANGE_BYTES;
         let change = StatusChange { id, status, at };
+        let record = self.record;
+        if let Some(teller) = self.state.tellers.get_mut(&account) {
+            teller.last = record;
+        } else {
+            let first = Some(record.to_be_bytes().to_vec());
+            self.state.overlay.put(key::teller(account), first);
+            let teller = Teller {
+                first: record,
+                last: record,
+            };
+            self.state.tellers.insert(account, teller);
+        }
         self.state
             .feed
             .entry(account)

@@ -110,8 +110,8 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     }
 
     /// Whether there may be changes of an account.
-    pub(crate) fn tells(&self, _account: AccountId) -> bool {
-        true
+    pub(crate) fn tells(&self, account: AccountId) -> bool {
+        self.state.read().tellers.contains_key(&account)
     }
 
     /// Changes of an account from a place on.
@@ -121,22 +121,34 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         from: Option<Cursor>,
         limit: usize,
     ) -> Result<ChangePage, StoreError> {
-        let start = from.unwrap_or_default();
+        let mut start = from.unwrap_or_default();
         let mut fresh = Vec::new();
-        let upto = {
+        let (upto, teller) = {
             let state = self.state.read();
+            let teller = state.tellers.get(&account).copied();
+            let begins = Cursor {
+                record: teller.map_or(0, |teller| teller.first),
+                within: 0,
+            };
+            start = start.max(begins);
             for source in [state.frozen_feed.get(&account), state.feed.get(&account)] {
                 let changes = source.map_or(&[][..], Vec::as_slice);
                 let begin = changes.partition_point(|(place, _)| *place < start);
                 fresh.extend(changes[begin..].iter().take(limit - fresh.len().min(limit)));
             }
-            Cursor {
+            let upto = Cursor {
                 record: state.applied + 1,
                 within: 0,
-            }
+            };
+            (upto, teller)
         };
         let below = fresh.first().map(|(place, _)| *place);
-        let mut changes = feed::read(&self.kv, account, start, below, limit)?;
+        let mut changes = match teller {
+            Some(teller) if start.record <= teller.last => {
+                feed::read(&self.kv, account, start, below, limit)?
+            }
+            _ => Vec::new(),
+        };
         changes.extend(fresh);
         changes.truncate(limit);
         let next = changes.last().map(|(place, _)| Cursor {

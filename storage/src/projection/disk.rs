@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use zajil_model::id::{InstanceId, MessageId};
-use zajil_model::time::Day;
+use zajil_model::time::{Day, Timestamp};
 
 use super::block::Block;
 use super::head::{Cell, Head};
-use super::hot::State;
+use super::feed;
+use super::hot::{DueFrom, State, Teller};
 use super::key::{self, BlockKey, QueueKey};
 use super::mark::Mark;
 use crate::StoreError;
@@ -173,13 +174,18 @@ pub(crate) fn state<K: Kv>(kv: &K) -> Result<State, StoreError> {
         state.position = projected.position;
         state.retired = projected.retired;
     }
-    let live = collect(kv, &key::lives(), |key, _| {
-        key::read_head(key).ok_or_else(|| corrupt("live queue"))
+    let live = collect(kv, &key::lives(), |key, value| {
+        let queue = key::read_head(key).ok_or_else(|| corrupt("live queue"))?;
+        // Earlier versions wrote nothing there.
+        let head = (!value.is_empty()).then(|| Head::decode(value)).transpose()?;
+        Ok((queue, head))
     })?;
-    for queue in live {
-        if let Some(head) = head(kv, queue)? {
-            state.heads.insert(queue, head);
-        }
+    for (queue, known) in live {
+        let head = match known {
+            Some(known) => Some(known),
+            None => head(kv, queue)?,
+        };
+        state.heads.extend(head.map(|head| (queue, head)));
     }
     let marks = collect(kv, &key::marks(), |key, value| {
         let (instance, lsn) = key::read_mark(key).ok_or_else(|| corrupt("mass cancel"))?;
@@ -195,5 +201,41 @@ pub(crate) fn state<K: Kv>(kv: &K) -> Result<State, StoreError> {
     })?
     .into_iter()
     .collect();
+    let dues = collect(kv, &key::all_due_from(), |key, value| {
+        let instance = key::read_due_from(key).ok_or_else(|| corrupt("schedule"))?;
+        Ok((instance, read_number(value)?))
+    })?;
+    for (instance, micros) in dues {
+        let at = Timestamp::from_micros(micros as i64);
+        state.due_from.insert(instance, DueFrom { at, written: at });
+    }
+    tellers(kv, &mut state)?;
     Ok(state)
+}
+
+fn read_number(value: &[u8]) -> Result<u64, StoreError> {
+    let number = value.try_into().map_err(|_| corrupt("number"))?;
+    Ok(u64::from_be_bytes(number))
+}
+
+/// Which accounts have changes.
+fn tellers<K: Kv>(kv: &K, state: &mut State) -> Result<(), StoreError> {
+    let mut found = collect(kv, &key::tellers(), |key, value| {
+        let account = key::read_teller(key).ok_or_else(|| corrupt("change feed"))?;
+        Ok((account, read_number(value)?))
+    })?;
+    if found.is_empty() {
+        // Earlier versions did not write them down.
+        for account in feed::accounts(kv)? {
+            let value = Some(0_u64.to_be_bytes().to_vec());
+            state.overlay.put(key::teller(account), value);
+            found.push((account, 0));
+        }
+    }
+    let last = state.applied;
+    let tellers = found.into_iter();
+    state.tellers = tellers
+        .map(|(account, first)| (account, Teller { first, last }))
+        .collect();
+    Ok(())
 }

@@ -126,47 +126,65 @@ pub(crate) fn read<K: Kv>(
     fault.map_or(Ok(found), Err)
 }
 
-/// The keys of rows with nothing from the record `below` on, at most `limit`. The rows of an
-/// account are in order, so that each account costs what is found and one row more.
+/// Every account with changes, by one look for each.
+pub(crate) fn accounts<K: Kv>(kv: &K) -> Result<Vec<AccountId>, StoreError> {
+    let mut found = Vec::new();
+    let mut span = key::all_feeds();
+    loop {
+        let mut next = None;
+        kv.scan(Space::Main, &span, Direction::Up, &mut |key, _| {
+            next = Some(key::read_feed(key));
+            ControlFlow::Break(())
+        })?;
+        let Some(next) = next else { return Ok(found) };
+        let (account, _) = next.ok_or_else(|| disk::corrupt("change feed"))?;
+        found.push(account);
+        span.from = key::feeds(account).to;
+    }
+}
+
+/// What of an account's feed has nothing from a record on.
+#[derive(Debug, Default)]
+pub(crate) struct Outdated {
+    /// The keys of these rows.
+    pub(crate) keys: Vec<Vec<u8>>,
+    /// Where the row after them begins; `None` when there is none.
+    pub(crate) next: Option<u64>,
+    /// Whether there are more of them.
+    pub(crate) is_cut: bool,
+}
+
+/// The rows of an account, from the record `first` on, with nothing from the record `below` on: at
+/// most `limit`. Its rows are in order, so that it costs what is found and one row more.
 pub(crate) fn outdated<K: Kv>(
     kv: &K,
+    account: AccountId,
+    first: u64,
     below: u64,
     limit: usize,
-) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut keys = Vec::new();
-    let mut rest = Some(key::all_feeds());
-    while let Some(mut span) = rest.take() {
-        let mut fault = None;
-        kv.scan(
-            Space::Main,
-            &span.clone(),
-            Direction::Up,
-            &mut |key, value| {
-                let Some((account, first)) = key::read_feed(key) else {
-                    fault = Some(disk::corrupt("change feed"));
-                    return ControlFlow::Break(());
-                };
-                match decode(value) {
-                    _ if first >= below => {}
-                    Ok(row) if row.iter().all(|(place, _)| place.record < below) => {
-                        keys.push(key.to_vec());
-                        if keys.len() < limit {
-                            return ControlFlow::Continue(());
-                        }
-                        return ControlFlow::Break(());
-                    }
-                    Ok(_) => {}
-                    Err(error) => fault = Some(error),
+) -> Result<Outdated, StoreError> {
+    let mut found = Outdated::default();
+    let mut fault = None;
+    let span = Span {
+        from: key::feed(account, first, 0),
+        to: key::feeds(account).to,
+    };
+    kv.scan(Space::Main, &span, Direction::Up, &mut |key, value| {
+        let begins = key::read_feed(key).map(|(_, begins)| begins);
+        match (begins, decode(value)) {
+            (None, _) => fault = Some(disk::corrupt("change feed")),
+            (_, Err(error)) => fault = Some(error),
+            (Some(begins), Ok(row)) => {
+                let is_old = row.iter().all(|(place, _)| place.record < below);
+                if is_old && found.keys.len() < limit {
+                    found.keys.push(key.to_vec());
+                    return ControlFlow::Continue(());
                 }
-                // On with the next account.
-                span.from = key::feeds(account).to;
-                rest = Some(span.clone());
-                ControlFlow::Break(())
-            },
-        )?;
-        if let Some(fault) = fault {
-            return Err(fault);
+                found.is_cut = is_old;
+                found.next = Some(begins);
+            }
         }
-    }
-    Ok(keys)
+        ControlFlow::Break(())
+    })?;
+    fault.map_or(Ok(found), Err)
 }

@@ -15,7 +15,7 @@ use super::head::{Cell, Head};
 use super::hot::{Feeds, State};
 use super::key::{self, QueueKey};
 use super::overlay::Changes;
-use super::shard::ShardEntry;
+use super::shard::{Newest, ShardEntry};
 use super::{Projection, feed, shard};
 use crate::StoreError;
 use crate::kv::{Kv, KvWrite, Space};
@@ -86,7 +86,7 @@ impl Flush {
     }
 
     /// Packs it.
-    fn writes<K: Kv>(&self, kv: &K) -> Result<Vec<KvWrite>, StoreError> {
+    fn writes<K: Kv>(&self, kv: &K, newest: &mut Newest) -> Result<Vec<KvWrite>, StoreError> {
         let main = |key, value| KvWrite {
             space: Space::Main,
             key,
@@ -97,7 +97,7 @@ impl Flush {
             .chunks
             .iter()
             .filter(|chunk| key::period_of(chunk.first) >= retired);
-        let mut writes = shard::writes(kv, chunks.copied().collect())?;
+        let mut writes = shard::writes(kv, newest, chunks.copied().collect())?;
         // Deletions of heads and counts come before what was made anew under the same name.
         writes.extend(
             self.changes
@@ -125,7 +125,8 @@ impl Flush {
         }
         for (queue, head) in &self.heads {
             writes.push(main(key::head(*queue), Some(head.encode())));
-            let live = (head.unsettled() > 0).then(Vec::new);
+            // A start has them all with one scan.
+            let live = (head.unsettled() > 0).then(|| head.encode());
             writes.push(main(key::live(*queue), live));
         }
         for ((queue, day), cell) in &self.cells {
@@ -147,7 +148,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// The key-value store failed. What was taken is not written and the projection must not be
     /// used any more.
     pub(crate) fn flush(&self) -> Result<u64, StoreError> {
-        let _one_at_a_time = self.flushes.lock();
+        let mut newest = self.flushes.lock();
         let nothing_half_applied = self.whole.lock();
         let mut state = self.state.write();
         // An earlier one failed: what it took would be skipped by the position of this one.
@@ -156,7 +157,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         }
         let flush = Flush::begin(&mut state);
         drop((state, nothing_half_applied));
-        self.kv.commit(flush.writes(&self.kv)?)?;
+        self.kv.commit(flush.writes(&self.kv, &mut newest)?)?;
         for period in &flush.drops {
             self.kv.drop_period(*period)?;
         }

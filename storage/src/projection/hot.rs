@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use zajil_model::id::{AccountId, InstanceId, MessageId, SHARDS};
+use zajil_model::id::{AccountId, InstanceId, MessageId, Shard};
 use zajil_model::message::Queue;
-use zajil_model::time::Day;
+use zajil_model::time::{Day, Timestamp};
 
 use super::Budgets;
 use super::block::{Block, Slot};
-use super::feed::Placed;
+use super::feed::{Outdated, Placed};
 use super::head::{Cell, Head};
 use super::key::{self, BlockKey, QueueKey};
 use super::mark::Mark;
@@ -20,6 +21,10 @@ use super::shard::ShardEntry;
 
 /// Hot blocks may exceed their budget by this share (an eighth) before some are forgotten.
 const EVICT_SLACK: usize = 8;
+
+/// Where a schedule begins is written again when it moved on by this much: what a start looks
+/// through in vain.
+const DUE_NOTED: Duration = Duration::from_secs(600);
 
 /// A block in memory.
 #[derive(Debug)]
@@ -33,6 +38,24 @@ pub(crate) struct Hot {
 /// Changes of each account.
 pub(crate) type Feeds = FxHashMap<AccountId, Vec<Placed>>;
 
+/// Where the changes of an account are, by record of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Teller {
+    /// Every row of the feed before the one that begins here is gone.
+    pub(crate) first: u64,
+    /// None is after this one.
+    pub(crate) last: u64,
+}
+
+/// Where the schedule of an instance begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DueFrom {
+    /// Nothing is due before.
+    pub(crate) at: Timestamp,
+    /// What is written of that.
+    pub(crate) written: Timestamp,
+}
+
 /// The memory of a projection.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -43,7 +66,7 @@ pub(crate) struct State {
     /// Hot blocks.
     pub(crate) blocks: BTreeMap<BlockKey, Hot>,
     /// Their chunks, by shard and first id.
-    pub(crate) chunks: Vec<BTreeMap<MessageId, BlockKey>>,
+    pub(crate) chunks: FxHashMap<Shard, BTreeMap<MessageId, BlockKey>>,
     /// About what hot blocks take, in bytes.
     pub(crate) hot_bytes: usize,
     /// At what number of hot bytes it is worth to look for some to forget.
@@ -58,6 +81,12 @@ pub(crate) struct State {
     pub(crate) marks: FxHashMap<InstanceId, Vec<Mark>>,
     /// Chunks that are not in the index by shard yet.
     pub(crate) fresh_chunks: Vec<ShardEntry>,
+    /// Accounts with changes, and where these are.
+    pub(crate) tellers: BTreeMap<AccountId, Teller>,
+    /// Nothing of the schedule of an instance is due before its time here.
+    pub(crate) due_from: FxHashMap<InstanceId, DueFrom>,
+    /// Counts what enters the schedule.
+    pub(crate) scheduled: u64,
     /// Changes since the last flush.
     pub(crate) feed: Feeds,
     /// Changes that a flush is writing.
@@ -82,7 +111,7 @@ impl Default for State {
             applied: 0,
             position: 0,
             blocks: BTreeMap::new(),
-            chunks: vec![BTreeMap::new(); usize::from(SHARDS)],
+            chunks: FxHashMap::default(),
             hot_bytes: 0,
             evict_at: 0,
             dirty_blocks: Vec::new(),
@@ -90,6 +119,9 @@ impl Default for State {
             cells: BTreeMap::new(),
             marks: FxHashMap::default(),
             fresh_chunks: Vec::new(),
+            tellers: BTreeMap::new(),
+            due_from: FxHashMap::default(),
+            scheduled: 0,
             feed: Feeds::default(),
             frozen_feed: Arc::default(),
             overlay: Overlay::default(),
@@ -105,7 +137,7 @@ impl Default for State {
 impl State {
     /// The hot block that holds an id.
     pub(crate) fn locate(&self, id: MessageId) -> Option<BlockKey> {
-        let chunks = &self.chunks[usize::from(id.giver().number())];
+        let chunks = self.chunks.get(&id.giver())?;
         let (_, key) = chunks.range(..=id).next_back()?;
         let block = &self.blocks.get(key)?.block;
         block.find(id).map(|_| *key)
@@ -137,7 +169,10 @@ impl State {
 
     /// Puts a chunk into the index of hot ones.
     pub(crate) fn index(&mut self, slot: &Slot, key: BlockKey) {
-        self.chunks[usize::from(slot.first.giver().number())].insert(slot.first, key);
+        self.chunks
+            .entry(slot.first.giver())
+            .or_default()
+            .insert(slot.first, key);
     }
 
     /// A hot block, to be changed; it is written by the next flush.
@@ -156,7 +191,9 @@ impl State {
         if let Some(hot) = self.blocks.remove(&key) {
             self.hot_bytes = self.hot_bytes.saturating_sub(hot.block.bytes());
             for slot in &hot.block.slots {
-                self.chunks[usize::from(slot.first.giver().number())].remove(&slot.first);
+                if let Some(chunks) = self.chunks.get_mut(&slot.first.giver()) {
+                    chunks.remove(&slot.first);
+                }
             }
         }
     }
@@ -213,6 +250,50 @@ impl State {
             .range(from..)
             .take_while(move |(key, _)| key.instance == instance)
             .map(|(key, head)| (*key, head))
+    }
+
+    /// Takes old rows of an account out of the feed.
+    pub(crate) fn trim(&mut self, account: AccountId, found: Outdated) {
+        let Some(teller) = self.tellers.get_mut(&account) else {
+            return;
+        };
+        if found.keys.is_empty() {
+            return;
+        }
+        // Without a row left it begins with what is not flushed yet.
+        teller.first = found.next.unwrap_or(teller.first);
+        let first = teller.first.to_be_bytes().to_vec();
+        found
+            .keys
+            .into_iter()
+            .for_each(|key| self.overlay.put(key, None));
+        self.overlay.put(key::teller(account), Some(first));
+    }
+
+    /// Something of an instance enters its schedule.
+    pub(crate) fn enters_schedule(&mut self, instance: InstanceId, due: Timestamp) {
+        self.scheduled += 1;
+        let known = self.due_from.get(&instance).copied();
+        if known.is_none_or(|known| due < known.at) {
+            self.schedule_begins(instance, due);
+        }
+    }
+
+    /// The schedule of an instance begins at a time.
+    pub(crate) fn schedule_begins(&mut self, instance: InstanceId, at: Timestamp) {
+        let known = self.due_from.get(&instance).copied();
+        let later = known.map(|known| known.written + DUE_NOTED);
+        let is_written = known.is_some_and(|known| at >= known.written)
+            && later.is_some_and(|later| at < later);
+        let written = match known {
+            Some(known) if is_written => known.written,
+            _ => {
+                let value = at.as_micros().to_be_bytes().to_vec();
+                self.overlay.put(key::due_from(instance), Some(value));
+                at
+            }
+        };
+        self.due_from.insert(instance, DueFrom { at, written });
     }
 
     /// The period of the oldest block with something unsettled, or with a mass cancel that is not

@@ -273,6 +273,40 @@ pub(crate) fn all_feeds() -> Span {
     Span::prefix(b"F")
 }
 
+/// Where the feed of an account begins.
+pub(crate) fn teller(account: AccountId) -> Vec<u8> {
+    let mut out = vec![b'G'];
+    out.extend(account.get().to_be_bytes());
+    out
+}
+
+/// Where every feed begins.
+pub(crate) fn tellers() -> Span {
+    Span::prefix(b"G")
+}
+
+/// Whose feed such a key names.
+pub(crate) fn read_teller(key: &[u8]) -> Option<AccountId> {
+    AccountId::new(read_u64(key.get(1..)?)?)
+}
+
+/// Where the schedule of an instance begins.
+pub(crate) fn due_from(instance: InstanceId) -> Vec<u8> {
+    let mut out = vec![b'E'];
+    out.extend(instance.get().to_be_bytes());
+    out
+}
+
+/// Where every schedule begins.
+pub(crate) fn all_due_from() -> Span {
+    Span::prefix(b"E")
+}
+
+/// Whose schedule such a key names.
+pub(crate) fn read_due_from(key: &[u8]) -> Option<InstanceId> {
+    InstanceId::new(read_u64(key.get(1..)?)?)
+}
+
 /// How far the log was written at a time.
 pub(crate) fn written(at: Timestamp) -> Vec<u8> {
     let mut out = vec![b'W'];

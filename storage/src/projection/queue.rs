@@ -94,26 +94,59 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
         let mut found = Vec::new();
         let mut span = key::dues(instance);
-        loop {
+        let (entered, from) = {
+            let state = self.state.read();
+            (state.scheduled, state.due_from.get(&instance).copied())
+        };
+        if let Some(from) = from {
+            span.from = key::due(instance, from.at, key::lowest());
+        }
+        let mut first = None;
+        let next = loop {
             let pairs = self.scan(&span, Direction::Up, SCAN_STEP)?;
             let Some((last, _)) = pairs.last() else {
-                return Ok((found, None));
+                break None;
             };
             span.from = after(last);
-            for (name, places) in pairs {
-                let (due, chunk) = key::read_due(&name).ok_or_else(|| disk::corrupt("schedule"))?;
-                for place in schedule::decode(&places)? {
-                    let id = chunk.plus(u64::from(place));
-                    let Some(record) = self.waiting_for(id, due)? else {
-                        continue;
-                    };
-                    if due > until || found.len() >= limit {
-                        return Ok((found, Some(due)));
-                    }
-                    found.push(record);
-                }
+            if let Some(next) = self.take_due(pairs, until, limit, &mut found, &mut first)? {
+                break Some(next);
+            }
+        };
+        if let Some(first) = first {
+            let mut state = self.state.write();
+            // What came in meanwhile may be due before.
+            if state.scheduled == entered {
+                state.schedule_begins(instance, first);
             }
         }
+        Ok((found, next))
+    }
+
+    /// Takes what is due of a stretch of a schedule; answers when the next is, if that is later or
+    /// too much. `first` is told when the first of it is due.
+    fn take_due(
+        &self,
+        pairs: Vec<(Vec<u8>, Vec<u8>)>,
+        until: Timestamp,
+        limit: usize,
+        found: &mut Vec<MessageRecord>,
+        first: &mut Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        for (name, places) in pairs {
+            let (due, chunk) = key::read_due(&name).ok_or_else(|| disk::corrupt("schedule"))?;
+            first.get_or_insert(due);
+            for place in schedule::decode(&places)? {
+                let id = chunk.plus(u64::from(place));
+                let Some(record) = self.waiting_for(id, due)? else {
+                    continue;
+                };
+                if due > until || found.len() >= limit {
+                    return Ok(Some(due));
+                }
+                found.push(record);
+            }
+        }
+        Ok(None)
     }
 
     /// A message, if it still waits for this time.

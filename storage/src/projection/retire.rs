@@ -46,17 +46,23 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         let notes = notes.collect::<Result<Vec<_>, StoreError>>()?;
         let old = notes.partition_point(|(at, _)| *at <= now - FEED_KEPT);
         let below = old.checked_sub(1).map(|newest| notes[newest].1);
-        let keys = match below {
-            Some(below) => feed::outdated(&self.kv, below, FEED_ROWS)?,
-            None => Vec::new(),
-        };
-        let more = keys.len() >= FEED_ROWS;
+        let feeds = self.state.read().tellers.clone();
+        let mut outdated = Vec::new();
+        let mut left = FEED_ROWS;
+        if let Some(below) = below {
+            for (account, teller) in feeds.iter().filter(|(_, teller)| teller.first < below) {
+                let found = feed::outdated(&self.kv, *account, teller.first, below, left)?;
+                left -= found.keys.len();
+                outdated.push((*account, found));
+            }
+        }
+        let more = outdated.iter().any(|(_, found)| found.is_cut);
         let mut state = self.state.write();
+        for (account, found) in outdated {
+            state.trim(account, found);
+        }
         let notes_gone = notes.iter().take(old.saturating_sub(1));
-        let gone = keys
-            .into_iter()
-            .chain(notes_gone.map(|(at, _)| key::written(*at)));
-        gone.for_each(|key| state.overlay.put(key, None));
+        notes_gone.for_each(|(at, _)| state.overlay.put(key::written(*at), None));
         if notes.last().is_none_or(|(at, _)| *at + NOTE_EVERY <= now) {
             let behind = state.applied + 1;
             let value = behind.to_be_bytes().to_vec();

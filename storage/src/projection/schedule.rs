@@ -75,6 +75,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         for (due, places) in dues {
             let key = key::due(queue.instance, due, slot.first);
             self.state.overlay.put(key, Some(encode(&places)));
+            self.state.enters_schedule(queue.instance, due);
         }
         Ok(())
     }
@@ -97,6 +98,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         }
         let Some(due) = new else { return Ok(()) };
         let place = place_of(chunk, id);
+        self.state.enters_schedule(instance, due);
         self.places(instance, due, chunk, |places| {
             if let Err(at) = places.binary_search(&place) {
                 places.insert(at, place);

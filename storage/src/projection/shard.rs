@@ -10,6 +10,7 @@ use crate::StoreError;
 use crate::codec::varint::{self, Reader};
 use crate::codec::{put_queue, read_instance, read_queue};
 use crate::kv::{Direction, Kv, KvWrite, Space};
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -119,9 +120,16 @@ pub(crate) fn locate<K: Kv>(kv: &K, id: MessageId) -> Result<Option<BlockKey>, S
     Ok(None)
 }
 
+/// The last entry of the index of each period and shard that was written lately.
+pub(crate) type Newest = FxHashMap<(u32, Shard), Option<MessageId>>;
+
+/// As many as all shards have in a few periods; then it begins anew.
+const NEWEST_KNOWN: usize = 8_192;
+
 /// The rows that new entries make, merged with older ones that they fall between.
 pub(crate) fn writes<K: Kv>(
     kv: &K,
+    known: &mut Newest,
     mut fresh: Vec<ShardEntry>,
 ) -> Result<Vec<KvWrite>, StoreError> {
     let home = |entry: &ShardEntry| (key::period_of(entry.first), entry.first.giver());
@@ -129,8 +137,18 @@ pub(crate) fn writes<K: Kv>(
     let mut writes = Vec::new();
     for entries in fresh.chunk_by(|a, b| home(a) == home(b)) {
         let (period, shard) = home(&entries[0]);
-        let newest = row_at(kv, period, shard, key::highest())?;
-        let newest = newest.last().map(|last| last.first);
+        if known.len() >= NEWEST_KNOWN {
+            known.clear();
+        }
+        let newest = match known.get(&(period, shard)) {
+            Some(newest) => *newest,
+            None => {
+                let row = row_at(kv, period, shard, key::highest())?;
+                row.last().map(|last| last.first)
+            }
+        };
+        let last = entries.last().map(|entry| entry.first);
+        known.insert((period, shard), newest.max(last));
         let late = entries.partition_point(|entry| newest.is_some_and(|id| entry.first < id));
         let mut rows = merged(kv, period, shard, &entries[..late])?;
         rows.extend(entries[late..].chunks(ROW_ENTRIES).map(<[_]>::to_vec));

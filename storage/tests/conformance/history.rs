@@ -7,11 +7,14 @@ use zajil_model::id::MessageId;
 use zajil_model::lifecycle::{Event, Outcome};
 use zajil_model::refusal::{Failure, Reason};
 use zajil_model::time::Timestamp;
+use zajil_storage::cql::SHARD_BUDGETS;
 use zajil_storage::{Budgets, Entry};
 
 use crate::compare::{INSTANCES, queues, same};
 use crate::model::Naive;
-use crate::world::{Ending, Kind, SMALL, World, account, instance, message, runtime};
+use crate::world::{
+    Ending, Kind, SMALL, World, account, database, instance, message, runtime,
+};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -201,5 +204,27 @@ proptest! {
         steps in prop::collection::vec(step(), 1..50)
     ) {
         run(Kind::Embedded(SMALL), &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_in_a_database_answers_as_the_model_does_across_owners(
+        steps in prop::collection::vec(step(), 1..30)
+    ) {
+        if database().is_some() {
+            run(Kind::Cql(SHARD_BUDGETS), &steps);
+        }
+    }
+
+    #[test]
+    fn a_store_in_a_database_that_flushes_all_the_time_answers_as_the_model_does(
+        steps in prop::collection::vec(step(), 1..30)
+    ) {
+        if database().is_some() {
+            run(Kind::Cql(SMALL), &steps);
+        }
     }
 }

@@ -1,0 +1,70 @@
+//! What a node may read of a shard that it does not hold: while it moves, reads go on.
+//!
+//! A view is made of the last flush and the log behind it, and is kept for a moment. It may mix what
+//! its owner flushes meanwhile with what it has read before: a status may be newer than the counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zajil_model::id::Shard;
+
+use super::alive::Alive;
+use super::kv::Ground;
+use super::shard::{ShardProjection, project, put_in_place};
+use super::{Shared, head, log};
+use crate::StoreError;
+
+/// How long a view is asked before a newer one is made.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// How long its last reader may wait for the database.
+const ENDS: Duration = Duration::from_secs(15);
+
+/// Views at once: more are asked only when a large part of a cluster is without owners, and each
+/// holds what its shard has not flushed.
+const VIEWS: usize = 64;
+
+/// A view of a shard, as it is now or was a moment ago.
+pub(super) async fn view(
+    shared: &Arc<Shared>,
+    shard: Shard,
+) -> Result<Arc<ShardProjection>, StoreError> {
+    if let Some(view) = shared.views.lock().get(&shard) {
+        return Ok(Arc::clone(view));
+    }
+    if shared.views.lock().len() >= VIEWS {
+        return Err(StoreError::NotOpen(shard));
+    }
+    let view = Arc::new(make(shared, shard).await?);
+    shared.views.lock().insert(shard, Arc::clone(&view));
+    let weak = Arc::downgrade(shared);
+    shared.means.handle.spawn(async move {
+        tokio::time::sleep(KEPT).await;
+        if let Some(shared) = weak.upgrade() {
+            shared.views.lock().remove(&shard);
+        }
+    });
+    Ok(view)
+}
+
+async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, StoreError> {
+    let ground = Ground {
+        shard,
+        db: Arc::clone(&shared.db),
+        handle: shared.means.handle.clone(),
+        alive: Arc::new(Alive::default()),
+    };
+    let alive = Arc::clone(&ground.alive);
+    shared.means.handle.spawn(async move {
+        tokio::time::sleep(ENDS).await;
+        alive.lose(StoreError::Io {
+            operation: "read a shard of another node",
+            reason: "the database does not answer".to_owned(),
+        });
+    });
+    let stored = head::read(&shared.db, shard).await?.unwrap_or_default();
+    // It was decided, so that anybody may do it.
+    put_in_place(&ground, &stored).await?;
+    let tail = log::tail(&ground, stored.head.tail, stored.head.log).await?;
+    project(&ground, None, shared.means.budgets, &stored.head, tail).await
+}

@@ -38,6 +38,11 @@ pub(super) const fn hour(lsn: u64) -> u32 {
     ((lsn >> SHARD_BITS) / TICKS_PER_BUCKET) as u32
 }
 
+/// The place below every record of an hour.
+pub(super) const fn begin_of(hour: u32) -> u64 {
+    (hour as u64 * TICKS_PER_BUCKET) << SHARD_BITS
+}
+
 impl LogClock {
     /// A clock that gave `last` before, and may give ticks up to `ceiling`.
     pub(super) const fn new(shard: Shard, last: Tick, ceiling: Tick, told: Arc<AtomicU64>) -> Self {

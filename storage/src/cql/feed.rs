@@ -38,7 +38,9 @@ pub(super) async fn changes(
             open.raise_log().await?;
         }
         upto = upto.min(open.log.settle(target));
-        let part = shared.question(Arc::clone(&open.projection), move |p| p.changes(account, after, limit));
+        let part = shared.question(Arc::clone(&open.projection), move |p| {
+            p.changes(account, after, limit)
+        });
         found.extend(part.await?.changes);
     }
     let upto = Cursor {

@@ -66,7 +66,7 @@ impl Open {
         put_in_place(&ground, &stored).await?;
         let held = Arc::new(Held::new(shard, stored));
         held.applied(found.redo.seq);
-        let tail = log::tail(&ground, found.tail, found.log).await?;
+        let tail = log::tail(&ground, found.replays_from(), found.log).await?;
         let log = Arc::new(LogClock::new(
             shard,
             found.log,

@@ -7,8 +7,8 @@ use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::time::{Day, Timestamp};
 
 use super::block::Block;
-use super::head::{Cell, Head};
 use super::feed;
+use super::head::{Cell, Head};
 use super::hot::{DueFrom, State, Teller};
 use super::key::{self, BlockKey, QueueKey};
 use super::mark::Mark;
@@ -177,7 +177,9 @@ pub(crate) fn state<K: Kv>(kv: &K) -> Result<State, StoreError> {
     let live = collect(kv, &key::lives(), |key, value| {
         let queue = key::read_head(key).ok_or_else(|| corrupt("live queue"))?;
         // Earlier versions wrote nothing there.
-        let head = (!value.is_empty()).then(|| Head::decode(value)).transpose()?;
+        let head = (!value.is_empty())
+            .then(|| Head::decode(value))
+            .transpose()?;
         Ok((queue, head))
     })?;
     for (queue, known) in live {

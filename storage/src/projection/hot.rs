@@ -283,8 +283,8 @@ impl State {
     pub(crate) fn schedule_begins(&mut self, instance: InstanceId, at: Timestamp) {
         let known = self.due_from.get(&instance).copied();
         let later = known.map(|known| known.written + DUE_NOTED);
-        let is_written = known.is_some_and(|known| at >= known.written)
-            && later.is_some_and(|later| at < later);
+        let is_written =
+            known.is_some_and(|known| at >= known.written) && later.is_some_and(|later| at < later);
         let written = match known {
             Some(known) if is_written => known.written,
             _ => {

@@ -12,9 +12,7 @@ use zajil_storage::{Budgets, Entry};
 
 use crate::compare::{INSTANCES, queues, same};
 use crate::model::Naive;
-use crate::world::{
-    Ending, Kind, SMALL, World, account, database, instance, message, runtime,
-};
+use crate::world::{Ending, Kind, SMALL, World, account, database, instance, message, runtime};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]

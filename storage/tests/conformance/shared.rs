@@ -13,9 +13,7 @@ use zajil_storage::{
 
 use crate::compare::same;
 use crate::model::Naive;
-use crate::world::{
-    Kind, Still, World, account, database, instance, keyspace, message, runtime,
-};
+use crate::world::{Kind, Still, World, account, database, instance, keyspace, message, runtime};
 
 /// Two nodes, one database: the first holds the shards of the tests' instances.
 struct Two {
@@ -55,11 +53,7 @@ fn shard() -> Shard {
     instance(1).shard()
 }
 
-async fn append(
-    store: &dyn Store,
-    epoch: Epoch,
-    entries: Vec<Entry>,
-) -> Result<(), StoreError> {
+async fn append(store: &dyn Store, epoch: Epoch, entries: Vec<Entry>) -> Result<(), StoreError> {
     let (sender, answer) = mpsc::channel();
     let append = Append {
         shard: shard(),
@@ -109,7 +103,9 @@ fn what_a_former_owner_writes_late_counts_nowhere_and_never() {
     with_database(async || {
         let mut two = Two::new();
         let old = two.first.epoch(shard()).await;
-        let kept = two.first.chunk(1, Queue::Normal, vec![message(1), message(2)]);
+        let kept = two
+            .first
+            .chunk(1, Queue::Normal, vec![message(1), message(2)]);
         two.first.accept(1, &kept).await;
 
         let new = two.second.open_shard(shard(), None).await.unwrap().epoch;
@@ -230,9 +226,16 @@ fn changes_of_several_shards_come_in_one_order_and_none_is_passed_over() {
         for n in 0..30 {
             let chunk = two.first.chunk(n % 3, Queue::Normal, vec![message(n)]);
             two.first.accept(n % 3, &chunk).await;
-            two.first.tell(n % 3, vec![(chunk.first, Event::Acked)]).await;
+            two.first
+                .tell(n % 3, vec![(chunk.first, Event::Acked)])
+                .await;
             told.push(chunk.first);
-            let page = two.first.store.changes(account(), cursor, 100).await.unwrap();
+            let page = two
+                .first
+                .store
+                .changes(account(), cursor, 100)
+                .await
+                .unwrap();
             assert!(page.changes.iter().all(|(place, _)| *place < page.upto));
             found.extend(page.changes.iter().map(|(_, change)| change.id));
             // The reader goes on from as far as it was told that it has seen everything.
@@ -311,5 +314,8 @@ fn what_does_not_fit_is_told_when_the_store_opens() {
     assert_eq!(copies.to_string(), few.to_string());
     assert!(matches!(place, CqlOpenError::Datacenter { .. }));
     let said = silent.to_string();
-    assert!(said.contains("127.0.0.1:1 (") && said.contains("127.0.0.1:2 ("), "{said}");
+    assert!(
+        said.contains("127.0.0.1:1 (") && said.contains("127.0.0.1:2 ("),
+        "{said}"
+    );
 }

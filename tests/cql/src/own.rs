@@ -13,12 +13,16 @@ pub struct Plan {
     commit_log: CommitLog,
 }
 
-/// When a node writes its log to the disk.
+/// When a node writes its log.
 #[derive(Clone, Copy, Debug)]
 pub enum CommitLog {
-    /// Now and then: an answered write survives a kill of the node, not a power cut.
+    /// Before it answers, into the system's memory: a kill of the node loses nothing, a power cut
+    /// would.
+    Batch,
+    /// As servers are set by default: a kill of the node loses what the last tenth of a second
+    /// brought to it.
     Periodic,
-    /// Before it answers.
+    /// Before it answers, and onto the disk.
     Group,
 }
 
@@ -27,7 +31,7 @@ impl Plan {
     pub const fn one_node() -> Self {
         Self {
             nodes: 1,
-            commit_log: CommitLog::Periodic,
+            commit_log: CommitLog::Batch,
         }
     }
 
@@ -39,7 +43,7 @@ impl Plan {
         }
     }
 
-    /// The nodes write their logs to the disk like this.
+    /// The nodes write their logs like this.
     #[must_use]
     pub const fn commit_log(mut self, commit_log: CommitLog) -> Self {
         self.commit_log = commit_log;
@@ -64,6 +68,7 @@ impl CqlServer {
         let folder = TempDir::with_prefix("zajil-cql-").expect("a folder for the nodes");
         let this = std::process::id().to_string();
         let commit_log = match plan.commit_log {
+            CommitLog::Batch => "batch",
             CommitLog::Periodic => "periodic",
             CommitLog::Group => "group",
         };
@@ -114,8 +119,8 @@ impl CqlServer {
         self.tell("thaw", node).await
     }
 
-    /// A node that was killed starts with the data it had. Waits until it answers, and until all
-    /// see each other again, unless another one is away.
+    /// A node that was killed starts with the data it had. Waits until it answers and has the
+    /// tables that the others have, and until all see each other, unless another one is away.
     ///
     /// # Errors
     /// It does not start.

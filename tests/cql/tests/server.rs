@@ -32,7 +32,22 @@ async fn a_keyspace_goes_with_its_test() {
 }
 
 #[tokio::test]
-async fn a_killed_node_comes_back_with_its_data_and_a_frozen_one_goes_on() {
+async fn what_a_node_answered_survives_its_kill() {
+    let Some(server) = CqlServer::start("a kill", Plan::one_node()).await else {
+        return;
+    };
+    let cql = server.cql();
+    let keyspace = cql.keyspace("a kill");
+
+    make(cql, keyspace.name()).await;
+    server.kill(1).await.unwrap();
+    server.start_again(1).await.unwrap();
+
+    cql.run(1, &insert(keyspace.name())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_node_catches_up_and_a_frozen_one_goes_on() {
     let Some(server) = CqlServer::start("nodes that fail", Plan::three_nodes()).await else {
         return;
     };

@@ -4,8 +4,8 @@
 //! A scenario runs the real program. [`cluster::Engine`] is a node as a process that can be
 //! killed and started again, [`whatsapp::WhatsApp`] a made-up WhatsApp as a process of its own
 //! with a ledger of every frame, [`customer::Customer`] somebody who sends and writes down what
-//! was promised to them. [`checker`] compares the two books. `docs/GUARANTEES.md` says which
-//! scenario holds which promise.
+//! was promised to them. [`checker`] compares the two books, and [`cql`] is a real CQL server.
+//! `docs/GUARANTEES.md` says which scenario holds which promise.
 
 pub mod checker;
 pub mod clock;
@@ -21,6 +21,8 @@ pub mod scene;
 pub mod stand_in;
 pub mod wait;
 pub mod whatsapp;
+
+pub use zajil_tests_cql as cql;
 
 pub use cluster::Engine;
 pub use customer::Customer;

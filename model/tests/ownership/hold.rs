@@ -55,18 +55,28 @@ impl Model for World {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("once it is answered as done nothing goes", |_, state: &State| {
-                !state.broken
-            }),
-            Property::always("it can always be answered as done", |world, state: &State| {
-                state.can_be_done(&world.rules)
-            }),
-            Property::sometimes("it is done though a node was silent until its end", |_, state: &State| {
-                state.done && state.nodes[0].deposed && state.nodes[0].is_past_the_check()
-            }),
-            Property::sometimes("it is done, and the owner is a new one", |_, state: &State| {
-                state.done && state.shard.epoch.0 > 1 && state.nodes.iter().any(state::Node::serves)
-            }),
+            Property::always(
+                "once it is answered as done nothing goes",
+                |_, state: &State| !state.broken,
+            ),
+            Property::always(
+                "it can always be answered as done",
+                |world, state: &State| state.can_be_done(&world.rules),
+            ),
+            Property::sometimes(
+                "it is done though a node was silent until its end",
+                |_, state: &State| {
+                    state.done && state.nodes[0].deposed && state.nodes[0].is_past_the_check()
+                },
+            ),
+            Property::sometimes(
+                "it is done, and the owner is a new one",
+                |_, state: &State| {
+                    state.done
+                        && state.shard.epoch.0 > 1
+                        && state.nodes.iter().any(state::Node::serves)
+                },
+            ),
         ]
     }
 }

@@ -33,7 +33,11 @@ where
         if property.expectation == Expectation::Sometimes {
             assert!(found.is_some(), "{name}: never: {}", property.name);
         } else if let Some(path) = found {
-            panic!("{name}: {} fails: {:#?}", property.name, path.into_actions());
+            panic!(
+                "{name}: {} fails: {:#?}",
+                property.name,
+                path.into_actions()
+            );
         }
     }
     states
@@ -54,11 +58,20 @@ where
         .target_state_count(MOST_STATES)
         .spawn_bfs()
         .join();
-    let promises = world().properties().into_iter().filter(|property| property.expectation.discovery_is_failure());
-    let broken = promises.filter_map(|property| Some((property.name, checker.discovery(property.name)?)));
-    let shortest = broken.map(|(name, path)| (name, path.into_actions())).min_by_key(|(_, steps)| steps.len());
+    let promises = world()
+        .properties()
+        .into_iter()
+        .filter(|property| property.expectation.discovery_is_failure());
+    let broken =
+        promises.filter_map(|property| Some((property.name, checker.discovery(property.name)?)));
+    let shortest = broken
+        .map(|(name, path)| (name, path.into_actions()))
+        .min_by_key(|(_, steps)| steps.len());
     let Some((name, steps)) = shortest else {
-        eprintln!("XXX without {guard:?} nothing breaks in {} states", checker.unique_state_count()); return;
+        panic!(
+            "without {guard:?} nothing breaks in {} states",
+            checker.unique_state_count()
+        );
     };
     println!(
         "without {guard:?}: \"{name}\" fails after {} steps ({} states, {:.1} s): {steps:?}",

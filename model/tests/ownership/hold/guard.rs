@@ -89,7 +89,10 @@ impl Rules {
             true => Lease::granted(Mono::default()),
             false => Lease::granted(now),
         };
-        let held = node.steps.filter(|steps| self.serves(steps)).map(|steps| steps.epoch());
+        let held = node
+            .steps
+            .filter(|steps| self.serves(steps))
+            .map(|steps| steps.epoch());
         may_leave(&lease, now, held, held).is_ok()
     }
 }

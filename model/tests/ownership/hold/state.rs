@@ -79,10 +79,12 @@ pub const fn node(n: usize) -> NodeId {
 impl State {
     /// The first node owns the shard and serves it; the second has not joined.
     pub fn begin() -> Self {
-        let new = |n| Node::new(Owner {
-            node: node(n),
-            incarnation: Incarnation(1),
-        });
+        let new = |n| {
+            Node::new(Owner {
+                node: node(n),
+                incarnation: Incarnation(1),
+            })
+        };
         let mut nodes = [new(0), new(1)];
         let mut steps = TakeOver::begun(Epoch(1));
         for step in [Taking::ReadTail, Taking::Seal, Taking::ReadBarriers] {

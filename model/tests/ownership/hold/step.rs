@@ -1,6 +1,7 @@
 //! What can happen next.
 
 use zajil_model::barrier::Confirmations;
+use zajil_model::lease::shard::Owner;
 use zajil_model::lease::takeover::{Step as Taking, TakeOver};
 use zajil_model::lease::{NodeRow, NodeState};
 
@@ -51,7 +52,12 @@ pub fn possible(steps: &mut Vec<Step>) {
         steps.extend([Step::Ask(n), Step::Confirm(n), Step::SeeRow(n)]);
         steps.extend([Step::Join(n), Step::Depose(n), Step::Release(n)]);
         steps.extend([Step::Take(n), Step::Read(n), Step::ReadArrives(n)]);
-        steps.extend([Step::Clear(n), Step::Pass(n), Step::HandOver(n), Step::TakeBack(n)]);
+        steps.extend([
+            Step::Clear(n),
+            Step::Pass(n),
+            Step::HandOver(n),
+            Step::TakeBack(n),
+        ]);
     }
 }
 
@@ -129,6 +135,7 @@ impl State {
     }
 
     fn answer(&mut self, rules: &Rules) -> Option<()> {
+        only_if(self.row == PAUSE || rules.lack(Guard::RowFirst))?;
         only_if(!self.done && rules.is_done(self.asked.as_ref()?))?;
         self.done = true;
         self.row = PAUSE;
@@ -141,7 +148,7 @@ impl State {
         }
         let row = NodeRow::joined(self.rows[n].as_ref());
         self.rows[n] = Some(row);
-        let me = zajil_model::lease::shard::Owner {
+        let me = Owner {
             node: node(n),
             incarnation: row.incarnation,
         };
@@ -160,13 +167,19 @@ impl State {
         let life = &mut self.nodes[n];
         let epoch = life.steps?.serves()?;
         only_if(life.cleared + life.passed == 0)?;
-        self.shard = self.shard.released(life.me, epoch, Some(node(1 - n))).ok()?;
+        self.shard = self
+            .shard
+            .released(life.me, epoch, Some(node(1 - n)))
+            .ok()?;
         life.steps = None;
         Some(())
     }
 
     fn take_shard(&mut self, n: usize, rules: &Rules) -> Option<()> {
-        let row = self.shard.owner.and_then(|owner| self.rows[owner.node.0 as usize - 1]);
+        let row = self
+            .shard
+            .owner
+            .and_then(|owner| self.rows[owner.node.0 as usize - 1]);
         let life = &mut self.nodes[n];
         only_if(life.joined && !life.deposed && life.steps.is_none())?;
         self.takes = self.takes.checked_sub(1)?;
@@ -183,7 +196,9 @@ impl State {
 
     fn read(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
-        let taken = life.steps.is_some_and(|steps| steps.next() == Taking::ReadBarriers);
+        let taken = life
+            .steps
+            .is_some_and(|steps| steps.next() == Taking::ReadBarriers);
         let early = rules.lack(Guard::ReadAfterTaking) && life.steps.is_none() && life.joined;
         only_if(life.reading.is_none() && (taken || early))?;
         life.reading = Some(self.row);

@@ -155,8 +155,15 @@ impl Rules {
     }
 
     /// A node hears, or reads, what became of its renewal; answers the one to ask again.
-    pub fn follow(&self, life: &mut Life, renewal: Renewal, row: &NodeRow, now: Mono) -> Option<Renewal> {
-        let asked_now = || Renewal::ask(renewal.from(), life.me.incarnation, now).unwrap_or(renewal);
+    pub fn follow(
+        &self,
+        life: &mut Life,
+        renewal: Renewal,
+        row: &NodeRow,
+        now: Mono,
+    ) -> Option<Renewal> {
+        let asked_now =
+            || Renewal::ask(renewal.from(), life.me.incarnation, now).unwrap_or(renewal);
         let renewal = match renewal.found(row) {
             Found::Applied if self.lack(Guard::CountedFromAsking) => asked_now(),
             Found::AskAgain(_) if self.lack(Guard::DoubtKeepsItsTime) => asked_now(),

@@ -124,8 +124,7 @@ impl State {
         }
         if applied {
             self.store.shard = to;
-            self.owners
-                .extend(to.owner.map(|owner| (to.epoch, owner)));
+            self.owners.extend(to.owner.map(|owner| (to.epoch, owner)));
         }
         Some(())
     }

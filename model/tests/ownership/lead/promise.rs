@@ -3,8 +3,8 @@
 use stateright::Property;
 use zajil_model::lease::Standing;
 
-use super::{Scene, World};
 use super::state::{Chunk, Held, Life, State};
+use super::{Scene, World};
 
 pub fn all(scene: Scene) -> Vec<Property<World>> {
     let mut all = promises();
@@ -15,14 +15,25 @@ pub fn all(scene: Scene) -> Vec<Property<World>> {
 fn promises() -> Vec<Property<World>> {
     vec![
         Property::always("one node at most may send", one_leader),
-        Property::always("what was accepted counts for every later owner", |world, state: &State| {
-            state.accepted.iter().all(|chunk| is_kept(world, state, chunk))
-        }),
-        Property::always("of the epochs before counts what the owner read, no more and no less", nothing_revives),
+        Property::always(
+            "what was accepted counts for every later owner",
+            |world, state: &State| {
+                state
+                    .accepted
+                    .iter()
+                    .all(|chunk| is_kept(world, state, chunk))
+            },
+        ),
+        Property::always(
+            "of the epochs before counts what the owner read, no more and no less",
+            nothing_revives,
+        ),
         Property::always("epochs strictly grow", |_, state: &State| {
             state.owners.windows(2).all(|pair| pair[0].0 < pair[1].0)
         }),
-        Property::always("no id is given twice", |_, state: &State| !state.given_twice),
+        Property::always("no id is given twice", |_, state: &State| {
+            !state.given_twice
+        }),
     ]
 }
 
@@ -30,24 +41,34 @@ fn promises() -> Vec<Property<World>> {
 fn sights(scene: Scene) -> Vec<Property<World>> {
     match scene {
         Scene::Leases => vec![
-            Property::sometimes("a deposed owner believes that it serves", |world, state: &State| {
-                let stale = |epoch| !state.store.shard.admits(epoch);
-                holders(state).any(|(_, held)| world.rules.serves(&held.steps).is_some_and(stale))
-            }),
+            Property::sometimes(
+                "a deposed owner believes that it serves",
+                |world, state: &State| {
+                    let stale = |epoch| !state.store.shard.admits(epoch);
+                    holders(state)
+                        .any(|(_, held)| world.rules.serves(&held.steps).is_some_and(stale))
+                },
+            ),
             Property::sometimes("who was declared dead hears of it", |_, state: &State| {
                 let fenced = |life: &Life| life.lease.standing(state.now) == Standing::Fenced;
                 lives(state).any(fenced)
             }),
         ],
         Scene::Log => vec![
-            Property::sometimes("a node that came back owns the shard", |_, state: &State| {
-                holders(state).any(|(life, held)| {
-                    life.me.incarnation.0 > 1 && state.store.shard.admits(held.steps.epoch())
-                })
-            }),
+            Property::sometimes(
+                "a node that came back owns the shard",
+                |_, state: &State| {
+                    holders(state).any(|(life, held)| {
+                        life.me.incarnation.0 > 1 && state.store.shard.admits(held.steps.epoch())
+                    })
+                },
+            ),
             Property::sometimes("a third owner accepts", |_, state: &State| {
                 let third = state.owners.get(2).map(|(epoch, _)| *epoch);
-                state.accepted.iter().any(|chunk| Some(chunk.epoch) == third)
+                state
+                    .accepted
+                    .iter()
+                    .any(|chunk| Some(chunk.epoch) == third)
             }),
             Property::sometimes("an append lands too late", |_, state: &State| {
                 state.store.log.iter().any(|chunk| !counts(state, chunk))
@@ -65,7 +86,10 @@ fn holders(state: &State) -> impl Iterator<Item = (&Life, &Held)> {
 }
 
 fn one_leader(world: &World, state: &State) -> bool {
-    lives(state).filter(|life| world.rules.leads(life, state.now)).count() <= 1
+    lives(state)
+        .filter(|life| world.rules.leads(life, state.now))
+        .count()
+        <= 1
 }
 
 fn counts(state: &State, chunk: &Chunk) -> bool {
@@ -75,7 +99,10 @@ fn counts(state: &State, chunk: &Chunk) -> bool {
 /// It is in the log, no seal voids it, and whoever serves in a later epoch read it.
 fn is_kept(world: &World, state: &State, chunk: &Chunk) -> bool {
     let read = holders(state).all(|(_, held)| {
-        let later = world.rules.serves(&held.steps).is_some_and(|epoch| epoch > chunk.epoch);
+        let later = world
+            .rules
+            .serves(&held.steps)
+            .is_some_and(|epoch| epoch > chunk.epoch);
         !later || held.counted.contains(chunk)
     });
     read && state.store.log.contains(chunk) && counts(state, chunk)
@@ -89,6 +116,8 @@ fn nothing_revives(world: &World, state: &State) -> bool {
             return true;
         };
         let before = state.store.log.iter().filter(|chunk| chunk.epoch < epoch);
-        before.filter(|chunk| counts(state, chunk)).eq(&held.counted)
+        before
+            .filter(|chunk| counts(state, chunk))
+            .eq(&held.counted)
     })
 }

@@ -7,8 +7,8 @@ use zajil_model::lease::shard::Owner;
 use zajil_model::lease::{Lease, NodeRow, Standing};
 use zajil_model::time::Mono;
 
-use super::guard::{Guard, Rules};
 use super::Scene;
+use super::guard::{Guard, Rules};
 use super::state::{CHALLENGER, Chunk, Life, State, node};
 
 /// How far time goes at once: two of these end a lease, three are a silence that proves it.

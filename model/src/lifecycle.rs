@@ -221,7 +221,7 @@ impl MessageState {
         let before = self.status;
         match event {
             Event::Attempt(n) => {
-                self.doubtful |= self.status == Status::Processing && n > self.attempts;
+                self.doubtful |= self.skips_an_answer(n);
                 self.attempts = self.attempts.max(n);
                 earliest(&mut self.first_attempt_at, at);
                 self.unsettled(Status::Processing, None);
@@ -254,6 +254,13 @@ impl MessageState {
             Event::Unknown => self.settle(Status::Unknown, false, None, at),
         }
         (self.status != before).then_some(self.status)
+    }
+
+    /// Whether attempt `n` begins though one before it has no answer: the last is still open, or
+    /// some between were claimed, repeated and never noted.
+    fn skips_an_answer(&self, n: u8) -> bool {
+        let open = self.status == Status::Processing && n > self.attempts;
+        open || n > self.attempts.saturating_add(1)
     }
 
     /// Whether an attempt may have succeeded that nobody heard of. Then the engine may not end the

@@ -271,6 +271,8 @@ fn an_attempt_that_was_repeated_without_an_answer_leaves_a_doubt_that_a_refusal_
         (refused, at(4)),
     ]);
 
-    assert!(repeated.may_have_gone());
+    let claimed = after(&[(Event::Attempt(2), at(2)), (refused, at(3))]);
+
+    assert!(repeated.may_have_gone() && claimed.may_have_gone());
     assert!(!answered.may_have_gone());
 }

@@ -76,7 +76,7 @@ impl Model for World {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::begin()]
+        vec![State::begin(self.rules.channel)]
     }
 
     fn actions(&self, _state: &State, steps: &mut Vec<Step>) {

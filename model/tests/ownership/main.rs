@@ -43,12 +43,3 @@ fn each_guard_is_needed() {
         walk::counterexample(guard, || hold::World::without(*guard));
     }
 }
-#[test]
-fn tmp() {
-    for guard in deliver::GUARDS {
-        walk::counterexample(guard, || deliver::World::without(*guard));
-    }
-    for (name, channel) in deliver::channels() {
-        walk::every_state(name, || deliver::World::sound(channel));
-    }
-}

@@ -7,7 +7,10 @@ use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lease::shard::{Claims, Owner, ShardRow};
 use zajil_model::lease::{Incarnation, NodeId};
 use zajil_model::lifecycle::{Event, MessageState};
+use zajil_model::message::OnAmbiguous;
 use zajil_model::time::Timestamp;
+
+use super::Channel;
 
 /// When everything begins.
 pub const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -70,7 +73,9 @@ pub fn message() -> MessageId {
 
 impl State {
     /// The first node owns the shard, and the message waits.
-    pub fn begin() -> Self {
+    pub fn begin(channel: Channel) -> Self {
+        // Where everything may be repeated, one change of owners already makes many ways.
+        let repeated = !channel.idempotent && channel.on_ambiguous == OnAmbiguous::Resend;
         let shard = ShardRow {
             owner: Some(owner(0)),
             epoch: Epoch(1),
@@ -94,7 +99,7 @@ impl State {
             attempt_twice: false,
             late_frame: false,
             waits: 3,
-            take_overs: 2,
+            take_overs: if repeated { 1 } else { 2 },
             lost: 2,
             refusals: 1,
         }

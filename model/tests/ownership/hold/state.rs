@@ -106,9 +106,9 @@ impl State {
             confirms: [None; 2],
             done: false,
             broken: false,
-            messages: 3,
+            messages: 2,
             takes: 3,
-            restarts: 2,
+            restarts: 1,
         }
     }
 }

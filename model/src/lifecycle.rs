@@ -260,7 +260,8 @@ impl MessageState {
     /// some between were claimed, repeated and never noted.
     fn skips_an_answer(&self, n: u8) -> bool {
         let open = self.status == Status::Processing && n > self.attempts;
-        open || n > self.attempts.saturating_add(1)
+        let skipped = n > self.attempts.saturating_add(1);
+        !self.status.is_settled() && (open || skipped)
     }
 
     /// Whether an attempt may have succeeded that nobody heard of. Then the engine may not end the

@@ -13,22 +13,22 @@ mod sender;
 mod state;
 mod step;
 
-pub use guard::{GUARDS, Guard};
-pub use state::State;
-pub use step::Step;
+pub(crate) use guard::{GUARDS, Guard};
+pub(crate) use state::State;
+pub(crate) use step::Step;
 
 use guard::Rules;
 
 /// What a channel can tell, and what the sender asked for where it cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// It shows an id once, as long as it remembers it.
-    pub idempotent: bool,
-    pub on_ambiguous: OnAmbiguous,
+    pub(crate) idempotent: bool,
+    pub(crate) on_ambiguous: OnAmbiguous,
 }
 
 /// Each kind.
-pub fn channels() -> [(&'static str, Channel); 3] {
+pub(crate) fn channels() -> [(&'static str, Channel); 3] {
     let channel = |idempotent, on_ambiguous| Channel {
         idempotent,
         on_ambiguous,
@@ -45,13 +45,13 @@ pub fn channels() -> [(&'static str, Channel); 3] {
 
 /// A channel and the rules, with or without one of them.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     rules: Rules,
 }
 
 impl World {
     /// With all rules.
-    pub fn sound(channel: Channel) -> Self {
+    pub(crate) fn sound(channel: Channel) -> Self {
         Self {
             rules: Rules {
                 channel,
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// With one left out, on the channel where it matters.
-    pub fn without(guard: Guard) -> Self {
+    pub(crate) fn without(guard: Guard) -> Self {
         Self {
             rules: Rules {
                 channel: guard.channel(),

@@ -7,28 +7,28 @@ mod guard;
 mod state;
 mod step;
 
-pub use guard::{GUARDS, Guard};
-pub use state::State;
-pub use step::Step;
+pub(crate) use guard::{GUARDS, Guard};
+pub(crate) use state::State;
+pub(crate) use step::Step;
 
 use guard::Rules;
 
 /// The rules, with or without one of them.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     rules: Rules,
 }
 
 impl World {
     /// With all rules.
-    pub fn sound() -> Self {
+    pub(crate) fn sound() -> Self {
         Self {
             rules: Rules::sound(),
         }
     }
 
     /// With one left out.
-    pub fn without(guard: Guard) -> Self {
+    pub(crate) fn without(guard: Guard) -> Self {
         Self {
             rules: Rules::without(guard),
         }

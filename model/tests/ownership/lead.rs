@@ -9,15 +9,15 @@ mod promise;
 mod state;
 mod step;
 
-pub use guard::{GUARDS, Guard};
-pub use state::State;
-pub use step::Step;
+pub(crate) use guard::{GUARDS, Guard};
+pub(crate) use state::State;
+pub(crate) use step::Step;
 
 use guard::Rules;
 
 /// What a walk looks at closely; to look at everything at once would never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scene {
+pub(crate) enum Scene {
     /// One owner and one challenger: each message of the owner to the store and back by itself, and
     /// nothing to be accepted.
     Leases,
@@ -27,18 +27,18 @@ pub enum Scene {
 }
 
 /// Each of them.
-pub const SCENES: [(&str, Scene); 2] = [("leases", Scene::Leases), ("log", Scene::Log)];
+pub(crate) const SCENES: [(&str, Scene); 2] = [("leases", Scene::Leases), ("log", Scene::Log)];
 
 /// The rules, with or without one of them.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(crate) struct World {
     rules: Rules,
     scene: Scene,
 }
 
 impl World {
     /// With all rules.
-    pub fn sound(scene: Scene) -> Self {
+    pub(crate) fn sound(scene: Scene) -> Self {
         Self {
             rules: Rules::sound(),
             scene,
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// With one left out, where it matters.
-    pub fn without(guard: Guard) -> Self {
+    pub(crate) fn without(guard: Guard) -> Self {
         Self {
             rules: Rules::without(guard),
             scene: guard.scene(),

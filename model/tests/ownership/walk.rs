@@ -14,7 +14,7 @@ const MOST_STATES: usize = 4_000_000;
 
 /// Visits every state; fails when a promise is broken in one, or when something that should happen
 /// somewhere never does. Answers how many there are.
-pub fn every_state<W>(name: &str, world: impl Fn() -> W) -> usize
+pub(crate) fn every_state<W>(name: &str, world: impl Fn() -> W) -> usize
 where
     W: Model + Send + Sync + 'static,
     W::State: Clone + Debug + Hash + PartialEq + Send + Sync,
@@ -44,7 +44,7 @@ where
 }
 
 /// Walks until a promise is broken, prints how, and fails when none is.
-pub fn counterexample<W, G: Debug>(guard: &G, world: impl Fn() -> W)
+pub(crate) fn counterexample<W, G: Debug>(guard: &G, world: impl Fn() -> W)
 where
     W: Model + Send + Sync + 'static,
     W::State: Clone + Debug + Hash + PartialEq + Send + Sync,

@@ -10,7 +10,7 @@ const ENOUGH: usize = 40;
 impl State {
     /// Whether the message settles when one node takes the shard and everything is answered. What a
     /// deposed owner has on its way goes first.
-    pub fn settles(&self, rules: &Rules) -> bool {
+    pub(crate) fn settles(&self, rules: &Rules) -> bool {
         let mut calm = self.clone();
         for n in 0..2 {
             for step in [Step::Taken(n), Step::Answered(n), Step::Noted(n)] {

@@ -13,7 +13,7 @@ use super::Channel;
 
 /// What can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub(crate) enum Guard {
     /// An attempt is durable before its frame leaves.
     AttemptRecorded,
     /// A frame leaves under a good lease only.
@@ -37,7 +37,7 @@ pub enum Guard {
 }
 
 /// Each of them.
-pub const GUARDS: &[Guard] = &[
+pub(crate) const GUARDS: &[Guard] = &[
     Guard::AttemptRecorded,
     Guard::LeaseChecked,
     Guard::SameId,
@@ -52,7 +52,7 @@ pub const GUARDS: &[Guard] = &[
 
 impl Guard {
     /// Where it matters.
-    pub const fn channel(self) -> Channel {
+    pub(crate) const fn channel(self) -> Channel {
         Channel {
             idempotent: matches!(
                 self,
@@ -70,26 +70,26 @@ impl Guard {
 
 /// The rules, as this world asks them.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    pub channel: Channel,
-    pub left_out: Option<Guard>,
+pub(crate) struct Rules {
+    pub(crate) channel: Channel,
+    pub(crate) left_out: Option<Guard>,
 }
 
 impl Rules {
-    pub fn lack(&self, guard: Guard) -> bool {
+    pub(crate) fn lack(&self, guard: Guard) -> bool {
         self.left_out == Some(guard)
     }
 
     /// Whether a frame goes before anything of it is durable.
-    pub fn goes_unrecorded(&self) -> bool {
+    pub(crate) fn goes_unrecorded(&self) -> bool {
         self.lack(Guard::AttemptRecorded) || self.lack(Guard::ClaimRecorded)
     }
 
-    pub fn admits_claims(&self, shard: &ShardRow, epoch: Epoch) -> bool {
+    pub(crate) fn admits_claims(&self, shard: &ShardRow, epoch: Epoch) -> bool {
         shard.admits(epoch) || self.lack(Guard::ClaimFenced)
     }
 
-    pub fn may_leave(&self, deposed: bool, epoch: Epoch) -> bool {
+    pub(crate) fn may_leave(&self, deposed: bool, epoch: Epoch) -> bool {
         let now = Mono::default() + zajil_model::lease::GOOD_FOR;
         let over = deposed && !self.lack(Guard::LeaseChecked);
         let lease = Lease::granted(if over { Mono::default() } else { now });
@@ -97,13 +97,13 @@ impl Rules {
     }
 
     /// Whether an attempt that is not the first may still go.
-    pub fn may_go_again(&self, view: &MessageState, now: Timestamp) -> bool {
+    pub(crate) fn may_go_again(&self, view: &MessageState, now: Timestamp) -> bool {
         let first = view.first_attempt_at.unwrap_or(now);
         let may = !view.doubtful || may_go_again(first, now);
         may || !self.channel.idempotent || self.lack(Guard::AgainWithinTenMinutes)
     }
 
-    pub fn repeats(&self, view: &MessageState, now: Timestamp) -> bool {
+    pub(crate) fn repeats(&self, view: &MessageState, now: Timestamp) -> bool {
         if self.lack(Guard::UnknownNotRepeated) {
             return true;
         }
@@ -117,7 +117,7 @@ impl Rules {
     }
 
     /// How a message ends whose time ran out.
-    pub fn expired(&self, view: &MessageState) -> Event {
+    pub(crate) fn expired(&self, view: &MessageState) -> Event {
         let mut view = *view;
         if self.lack(Guard::DoubtOutlastsRefusal) {
             view.doubtful = false;

@@ -10,7 +10,7 @@ use super::guard::{Guard, Rules};
 use super::state::{Phase, START, Sender, State, TTL, message, owner};
 
 impl State {
-    pub fn phase(&self, n: usize) -> Option<Phase> {
+    pub(crate) fn phase(&self, n: usize) -> Option<Phase> {
         self.nodes[n].as_ref().map(|sender| sender.phase)
     }
 
@@ -24,7 +24,7 @@ impl State {
         self.now.since(START) >= TTL
     }
 
-    pub fn take_over(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn take_over(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let gone = NodeRow {
             state: NodeState::Dead,
             ..NodeRow::joined(None)
@@ -49,7 +49,7 @@ impl State {
         Some(())
     }
 
-    pub fn attempt(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn attempt(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let (over, now) = (self.is_over(), self.now);
         let sender = self.at(n, Phase::Idle)?;
         if over || sender.view.status.is_settled() {
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// A plain append of a deposed owner lands, and is void; its claims are refused.
-    pub fn recorded(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn recorded(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let sender = self.nodes[n]
             .as_mut()
             .filter(|sender| sender.phase == Phase::Recording)?;
@@ -87,7 +87,7 @@ impl State {
         Some(())
     }
 
-    pub fn checkpoint(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn checkpoint(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let claims = self.at(n, Phase::Idle)?.claims.clone();
         if claims == self.claims {
             return None;
@@ -106,7 +106,7 @@ impl State {
         self.nodes[n] = sender;
     }
 
-    pub fn pass(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn pass(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let (shard, now) = (self.shard, self.now);
         let sender = self.at(n, Phase::Recorded)?;
         let deposed = !shard.admits(sender.epoch);
@@ -121,13 +121,13 @@ impl State {
         Some(())
     }
 
-    pub fn lose(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn lose(&mut self, n: usize) -> Option<()> {
         self.at(n, Phase::Passed)?.phase = Phase::Flying(None);
         Some(())
     }
 
     /// The frame is at the channel, which takes it or refuses it; its answer may not come back.
-    pub fn arrive(&mut self, n: usize, rules: &Rules, answer: Option<Event>) -> Option<()> {
+    pub(crate) fn arrive(&mut self, n: usize, rules: &Rules, answer: Option<Event>) -> Option<()> {
         let sender = self.at(n, Phase::Passed)?;
         sender.phase = Phase::Flying(answer);
         let (attempt, epoch) = (sender.view.attempts, sender.epoch);
@@ -145,7 +145,7 @@ impl State {
         Some(())
     }
 
-    pub fn answered(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn answered(&mut self, n: usize) -> Option<()> {
         let sender = self.nodes[n].as_mut()?;
         let Phase::Flying(Some(answer)) = sender.phase else {
             return None;
@@ -154,7 +154,7 @@ impl State {
         Some(())
     }
 
-    pub fn timed_out(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn timed_out(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let (over, now) = (self.is_over(), self.now);
         let sender = self.at(n, Phase::Flying(None))?;
         sender.phase = doubt(&sender.view, now, over, rules);
@@ -162,7 +162,7 @@ impl State {
     }
 
     /// An outcome of a deposed owner is void.
-    pub fn noted(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn noted(&mut self, n: usize) -> Option<()> {
         let sender = self.nodes[n].as_mut()?;
         let Phase::Noting(event) = sender.phase else {
             return None;
@@ -185,7 +185,7 @@ impl State {
         Some(())
     }
 
-    pub fn expire(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn expire(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let over = self.is_over();
         let sender = self.nodes[n].as_mut()?;
         let waits = matches!(sender.phase, Phase::Idle | Phase::Recorded);

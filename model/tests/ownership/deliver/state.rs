@@ -13,17 +13,17 @@ use zajil_model::time::Timestamp;
 use super::Channel;
 
 /// When everything begins.
-pub const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(crate) const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// How far time goes at once: two of these, and a channel may have forgotten an id.
-pub const WAIT: Duration = Duration::from_secs(400);
+pub(crate) const WAIT: Duration = Duration::from_secs(400);
 
 /// When the message expires, from the beginning.
-pub const TTL: Duration = Duration::from_secs(1_200);
+pub(crate) const TTL: Duration = Duration::from_secs(1_200);
 
 /// Where a sender is with its attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// It makes none.
     Idle,
     /// An attempt is on its way to the store.
@@ -40,40 +40,40 @@ pub enum Phase {
 
 /// An owner, as it sees itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Sender {
-    pub epoch: Epoch,
-    pub view: MessageState,
-    pub claims: Claims,
-    pub phase: Phase,
+pub(crate) struct Sender {
+    pub(crate) epoch: Epoch,
+    pub(crate) view: MessageState,
+    pub(crate) claims: Claims,
+    pub(crate) phase: Phase,
 }
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    pub now: Timestamp,
-    pub shard: ShardRow,
-    pub stored: MessageState,
-    pub claims: Claims,
-    pub nodes: [Option<Sender>; 2],
+pub(crate) struct State {
+    pub(crate) now: Timestamp,
+    pub(crate) shard: ShardRow,
+    pub(crate) stored: MessageState,
+    pub(crate) claims: Claims,
+    pub(crate) nodes: [Option<Sender>; 2],
     /// What the channel remembers: when the message arrived first, and how often it was shown.
-    pub arrived_at: Option<Timestamp>,
-    pub arrived: BTreeSet<u8>,
-    pub shown: u8,
-    pub attempt_twice: bool,
-    pub late_frame: bool,
-    pub waits: u8,
-    pub take_overs: u8,
-    pub lost: u8,
-    pub refusals: u8,
+    pub(crate) arrived_at: Option<Timestamp>,
+    pub(crate) arrived: BTreeSet<u8>,
+    pub(crate) shown: u8,
+    pub(crate) attempt_twice: bool,
+    pub(crate) late_frame: bool,
+    pub(crate) waits: u8,
+    pub(crate) take_overs: u8,
+    pub(crate) lost: u8,
+    pub(crate) refusals: u8,
 }
 
-pub fn message() -> MessageId {
+pub(crate) fn message() -> MessageId {
     MessageId::give(Tick(1), Shard::of(0))
 }
 
 impl State {
     /// The first node owns the shard, and the message waits.
-    pub fn begin(channel: Channel) -> Self {
+    pub(crate) fn begin(channel: Channel) -> Self {
         // Where everything may be repeated, one change of owners already makes many ways.
         let repeated = !channel.idempotent && channel.on_ambiguous == OnAmbiguous::Resend;
         let shard = ShardRow {
@@ -106,7 +106,7 @@ impl State {
     }
 }
 
-pub fn owner(n: usize) -> Owner {
+pub(crate) fn owner(n: usize) -> Owner {
     Owner {
         node: NodeId(n as u64 + 1),
         incarnation: Incarnation(1),

@@ -8,7 +8,7 @@ use super::state::{Phase, State, WAIT};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Minutes pass.
     Wait,
     /// A node takes the shard, reads what is durable and seals; who had it does not know.
@@ -39,7 +39,7 @@ pub enum Step {
 
 /// What gets lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The frame, before the channel saw it.
     Frame,
     /// The answer that it was taken.
@@ -47,7 +47,7 @@ pub enum Loss {
 }
 
 /// What might happen; what is not possible yet, [`State::take`] refuses.
-pub fn possible(steps: &mut Vec<Step>) {
+pub(crate) fn possible(steps: &mut Vec<Step>) {
     steps.push(Step::Wait);
     for n in 0..2 {
         steps.extend([
@@ -75,7 +75,7 @@ fn spend(left: &mut u8) -> Option<()> {
 
 impl State {
     /// Carries a step out; `None` when it is not possible.
-    pub fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
+    pub(crate) fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
         match step {
             Step::Wait => {
                 spend(&mut self.waits)?;
@@ -109,7 +109,7 @@ impl State {
     }
 
     /// What is past the lease check leaves, or its connection dies, before minutes have passed.
-    pub fn wait(&mut self) -> Option<()> {
+    pub(crate) fn wait(&mut self) -> Option<()> {
         let passed = |n: usize| matches!(self.phase(n), Some(Phase::Passed));
         if passed(0) || passed(1) {
             return None;

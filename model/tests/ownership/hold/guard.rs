@@ -10,7 +10,7 @@ use super::state::Node;
 
 /// What can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub(crate) enum Guard {
     /// The row is durable before anybody is asked.
     RowFirst,
     /// Lease rows are read after the row is durable.
@@ -30,7 +30,7 @@ pub enum Guard {
 }
 
 /// Each of them.
-pub const GUARDS: &[Guard] = &[
+pub(crate) const GUARDS: &[Guard] = &[
     Guard::RowFirst,
     Guard::ListedAfterRow,
     Guard::OutstandingCounted,
@@ -43,22 +43,22 @@ pub const GUARDS: &[Guard] = &[
 
 /// The rules, as this world asks them.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules(Option<Guard>);
+pub(crate) struct Rules(Option<Guard>);
 
 impl Rules {
-    pub const fn sound() -> Self {
+    pub(crate) const fn sound() -> Self {
         Self(None)
     }
 
-    pub const fn without(guard: Guard) -> Self {
+    pub(crate) const fn without(guard: Guard) -> Self {
         Self(Some(guard))
     }
 
-    pub fn lack(&self, guard: Guard) -> bool {
+    pub(crate) fn lack(&self, guard: Guard) -> bool {
         self.0 == Some(guard)
     }
 
-    pub fn may_confirm(&self, known: &Known, asked: Barrier, outstanding: usize) -> bool {
+    pub(crate) fn may_confirm(&self, known: &Known, asked: Barrier, outstanding: usize) -> bool {
         let counted = if self.lack(Guard::OutstandingCounted) {
             0
         } else {
@@ -67,23 +67,23 @@ impl Rules {
         known.may_confirm(asked, counted)
     }
 
-    pub fn is_done(&self, asked: &Confirmations) -> bool {
+    pub(crate) fn is_done(&self, asked: &Confirmations) -> bool {
         self.lack(Guard::SilentWaitedFor) || asked.answer() == Answer::Done
     }
 
-    pub fn read(&self, known: &mut Known, row: Barrier) {
+    pub(crate) fn read(&self, known: &mut Known, row: Barrier) {
         if self.lack(Guard::LaterWins) {
             *known = Known::default();
         }
         known.learn(row);
     }
 
-    pub fn serves(&self, steps: &TakeOver) -> bool {
+    pub(crate) fn serves(&self, steps: &TakeOver) -> bool {
         let unread = steps.next() == takeover::Step::ReadBarriers;
         steps.serves().is_some() || (unread && self.lack(Guard::ReadBeforeServing))
     }
 
-    pub fn may_leave(&self, node: &Node) -> bool {
+    pub(crate) fn may_leave(&self, node: &Node) -> bool {
         let now = Mono::default() + zajil_model::lease::GOOD_FOR;
         let lease = match node.deposed && !self.lack(Guard::LeaseChecked) {
             true => Lease::granted(Mono::default()),

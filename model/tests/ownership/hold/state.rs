@@ -7,33 +7,33 @@ use zajil_model::lease::takeover::{Step as Taking, TakeOver};
 use zajil_model::lease::{Incarnation, NodeId, NodeRow};
 
 /// What holds nothing back, as it was before; and the barrier that is to stand.
-pub const BEFORE: Barrier = Barrier {
+pub(crate) const BEFORE: Barrier = Barrier {
     version: Version(1),
     stands: false,
 };
-pub const PAUSE: Barrier = Barrier {
+pub(crate) const PAUSE: Barrier = Barrier {
     version: Version(2),
     stands: true,
 };
 
 /// A node, as it sees itself, and whether it was declared dead, which it may not know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Node {
-    pub me: Owner,
-    pub joined: bool,
-    pub deposed: bool,
-    pub steps: Option<TakeOver>,
-    pub known: Known,
+pub(crate) struct Node {
+    pub(crate) me: Owner,
+    pub(crate) joined: bool,
+    pub(crate) deposed: bool,
+    pub(crate) steps: Option<TakeOver>,
+    pub(crate) known: Known,
     /// The row of the barrier on its way to it.
-    pub reading: Option<Barrier>,
+    pub(crate) reading: Option<Barrier>,
     /// Messages that were cleared, and those of them that are past the lease check.
-    pub cleared: u8,
-    pub passed: u8,
+    pub(crate) cleared: u8,
+    pub(crate) passed: u8,
 }
 
 impl Node {
     /// One that just joined.
-    pub fn new(me: Owner) -> Self {
+    pub(crate) fn new(me: Owner) -> Self {
         Self {
             me,
             joined: true,
@@ -46,39 +46,39 @@ impl Node {
         }
     }
 
-    pub fn serves(&self) -> bool {
+    pub(crate) fn serves(&self) -> bool {
         self.steps.is_some_and(|steps| steps.serves().is_some())
     }
 
-    pub const fn is_past_the_check(&self) -> bool {
+    pub(crate) const fn is_past_the_check(&self) -> bool {
         self.passed > 0
     }
 }
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    pub rows: [Option<NodeRow>; 2],
-    pub shard: ShardRow,
-    pub row: Barrier,
-    pub nodes: [Node; 2],
-    pub asked: Option<Confirmations>,
+pub(crate) struct State {
+    pub(crate) rows: [Option<NodeRow>; 2],
+    pub(crate) shard: ShardRow,
+    pub(crate) row: Barrier,
+    pub(crate) nodes: [Node; 2],
+    pub(crate) asked: Option<Confirmations>,
     /// Confirmations on their way back.
-    pub confirms: [Option<Incarnation>; 2],
-    pub done: bool,
-    pub broken: bool,
-    pub messages: u8,
-    pub takes: u8,
-    pub restarts: u8,
+    pub(crate) confirms: [Option<Incarnation>; 2],
+    pub(crate) done: bool,
+    pub(crate) broken: bool,
+    pub(crate) messages: u8,
+    pub(crate) takes: u8,
+    pub(crate) restarts: u8,
 }
 
-pub const fn node(n: usize) -> NodeId {
+pub(crate) const fn node(n: usize) -> NodeId {
     NodeId(n as u64 + 1)
 }
 
 impl State {
     /// The first node owns the shard and serves it; the second has not joined.
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let new = |n| {
             Node::new(Owner {
                 node: node(n),

@@ -10,7 +10,7 @@ use super::state::{Node, PAUSE, State, node};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// The row of the barrier is durable.
     Write,
     /// The lease rows are read: these have to confirm.
@@ -46,7 +46,7 @@ pub enum Step {
 }
 
 /// What might happen; what is not possible yet, [`State::take`] refuses.
-pub fn possible(steps: &mut Vec<Step>) {
+pub(crate) fn possible(steps: &mut Vec<Step>) {
     steps.extend([Step::Write, Step::List, Step::Answer]);
     for n in 0..2 {
         steps.extend([Step::Ask(n), Step::Confirm(n), Step::SeeRow(n)]);
@@ -67,7 +67,7 @@ fn only_if(holds: bool) -> Option<()> {
 
 impl State {
     /// Carries a step out; `None` when it is not possible.
-    pub fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
+    pub(crate) fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
         match step {
             Step::Write => self.write(rules),
             Step::List => self.list(rules),
@@ -241,7 +241,7 @@ impl State {
     }
 
     /// Whether a barrier comes to its answer when nothing else happens any more.
-    pub fn can_be_done(&self, rules: &Rules) -> bool {
+    pub(crate) fn can_be_done(&self, rules: &Rules) -> bool {
         let mut calm = self.clone();
         for _ in 0..2 {
             for step in [Step::Write, Step::List] {

@@ -16,7 +16,7 @@ use super::state::{Chunk, Held, Life};
 
 /// What can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub(crate) enum Guard {
     /// A shard is taken only when the lease row proves its owner gone, whatever gossip says.
     OwnerProvenGone,
     /// An owner counts its lease from before it asked.
@@ -59,7 +59,7 @@ pub enum Guard {
 
 impl Guard {
     /// Where it matters.
-    pub const fn scene(self) -> Scene {
+    pub(crate) const fn scene(self) -> Scene {
         match self {
             Self::OwnerProvenGone
             | Self::CountedFromAsking
@@ -76,7 +76,7 @@ impl Guard {
 }
 
 /// Each of them.
-pub const GUARDS: &[Guard] = &[
+pub(crate) const GUARDS: &[Guard] = &[
     Guard::OwnerProvenGone,
     Guard::CountedFromAsking,
     Guard::CountedFromSeeing,
@@ -104,26 +104,26 @@ const WITNESS: NodeId = NodeId(99);
 
 /// The rules, as this world asks them.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     left_out: Option<Guard>,
 }
 
 impl Rules {
-    pub const fn sound() -> Self {
+    pub(crate) const fn sound() -> Self {
         Self { left_out: None }
     }
 
-    pub const fn without(guard: Guard) -> Self {
+    pub(crate) const fn without(guard: Guard) -> Self {
         Self {
             left_out: Some(guard),
         }
     }
 
-    pub fn lack(&self, guard: Guard) -> bool {
+    pub(crate) fn lack(&self, guard: Guard) -> bool {
         self.left_out == Some(guard)
     }
 
-    pub fn taken(
+    pub(crate) fn taken(
         &self,
         shard: &ShardRow,
         me: Owner,
@@ -146,7 +146,7 @@ impl Rules {
     }
 
     /// A renewal lands in the store.
-    pub fn land(&self, row: NodeRow, renewal: &Renewal) -> NodeRow {
+    pub(crate) fn land(&self, row: NodeRow, renewal: &Renewal) -> NodeRow {
         if row == *renewal.from() || self.lack(Guard::DeadStaysDead) {
             *renewal.to()
         } else {
@@ -155,7 +155,7 @@ impl Rules {
     }
 
     /// A node hears, or reads, what became of its renewal; answers the one to ask again.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         life: &mut Life,
         renewal: Renewal,
@@ -172,7 +172,7 @@ impl Rules {
         life.lease.follow(&renewal, row)
     }
 
-    pub fn observe(&self, watch: &mut Watch, row: NodeRow, asked: Mono, now: Mono) {
+    pub(crate) fn observe(&self, watch: &mut Watch, row: NodeRow, asked: Mono, now: Mono) {
         let since = if self.lack(Guard::CountedFromSeeing) {
             asked
         } else {
@@ -182,7 +182,13 @@ impl Rules {
     }
 
     /// The row of a peer as it is to be declared dead, if it is.
-    pub fn dead(&self, life: &Life, peer: NodeId, row: &NodeRow, now: Mono) -> Option<NodeRow> {
+    pub(crate) fn dead(
+        &self,
+        life: &Life,
+        peer: NodeId,
+        row: &NodeRow,
+        now: Mono,
+    ) -> Option<NodeRow> {
         let now = if self.lack(Guard::SilenceProven) {
             now + UNCHANGED
         } else {
@@ -198,7 +204,7 @@ impl Rules {
         row.declared_dead(&seen)
     }
 
-    pub fn serves(&self, steps: &TakeOver) -> Option<Epoch> {
+    pub(crate) fn serves(&self, steps: &TakeOver) -> Option<Epoch> {
         let unsealed = steps.next() == takeover::Step::Seal;
         if unsealed && self.lack(Guard::SealedBeforeServing) {
             return Some(steps.epoch());
@@ -206,7 +212,7 @@ impl Rules {
         steps.serves()
     }
 
-    pub fn clock(&self, ceiling: Tick, tail: &[Chunk]) -> ShardClock {
+    pub(crate) fn clock(&self, ceiling: Tick, tail: &[Chunk]) -> ShardClock {
         if self.lack(Guard::AboveCeiling) {
             let last = tail.iter().map(|chunk| chunk.id.tick()).max();
             return ShardClock::new(last.unwrap_or_default(), ceiling);
@@ -214,13 +220,13 @@ impl Rules {
         ShardClock::taken_over(ceiling)
     }
 
-    pub fn may_answer(&self, life: &Life, held: &Held, chunk: &Chunk, now: Mono) -> bool {
+    pub(crate) fn may_answer(&self, life: &Life, held: &Held, chunk: &Chunk, now: Mono) -> bool {
         self.lack(Guard::AnsweredUnderLease)
             || may_answer(&life.lease, now, self.serves(&held.steps), chunk.epoch)
     }
 
     /// Whether a frame with a recorded attempt could leave now.
-    pub fn leads(&self, life: &Life, now: Mono) -> bool {
+    pub(crate) fn leads(&self, life: &Life, now: Mono) -> bool {
         let served = life.held.as_ref().and_then(|held| self.serves(&held.steps));
         let lease = if self.lack(Guard::LeaseChecked) {
             Lease::local()

@@ -13,7 +13,7 @@ use super::step::spend;
 const EARLY: Timestamp = Timestamp::from_seconds(0);
 
 impl State {
-    pub fn renewal_lands(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn renewal_lands(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let renewal = self.store.renewals[n].take()?;
         self.store.rows[n] = rules.land(self.store.rows[n], &renewal);
         let life = &mut self.nodes[n];
@@ -24,12 +24,12 @@ impl State {
         Some(())
     }
 
-    pub fn renewal_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn renewal_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let row = self.nodes[n].answer.take()?;
         self.follow(n, row, rules)
     }
 
-    pub fn renewal_doubted(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn renewal_doubted(&mut self, n: usize) -> Option<()> {
         self.nodes[n].renewal?;
         if self.nodes[n].answer.is_some() {
             return None;
@@ -51,13 +51,13 @@ impl State {
         Some(())
     }
 
-    pub fn ask_row(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn ask_row(&mut self, n: usize) -> Option<()> {
         let life = &mut self.nodes[n];
         let idle = life.reading.is_none() && life.lease.may_send(self.now);
         idle.then(|| life.reading = Some(self.now))
     }
 
-    pub fn row_read(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn row_read(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let row = self.store.rows[1 - n];
         let life = &mut self.nodes[n];
         let asked = life.reading.take()?;
@@ -69,7 +69,7 @@ impl State {
         Some(())
     }
 
-    pub fn challenge(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn challenge(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &self.nodes[n];
         let row = &mut self.store.rows[1 - n];
         if !life.lease.may_send(self.now) {
@@ -79,7 +79,7 @@ impl State {
         Some(())
     }
 
-    pub fn ask_for_the_shard(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn ask_for_the_shard(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let shard = self.store.shard;
         let owner_row = shard
             .owner
@@ -98,7 +98,7 @@ impl State {
         Some(())
     }
 
-    pub fn release(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn release(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
         let epoch = rules.serves(&life.held.as_ref()?.steps)?;
         let next = Some(node(1 - n));
@@ -115,7 +115,7 @@ impl State {
         Some(())
     }
 
-    pub fn change_lands(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn change_lands(&mut self, n: usize) -> Option<()> {
         let (from, to) = self.store.changes[n].take()?;
         let applied = self.store.shard == from;
         let life = &mut self.nodes[n];
@@ -129,7 +129,7 @@ impl State {
         Some(())
     }
 
-    pub fn change_doubted(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn change_doubted(&mut self, n: usize) -> Option<()> {
         let life = &mut self.nodes[n];
         if !life.changing {
             return None;
@@ -139,7 +139,7 @@ impl State {
         Some(())
     }
 
-    pub fn read_tail(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn read_tail(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let held = self.nodes[n].held.as_mut()?;
         if held.steps.next() != Taking::ReadTail {
             return None;
@@ -155,7 +155,7 @@ impl State {
         Some(())
     }
 
-    pub fn seal(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn seal(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
         let held = life.held.as_mut()?;
         if held.steps.next() != Taking::Seal {
@@ -178,7 +178,7 @@ impl State {
         Some(())
     }
 
-    pub fn raise(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn raise(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
         let held = life.held.as_mut()?;
         let epoch = rules.serves(&held.steps)?;
@@ -198,7 +198,7 @@ impl State {
         Some(())
     }
 
-    pub fn accept(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn accept(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let held = self.nodes[n].held.as_mut()?;
         let epoch = rules.serves(&held.steps)?;
         if !held.appends.is_idle() {
@@ -215,7 +215,7 @@ impl State {
         Some(())
     }
 
-    pub fn append_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
+    pub(crate) fn append_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
         let chunk = *life.held.as_ref()?.appends.under_way()?;
         if !self.store.log.contains(&chunk) && !rules.lack(Guard::AnsweredWhenDurable) {

@@ -6,7 +6,7 @@ use zajil_model::lease::Standing;
 use super::state::{Chunk, Held, Life, State};
 use super::{Scene, World};
 
-pub fn all(scene: Scene) -> Vec<Property<World>> {
+pub(crate) fn all(scene: Scene) -> Vec<Property<World>> {
     let mut all = promises();
     all.extend(sights(scene));
     all

@@ -14,97 +14,97 @@ use super::Scene;
 
 /// A chunk of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Chunk {
-    pub epoch: Epoch,
-    pub id: MessageId,
+pub(crate) struct Chunk {
+    pub(crate) epoch: Epoch,
+    pub(crate) id: MessageId,
 }
 
 /// A change of the shard row on its way: from, to.
-pub type Change = (ShardRow, ShardRow);
+pub(crate) type Change = (ShardRow, ShardRow);
 
 /// The store, and what is on its way to it. A wire loses nothing for good: what its sender gave up,
 /// or died after, may still land.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Store {
-    pub rows: [NodeRow; 2],
-    pub shard: ShardRow,
-    pub seals: Seals,
-    pub ceiling: Tick,
-    pub log: BTreeSet<Chunk>,
-    pub appends: BTreeSet<Chunk>,
-    pub renewals: [Option<Renewal>; 2],
-    pub changes: [Option<Change>; 2],
+pub(crate) struct Store {
+    pub(crate) rows: [NodeRow; 2],
+    pub(crate) shard: ShardRow,
+    pub(crate) seals: Seals,
+    pub(crate) ceiling: Tick,
+    pub(crate) log: BTreeSet<Chunk>,
+    pub(crate) appends: BTreeSet<Chunk>,
+    pub(crate) renewals: [Option<Renewal>; 2],
+    pub(crate) changes: [Option<Change>; 2],
 }
 
 /// A process. A pause is that it takes no step while others do; a crash is a pause without end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Life {
-    pub me: Owner,
-    pub lease: Lease,
+pub(crate) struct Life {
+    pub(crate) me: Owner,
+    pub(crate) lease: Lease,
     /// Its row, as it knows it.
-    pub row: NodeRow,
+    pub(crate) row: NodeRow,
     /// Its renewal without an answer so far.
-    pub renewal: Option<Renewal>,
+    pub(crate) renewal: Option<Renewal>,
     /// The answer on its way back: the row after the renewal landed.
-    pub answer: Option<NodeRow>,
+    pub(crate) answer: Option<NodeRow>,
     /// What it saw of its peer, and when it asked to see more.
-    pub watch: Watch,
-    pub seen: Option<NodeRow>,
-    pub reading: Option<Mono>,
+    pub(crate) watch: Watch,
+    pub(crate) seen: Option<NodeRow>,
+    pub(crate) reading: Option<Mono>,
     /// It waits for the answer to a change of the shard row.
-    pub changing: bool,
-    pub held: Option<Held>,
+    pub(crate) changing: bool,
+    pub(crate) held: Option<Held>,
 }
 
 /// A shard that a process took.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Held {
-    pub steps: TakeOver,
+pub(crate) struct Held {
+    pub(crate) steps: TakeOver,
     /// What it read of the epochs before, the seals among it, and what of it counts.
-    pub tail: Vec<Chunk>,
-    pub seals: Seals,
-    pub counted: Vec<Chunk>,
-    pub clock: ShardClock,
-    pub appends: Appends<Chunk>,
+    pub(crate) tail: Vec<Chunk>,
+    pub(crate) seals: Seals,
+    pub(crate) counted: Vec<Chunk>,
+    pub(crate) clock: ShardClock,
+    pub(crate) appends: Appends<Chunk>,
 }
 
 /// What may still go wrong, or be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Left {
-    pub ticks: u8,
-    pub requests: u8,
-    pub lost_answers: u8,
-    pub restarts: u8,
-    pub releases: u8,
-    pub takes: u8,
-    pub renewals: u8,
-    pub depositions: u8,
+pub(crate) struct Left {
+    pub(crate) ticks: u8,
+    pub(crate) requests: u8,
+    pub(crate) lost_answers: u8,
+    pub(crate) restarts: u8,
+    pub(crate) releases: u8,
+    pub(crate) takes: u8,
+    pub(crate) renewals: u8,
+    pub(crate) depositions: u8,
 }
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    pub now: Mono,
-    pub store: Store,
-    pub nodes: [Life; 2],
-    pub left: Left,
+pub(crate) struct State {
+    pub(crate) now: Mono,
+    pub(crate) store: Store,
+    pub(crate) nodes: [Life; 2],
+    pub(crate) left: Left,
     /// What clients were told is accepted.
-    pub accepted: BTreeSet<Chunk>,
+    pub(crate) accepted: BTreeSet<Chunk>,
     /// Who took the shard, with what epoch, in order.
-    pub owners: Vec<(Epoch, Owner)>,
-    pub given_twice: bool,
+    pub(crate) owners: Vec<(Epoch, Owner)>,
+    pub(crate) given_twice: bool,
 }
 
 /// The node that watches the other.
-pub const CHALLENGER: usize = 1;
+pub(crate) const CHALLENGER: usize = 1;
 
-pub const fn node(n: usize) -> NodeId {
+pub(crate) const fn node(n: usize) -> NodeId {
     NodeId(n as u64 + 1)
 }
 
 impl State {
     /// Two nodes that just joined; the first owns the shard and has given no id.
-    pub fn begin(scene: Scene) -> Self {
+    pub(crate) fn begin(scene: Scene) -> Self {
         let owners = [0, 1].map(|n| Owner {
             node: node(n),
             incarnation: Incarnation(1),
@@ -172,7 +172,7 @@ impl Left {
 }
 
 impl Life {
-    pub fn new(me: Owner, row: NodeRow, asked_at: Mono) -> Self {
+    pub(crate) fn new(me: Owner, row: NodeRow, asked_at: Mono) -> Self {
         Self {
             me,
             row,
@@ -189,7 +189,7 @@ impl Life {
 }
 
 impl Held {
-    pub fn taken(epoch: Epoch) -> Self {
+    pub(crate) fn taken(epoch: Epoch) -> Self {
         Self {
             steps: TakeOver::begun(epoch),
             tail: Vec::new(),

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(2_500);
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Time goes on for everybody.
     Tick,
     /// A process ends at once, and joins as its next life.
@@ -62,7 +62,7 @@ pub enum Step {
 }
 
 /// What might happen; what is not possible yet, [`State::take`] refuses.
-pub fn possible(state: &State, scene: Scene, steps: &mut Vec<Step>) {
+pub(crate) fn possible(state: &State, scene: Scene, steps: &mut Vec<Step>) {
     steps.extend(state.store.appends.iter().copied().map(Step::AppendLands));
     for (n, life) in state.nodes.iter().enumerate() {
         steps.extend([Step::Restart(n), Step::Take(n)]);
@@ -101,14 +101,14 @@ fn of_an_owner(n: usize, steps: &mut Vec<Step>) {
 }
 
 /// Uses one up, if any is left.
-pub fn spend(left: &mut u8) -> Option<()> {
+pub(crate) fn spend(left: &mut u8) -> Option<()> {
     *left = left.checked_sub(1)?;
     Some(())
 }
 
 impl State {
     /// Carries a step out; `None` when it is not possible, and then this state is of no more use.
-    pub fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
+    pub(crate) fn take(&mut self, step: Step, rules: &Rules) -> Option<()> {
         match step {
             Step::Tick => {
                 spend(&mut self.left.ticks)?;
@@ -143,7 +143,7 @@ impl State {
     }
 
     /// What is not looked at closely in a scene follows at once.
-    pub fn answer_at_once(&mut self, step: Step, scene: Scene, rules: &Rules) {
+    pub(crate) fn answer_at_once(&mut self, step: Step, scene: Scene, rules: &Rules) {
         let _done = match (scene, step) {
             (Scene::Leases, Step::ReadTail(n)) => self.seal(n, rules),
             (Scene::Log, Step::Take(n) | Step::Release(n)) => self.change_lands(n),

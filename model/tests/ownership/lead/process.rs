@@ -225,7 +225,6 @@ impl State {
         if rules.may_answer(life, held, &chunk, self.now) {
             self.accepted.insert(chunk);
         }
-        drop(life.held.as_mut()?.appends.durable());
-        Some(())
+        life.held.as_mut()?.appends.durable().map(|_| ())
     }
 }

@@ -184,7 +184,9 @@ impl State {
 
     fn append_given_up(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let held = self.nodes[n].held.as_mut()?;
-        let gives_up = rules.lack(Guard::RepeatedBeforeNext) && !held.appends.is_idle();
-        gives_up.then(|| drop(held.appends.durable()))
+        if !rules.lack(Guard::RepeatedBeforeNext) {
+            return None;
+        }
+        held.appends.durable().map(|_| ())
     }
 }

@@ -19,6 +19,7 @@ mod idle;
 mod latency;
 mod overload;
 mod paced;
+mod placement;
 mod restart;
 mod stalls;
 
@@ -116,6 +117,11 @@ pub(crate) const ALL: &[Benchmark] = &[
         name: "growth",
         what: "the same rate of bulks over 100 to 10,000 instances: CPU a message",
         run: |run| Box::pin(growth::run(run)),
+    },
+    Benchmark {
+        name: "placement",
+        what: "shards on 3 to 100 nodes: how even, and what moves when one joins",
+        run: |run| Box::pin(placement::run(run)),
     },
     Benchmark {
         name: "overload",

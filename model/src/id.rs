@@ -111,7 +111,7 @@ impl Tick {
 pub const TICKS_PER_BUCKET: u64 = 3_600 * 1_000_000 / TICK_MICROS as u64;
 
 /// Gives the ids of one shard: `max(last + 1, now)`, never above a ceiling that is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardClock {
     last: Tick,
     ceiling: Tick,
@@ -121,6 +121,12 @@ impl ShardClock {
     /// A clock that gave `last` before and may give ticks up to and including `ceiling`.
     pub const fn new(last: Tick, ceiling: Tick) -> Self {
         Self { last, ceiling }
+    }
+
+    /// The clock of a new owner: it gives nothing until it raised the ceiling, and then only ticks
+    /// above the old one, since its predecessor may have given any up to there.
+    pub const fn taken_over(ceiling: Tick) -> Self {
+        Self::new(ceiling, ceiling)
     }
 
     /// The last tick given.
@@ -352,6 +358,15 @@ mod tests {
         assert_eq!(Tick::at(time), Tick(4_000));
         assert_eq!(Tick::at(Tick(4_000).time()), Tick(4_000));
         assert_eq!(Tick::at(Timestamp::from_seconds(0)), Tick(0));
+    }
+
+    #[test]
+    fn a_new_owner_gives_no_id_that_the_one_before_may_have_given() {
+        let mut clock = ShardClock::taken_over(Tick(500));
+
+        assert_eq!(clock.take(1, Timestamp::from_seconds(0)), None);
+        clock.raise(Tick(600));
+        assert_eq!(clock.take(1, Timestamp::from_seconds(0)), Some(Tick(501)));
     }
 
     #[test]

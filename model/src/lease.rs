@@ -6,8 +6,11 @@
 //! [`SEND_FOR`] < [`GOOD_FOR`] < [`UNCHANGED`] the owner has stopped before a challenger may say
 //! that it did, as long as their clocks run at the same speed within one per cent.
 //!
-//! [`shard`] holds the rest of ownership: shard rows, seals, claims. A node alone, with the
-//! embedded store, has [`Lease::local`]: the lock of its operating system on the data directory.
+//! [`renewal`] says what to make of a renewal without an answer; [`shard`] holds the rest of
+//! ownership: shard rows, seals, claims; [`takeover`], [`append`] and [`leave`] what an owner does
+//! in which order. A node alone, with the embedded store, has [`Lease::local`]: the lock of its
+//! operating system on the data directory. `tests/ownership.rs` walks through all that these rules
+//! let happen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
 
+pub mod append;
 pub mod holder;
+pub mod leave;
+pub mod renewal;
 pub mod shard;
+pub mod takeover;
 
 #[cfg(test)]
 mod duel;
@@ -55,10 +62,10 @@ pub struct Incarnation(pub u64);
 
 /// The right of this process to send, as it knows it. Times are of a clock that also counts while
 /// the machine is suspended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease(Term);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Term {
     Local,
     Asked(Mono),
@@ -134,7 +141,7 @@ impl Lease {
 }
 
 /// How a node is, by its row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
     /// It takes shards.
@@ -146,7 +153,7 @@ pub enum NodeState {
 }
 
 /// The lease row of a node: changed only by compare-and-set of the whole row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeRow {
     /// Which life.
     pub incarnation: Incarnation,
@@ -187,7 +194,7 @@ impl NodeRow {
 }
 
 /// What a challenger saw of the row of one peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Watch {
     seen: Option<NodeRow>,
     since: Mono,

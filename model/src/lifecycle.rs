@@ -105,7 +105,7 @@ pub struct Outcome {
 }
 
 /// What became known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Attempt `n` (from 1) is recorded; its frame may leave.
@@ -142,12 +142,16 @@ pub enum Event {
 }
 
 /// What is known of one message. The default is a message that nothing happened to: `pending`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MessageState {
     /// What a client is told.
     pub status: Status,
     /// Attempts recorded.
     pub attempts: u8,
+    /// Whether an attempt was followed by another before it had an answer: it may have succeeded,
+    /// whatever became of the later ones.
+    #[serde(default)]
+    pub doubtful: bool,
     /// Whether a `failed` is the channel's, which outranks `sent`.
     pub by_channel: bool,
     /// Why the last attempt was refused, or why it failed.
@@ -171,6 +175,7 @@ impl Default for MessageState {
         Self {
             status: Status::Pending,
             attempts: 0,
+            doubtful: false,
             by_channel: false,
             failure: None,
             first_attempt_at: None,
@@ -216,6 +221,7 @@ impl MessageState {
         let before = self.status;
         match event {
             Event::Attempt(n) => {
+                self.doubtful |= self.skips_an_answer(n);
                 self.attempts = self.attempts.max(n);
                 earliest(&mut self.first_attempt_at, at);
                 self.unsettled(Status::Processing, None);
@@ -248,6 +254,20 @@ impl MessageState {
             Event::Unknown => self.settle(Status::Unknown, false, None, at),
         }
         (self.status != before).then_some(self.status)
+    }
+
+    /// Whether attempt `n` begins though one before it has no answer: the last is still open, or
+    /// some between were claimed, repeated and never noted.
+    fn skips_an_answer(&self, n: u8) -> bool {
+        let open = self.status == Status::Processing && n > self.attempts;
+        let skipped = n > self.attempts.saturating_add(1);
+        !self.status.is_settled() && (open || skipped)
+    }
+
+    /// Whether an attempt may have succeeded that nobody heard of. Then the engine may not end the
+    /// message as expired, cancelled or failed, which say that it did not go: it is `unknown`.
+    pub const fn may_have_gone(&self) -> bool {
+        self.doubtful || matches!(self.status, Status::Processing)
     }
 
     fn unsettled(&mut self, status: Status, next_at: Option<Timestamp>) {

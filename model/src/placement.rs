@@ -109,6 +109,66 @@ pub fn begin_within(moves: &[Move], mut room: usize) -> Vec<Move> {
         .collect()
 }
 
+/// How even a placement is, and what a node that joins costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evenness {
+    /// The nodes before one joined.
+    pub nodes: usize,
+    /// The fewest shards of a node, before and after.
+    pub fewest: [usize; 2],
+    /// The most shards of a node, before and after.
+    pub most: [usize; 2],
+    /// Shards that changed their owner for the one that joined.
+    pub moved: usize,
+}
+
+impl Evenness {
+    /// Places all shards on `nodes` nodes, then lets one more join.
+    pub fn of(nodes: usize) -> Self {
+        let names = |count: usize| (1..=count as u64).map(NodeId).collect::<BTreeSet<_>>();
+        let (before, after) = (names(nodes), names(nodes + 1));
+        let mut owners = BTreeMap::new();
+        follow(&mut owners, &desired(&before, &BTreeMap::new()));
+        let first = counts(&before, &owners);
+        let moves = desired(&after, &owners);
+        follow(&mut owners, &moves);
+        let second = counts(&after, &owners);
+        let of = |pick: fn(&[usize]) -> usize| [pick(&first), pick(&second)];
+        Self {
+            nodes,
+            fewest: of(|counts| counts.iter().copied().min().unwrap_or(0)),
+            most: of(|counts| counts.iter().copied().max().unwrap_or(0)),
+            moved: moves.len(),
+        }
+    }
+
+    /// Whether every node has between the floor and the ceiling of the mean, before and after.
+    pub fn is_even(&self) -> bool {
+        let shards = usize::from(SHARDS);
+        [self.nodes, self.nodes + 1]
+            .iter()
+            .enumerate()
+            .all(|(at, nodes)| {
+                self.fewest[at] >= shards / nodes && self.most[at] <= shards.div_ceil(*nodes)
+            })
+    }
+
+    /// The shards that have to move at least for the new node to have a whole share: the floor of
+    /// the mean.
+    pub fn least_moved(&self) -> usize {
+        usize::from(SHARDS) / (self.nodes + 1)
+    }
+}
+
+fn follow(owners: &mut BTreeMap<Shard, NodeId>, moves: &[Move]) {
+    owners.extend(moves.iter().map(|planned| (planned.shard, planned.to)));
+}
+
+fn counts(nodes: &BTreeSet<NodeId>, owners: &BTreeMap<Shard, NodeId>) -> Vec<usize> {
+    let of = |node: &NodeId| owners.values().filter(|owner| *owner == node).count();
+    nodes.iter().map(of).collect()
+}
+
 struct Plan {
     owned: BTreeMap<NodeId, Vec<Shard>>,
     orphans: Vec<Shard>,
@@ -223,6 +283,16 @@ mod tests {
 
             assert_balanced(&owners, &on);
             assert_eq!(desired(&on, &owners), []);
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_moves_hardly_more_than_its_share() {
+        for nodes in [3, 10, 50, 100] {
+            let seen = Evenness::of(nodes);
+
+            assert!(seen.is_even(), "{seen:?}");
+            assert!(seen.moved * 100 <= seen.least_moved() * 105, "{seen:?}");
         }
     }
 

@@ -160,7 +160,7 @@ pub fn after_ambiguous(
     }
     let resends = usize::from(attempts.saturating_sub(1));
     match RESEND_WAITS.get(resends) {
-        Some(&wait) if (now + wait).since(first_attempt_at) < RESEND_WITHIN => {
+        Some(&wait) if may_go_again(first_attempt_at, now + wait) => {
             if wait.is_zero() {
                 AfterAmbiguous::ResendNow
             } else {
@@ -169,6 +169,12 @@ pub fn after_ambiguous(
         }
         _ => AfterAmbiguous::Unknown,
     }
+}
+
+/// Whether a repetition may leave now. Asked once more when its frame leaves: it may have waited for
+/// the pace, or for an instance that was paused, far longer than [`after_ambiguous`] foresaw.
+pub fn may_go_again(first_attempt_at: Timestamp, now: Timestamp) -> bool {
+    now.since(first_attempt_at) < RESEND_WITHIN
 }
 
 /// How long a channel may take to answer an attempt before it counts as ambiguous.

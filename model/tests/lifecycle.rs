@@ -250,3 +250,29 @@ proptest! {
         prop_assert_eq!(rmp_serde::from_slice::<MessageState>(&stored).unwrap(), state);
     }
 }
+
+#[test]
+fn an_attempt_that_was_repeated_without_an_answer_leaves_a_doubt_that_a_refusal_does_not_end() {
+    let refused = Event::Refused {
+        failure: failure(Reason::Temporary),
+        retry_at: at(9),
+    };
+
+    let repeated = after(&[
+        (Event::Attempt(1), at(1)),
+        (Event::Attempt(2), at(2)),
+        (refused, at(3)),
+    ]);
+    let answered = after(&[
+        (Event::Attempt(1), at(1)),
+        (Event::Attempt(1), at(1)),
+        (refused, at(2)),
+        (Event::Attempt(2), at(3)),
+        (refused, at(4)),
+    ]);
+
+    let claimed = after(&[(Event::Attempt(2), at(2)), (refused, at(3))]);
+
+    assert!(repeated.may_have_gone() && claimed.may_have_gone());
+    assert!(!answered.may_have_gone());
+}

@@ -305,10 +305,9 @@ impl InstanceState {
         if self.window.blocked_reason(id) != Blocked::Absent {
             return false;
         }
-        let mut doubtful = false;
+        let doubtful = state.may_have_gone();
         if state.status == Status::Processing {
             // An attempt without an outcome: this actor never made it, so a crash came between.
-            doubtful = true;
             let first = state.first_attempt_at.unwrap_or(now);
             let wish = message.message().on_ambiguous;
             match after_ambiguous(

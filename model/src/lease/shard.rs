@@ -12,7 +12,7 @@ use crate::id::{Epoch, MessageId};
 pub const MAX_CLAIMS: usize = 200;
 
 /// One life of a node, as an owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The node.
     pub node: NodeId,
@@ -29,7 +29,7 @@ impl Owner {
 }
 
 /// The row of a shard: changed only by compare-and-set, with a new epoch each time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShardRow {
     /// Who owns it; `None` is nobody.
     pub owner: Option<Owner>,
@@ -70,7 +70,14 @@ impl ShardRow {
         })
     }
 
-    /// The row as its owner gives it up, to `next` if anybody.
+    /// Whether a conditional write of `epoch` applies: checkpoint, claims, seals, the ceiling of
+    /// ids. A deposed owner's does not, whatever it believes.
+    pub fn admits(&self, epoch: Epoch) -> bool {
+        self.owner.is_some() && self.epoch == epoch
+    }
+
+    /// The row as its owner gives it up, to `next` if anybody. Before it asks for this it stops
+    /// answering and sending: the shard may have a new owner before the answer comes.
     ///
     /// # Errors
     /// [`ShardRowError::NotHeld`] when `me` lost it meanwhile.
@@ -93,7 +100,7 @@ impl ShardRow {
 
 /// What of the acceptance log of a shard counts: of each former epoch, the chunks that its
 /// successor had read when it took over. A write of a deposed owner that lands later is void.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Seals {
     /// Every epoch below this one is sealed.
     below: Epoch,
@@ -150,7 +157,7 @@ pub enum ClaimError {
 
 /// The attempts of an instance that may have been made and have no durable outcome, for channels
 /// that cannot tell a repetition. Durable, under the epoch, before a frame leaves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claims(BTreeMap<MessageId, u8>);
 
 impl Claims {
@@ -257,6 +264,15 @@ mod tests {
         assert_eq!(late, Err(ShardRowError::NotHeld));
         let other = owned().released(owner(2, 1), Epoch(7), None);
         assert_eq!(other, Err(ShardRowError::NotHeld));
+    }
+
+    #[test]
+    fn conditional_writes_of_any_other_epoch_are_refused() {
+        let released = owned().released(owner(1, 5), Epoch(7), None).unwrap();
+
+        assert!(owned().admits(Epoch(7)));
+        assert!(!owned().admits(Epoch(6)) && !owned().admits(Epoch(8)));
+        assert!(!released.admits(Epoch(7)) && !released.admits(Epoch(8)));
     }
 
     #[test]

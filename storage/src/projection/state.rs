@@ -16,6 +16,9 @@ const BY_CHANNEL: u8 = 16;
 /// That a failure is kept.
 const FAILURE: u8 = 32;
 
+/// That an attempt before the last has no answer.
+const DOUBTFUL: u8 = 64;
+
 /// Packs states; times are kept as distances from `base`.
 pub(crate) fn encode(out: &mut Vec<u8>, states: &[MessageState], base: Timestamp) {
     let untouched = MessageState::default();
@@ -51,6 +54,9 @@ fn encode_one(out: &mut Vec<u8>, state: &MessageState, base: Timestamp) {
     }
     if state.failure.is_some() {
         head |= FAILURE;
+    }
+    if state.doubtful {
+        head |= DOUBTFUL;
     }
     let times = times(state);
     let known = (0..6).fold(0_u8, |bits, i| bits | u8::from(times[i].is_some()) << i);
@@ -119,6 +125,7 @@ fn decode_one(
     Ok(MessageState {
         status,
         attempts,
+        doubtful: head & DOUBTFUL != 0,
         by_channel: head & BY_CHANNEL != 0,
         failure,
         first_attempt_at,

@@ -7,6 +7,10 @@ use zajil_model::lease::Lease;
 use zajil_model::time::Mono;
 
 pub mod link;
+pub mod metrics;
+
+#[cfg(test)]
+mod testing;
 
 /// What this node may do by its lease.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The link between nodes: the port [`Link`], what goes over it and what comes back.
 //!
 //! A node asks another one about a shard and names the epoch under which it believes that node to
-//! be the owner. Bodies are opaque here. Two kinds implement the port: [`fake`] keeps all nodes in
-//! one process, for tests and simulation.
+//! be the owner. Bodies are opaque here. Two kinds implement the port: [`TcpLink`] talks over the
+//! network, [`fake`] keeps all nodes in one process, for tests and simulation.
 //!
 //! What a caller that repeats its calls has to know is whether the other node may have acted. So
 //! each error tells that by [`LinkError::fate`], and "not sent" is said only where it is certain.
@@ -16,7 +16,32 @@ use serde::{Deserialize, Serialize};
 use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::NodeId;
 
+mod config;
+mod connection;
+mod dial;
 pub mod fake;
+mod frame;
+mod hello;
+mod line;
+mod outbox;
+pub mod pki;
+mod server;
+mod serving;
+mod status;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
+
+pub use config::{ClusterId, Identity, NotAClusterId, Timing};
+pub use dial::Addresses;
+pub use hello::Refusal;
+pub use status::{LinkStatus, PeerState, PeerStatus, Refused};
+pub use tcp::{LinkSettings, TcpLink};
+pub use tls::{
+    CertificateFault, CredentialFiles, Credentials, CredentialsError, Unprotected, check_security,
+};
 
 /// The longest request or reply in the control lane: what steers must not wait behind what is big.
 pub const CONTROL_LIMIT: usize = 1 << 20;
@@ -217,6 +242,14 @@ pub enum LinkError {
         /// Whether it may have acted.
         fate: Fate,
     },
+    /// The nodes do not talk to each other, and will not until somebody mends it. Nothing was sent.
+    #[error("no link to node {}: {refusal}", node.0)]
+    Refused {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        refusal: Refusal,
+    },
     /// The deadline passed.
     #[error("no answer before the deadline")]
     Expired {
@@ -243,6 +276,7 @@ impl LinkError {
             | Self::Moving { .. }
             | Self::Overloaded
             | Self::Unsupported { .. }
+            | Self::Refused { .. }
             | Self::TooLarge {
                 part: Part::Request,
                 ..
@@ -264,6 +298,7 @@ impl LinkError {
             Self::Unsupported { .. } => "unsupported",
             Self::Failed(_) => "failed",
             Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
             Self::Expired { .. } => "expired",
             Self::TooLarge { .. } => "too_large",
         }

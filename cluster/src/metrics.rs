@@ -1,0 +1,3 @@
+//! What this crate tells of itself, a file for each part.
+
+pub mod link;

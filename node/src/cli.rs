@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    account, backup, batch, check, completions, instance, key, message, restore, serve, simulator,
-    user,
+    account, backup, batch, check, cluster, completions, instance, key, message, restore, serve,
+    simulator, user,
 };
 use crate::config::{Config, DEFAULT_FILE, Faults, Layers, Source};
 
@@ -50,6 +50,8 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     /// Check the configuration and print what is in force, and where each value comes from.
     Check(check::CheckArgs),
+    /// Make what the nodes of a cluster need to trust each other.
+    Cluster(cluster::ClusterArgs),
     /// Print the completions of a shell.
     Completions(completions::CompletionsArgs),
 }

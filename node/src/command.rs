@@ -13,6 +13,7 @@ pub mod account;
 pub mod backup;
 pub mod batch;
 pub mod check;
+pub mod cluster;
 pub mod completions;
 pub mod instance;
 pub mod key;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&settings, &args),
         Some(Command::Simulator(args)) => simulator::run(&settings, args),
         Some(Command::Check(args)) => check::run(&settings, &args),
+        Some(Command::Cluster(args)) => cluster::run(args),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Restore(args)) => restore::run(&settings, args),
         Some(Command::Account(args)) => client(account::run(&settings, args)),

@@ -61,6 +61,8 @@ fn every_command_explains_itself() {
         "restore",
         "restore release",
         "check",
+        "cluster",
+        "cluster init",
         "completions",
     ];
 
@@ -173,4 +175,55 @@ fn the_configuration_page_lists_every_setting() {
         page.ends_with(&table),
         "write the output of `zajil check --table` to its end:\n{table}"
     );
+}
+
+#[test]
+fn a_cluster_is_made_once_and_grows_by_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |args: &[&str]| {
+        let args = [&["cluster", "init", "--dir", "keys"], args].concat();
+        zajil(folder.path(), &args)
+    };
+
+    let made = init(&["--nodes", "2", "--name", "souq"]);
+    let again = init(&["--nodes", "2"]);
+    let added = init(&["--add", "3"]);
+
+    assert!(made.status.success(), "{}", stderr(&made));
+    assert!(stdout(&made).contains("keys/node-2  all that node-2.souq.zajil needs"));
+    assert!(stdout(&made).contains("zajil cluster init --dir keys --add 3"));
+    assert!(!again.status.success());
+    assert!(stderr(&again).contains("never overwritten"));
+    assert!(added.status.success(), "{}", stderr(&added));
+    for file in [
+        "ca.pem",
+        "cert.pem",
+        "key.pem",
+        "gossip.key",
+        "cluster.toml",
+    ] {
+        assert!(
+            folder.path().join("keys/node-3").join(file).exists(),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_a_cluster_is_refused_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = [
+        ["--nodes", "0", "--name", "souq"],
+        ["--nodes", "3", "--name", "No Name"],
+        ["--nodes", "3", "--days", "0"],
+        ["--add", "3", "--name", "souq"],
+    ];
+
+    for args in wrong {
+        let args = [&["cluster", "init", "--dir", "keys"], &args[..]].concat();
+        let output = zajil(folder.path(), &args);
+
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(!folder.path().join("keys").exists(), "{args:?}");
+    }
 }

@@ -152,6 +152,8 @@ impl Outbox {
             };
             if buffer.is_empty() {
                 self.stirred.notified().await;
+                // Whoever is ready now gets to say so first: then one write takes them all.
+                tokio::task::yield_now().await;
                 continue;
             }
             crate::metrics::link::sent(buffer.len() + long.len());

@@ -68,23 +68,18 @@ impl Server {
             let who = Who::From(from.ip(), None);
             return self.shared.journal.refused(who, &Refusal::Full);
         };
-        let server = self.clone();
-        let stop = self.shared.stop.clone();
-        self.connections.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = server.talk(stream, from, permit) => {}
-            }
-        });
+        self.connections
+            .spawn(self.clone().talk(stream, from, permit));
     }
 
     async fn talk(self, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit) {
         let mut who = Who::From(from.ip(), None);
-        let greeted = timeout(
-            self.shared.timing.hello_within + LINGER,
-            self.greet(stream, &mut who),
-        );
-        match greeted.await.unwrap_or(Err(Refusal::Late)) {
+        let within = self.shared.timing.hello_within + LINGER;
+        let greeted = tokio::select! {
+            () = self.shared.stop.cancelled() => return,
+            greeted = timeout(within, self.greet(stream, &mut who)) => greeted,
+        };
+        match greeted.unwrap_or(Err(Refusal::Late)) {
             Ok(greeted) => {
                 self.shared.journal.connected(who);
                 self.serve(greeted).await;

@@ -16,6 +16,7 @@ pub mod phone;
 pub mod placement;
 pub mod quota;
 pub mod refusal;
+pub mod replay;
 pub mod retry;
 pub mod suppression;
 pub mod template;

@@ -2,11 +2,14 @@
 //! the lease, and this node owns every shard. The rules are those of `zajil-model`, so that more
 //! owners are a matter of another kind of lease, not of another engine.
 
+pub mod config;
+pub mod link;
+pub mod membership;
+pub mod metrics;
+
 use zajil_model::id::{SHARDS, Shard};
 use zajil_model::lease::Lease;
 use zajil_model::time::Mono;
-
-pub mod link;
 
 /// What this node may do by its lease.
 #[derive(Clone, Debug)]

@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn a_datagram_is_untimely_more_than_thirty_seconds_from_now_on_either_side() {
         let mut windows = Windows::default();
-        let mut admit = |sequence, sent_at| windows.admit(&stamp(1, sequence, at(sent_at)), at(100));
+        let mut admit =
+            |sequence, sent_at| windows.admit(&stamp(1, sequence, at(sent_at)), at(100));
 
         assert_eq!(admit(1, 70), Ok(()));
         assert_eq!(admit(2, 130), Ok(()));
@@ -220,7 +221,9 @@ mod tests {
     fn a_crowd_of_senders_is_refused_until_one_has_been_silent_for_the_window() {
         let mut windows = Windows::default();
         for node in 0..MOST_SENDERS as u64 {
-            windows.admit(&stamp(node, 1, at(node as i64 % 20)), at(20)).unwrap();
+            windows
+                .admit(&stamp(node, 1, at(node as i64 % 20)), at(20))
+                .unwrap();
         }
         let mut admit = |now| windows.admit(&stamp(999, 1, at(now)), at(now));
 

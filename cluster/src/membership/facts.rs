@@ -45,7 +45,9 @@ pub fn written(peer: &Peer) -> Vec<(String, String)> {
         (PROTOCOLS, Some(format!("{oldest}-{newest}"))),
         (VERSION, Some(peer.version.clone())),
     ];
-    let said = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
+    let said = texts
+        .into_iter()
+        .filter_map(|(key, text)| Some((key.to_owned(), text?)));
     said.collect()
 }
 
@@ -71,9 +73,11 @@ pub fn read<'a>(
         node: NodeId(exact("name", name)?),
         incarnation,
         link: reachable(LINK, said(LINK)?)?,
-        api: text(API).map(|address| reachable(API, address)).transpose()?,
+        api: text(API)
+            .map(|address| reachable(API, address))
+            .transpose()?,
         lease_sequence: exact(LEASE, said(LEASE)?)?,
-        draining: exact::<u8>(DRAINING, said(DRAINING)?)? == 1,
+        draining: flag(DRAINING, said(DRAINING)?)?,
         shards_version: exact(SHARDS, said(SHARDS)?)?,
         protocols: Protocols {
             oldest: exact(PROTOCOLS, oldest)?,
@@ -81,22 +85,27 @@ pub fn read<'a>(
         },
         version: said(VERSION)?.to_owned(),
     };
-    checked(peer, said(DRAINING)?)
+    checked(peer)
 }
 
-fn checked(peer: Peer, draining: &str) -> Result<Peer, NotAPeer> {
+fn checked(peer: Peer) -> Result<Peer, NotAPeer> {
     let printable = peer.version.bytes().all(|byte| byte.is_ascii_graphic());
     let length = 1..=LONGEST_VERSION;
     if !printable || !length.contains(&peer.version.len()) {
         return Err(NotAPeer::Unreadable(VERSION));
     }
-    if !["0", "1"].contains(&draining) {
-        return Err(NotAPeer::Unreadable(DRAINING));
-    }
     if peer.protocols.oldest > peer.protocols.newest {
         return Err(NotAPeer::Unreadable(PROTOCOLS));
     }
     Ok(peer)
+}
+
+fn flag(key: &'static str, text: &str) -> Result<bool, NotAPeer> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(NotAPeer::Unreadable(key)),
+    }
 }
 
 /// A value that reads back as the very text: no sign, no leading zero, no space.
@@ -122,7 +131,9 @@ mod tests {
     use super::*;
 
     fn read_texts(texts: &BTreeMap<String, String>) -> Result<Peer, NotAPeer> {
-        read("7", Incarnation(3), |key| texts.get(key).map(String::as_str))
+        read("7", Incarnation(3), |key| {
+            texts.get(key).map(String::as_str)
+        })
     }
 
     fn texts() -> BTreeMap<String, String> {
@@ -153,20 +164,41 @@ mod tests {
     #[test]
     fn what_cannot_be_is_not_read() {
         let wrong: [(&'static str, &[&str]); 7] = [
-            (LINK, &["", "node-3:7000", "0.0.0.0:7000", "10.0.0.1:0", " 10.0.0.1:1"]),
+            (
+                LINK,
+                &[
+                    "",
+                    "node-3:7000",
+                    "0.0.0.0:7000",
+                    "10.0.0.1:0",
+                    " 10.0.0.1:1",
+                ],
+            ),
             (API, &["", "here", "[::]:80"]),
             (LEASE, &["", "-1", "+1", "01", "1 ", "18446744073709551616"]),
             (DRAINING, &["", "2", "true", "01"]),
             (SHARDS, &["", "x", "1.0"]),
             (PROTOCOLS, &["", "1", "2-1", "1-", "-1", "1-65536", "1-2-3"]),
-            (VERSION, &["", "a b", "\u{1b}[31m", "0123456789012345678901234567890123"]),
+            (
+                VERSION,
+                &[
+                    "",
+                    "a b",
+                    "\u{1b}[31m",
+                    "0123456789012345678901234567890123",
+                ],
+            ),
         ];
         for (key, values) in wrong {
             for value in values {
                 let mut texts = texts();
                 texts.insert(key.to_owned(), (*value).to_owned());
 
-                assert_eq!(read_texts(&texts), Err(NotAPeer::Unreadable(key)), "{value:?}");
+                assert_eq!(
+                    read_texts(&texts),
+                    Err(NotAPeer::Unreadable(key)),
+                    "{value:?}"
+                );
             }
         }
     }
@@ -174,7 +206,9 @@ mod tests {
     #[test]
     fn a_name_that_is_no_number_is_not_read() {
         let texts = texts();
-        let read = read("node-7", Incarnation(3), |key| texts.get(key).map(String::as_str));
+        let read = read("node-7", Incarnation(3), |key| {
+            texts.get(key).map(String::as_str)
+        });
 
         assert_eq!(read, Err(NotAPeer::Unreadable("name")));
     }

@@ -128,6 +128,8 @@ async fn facing(library: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use chitchat::{ChitchatMessage, ProtocolVersion};
 
     use super::*;
@@ -180,7 +182,10 @@ mod tests {
         let bytes = codec.encode(message()).await.unwrap().to_vec();
         codec.hand_in(&bytes, PEER.into()).await.unwrap();
 
-        drop(codec.decoded());
+        let mut given_up = Box::pin(codec.decoded());
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(given_up.as_mut().poll(&mut nobody).is_pending());
+        drop(given_up);
 
         assert!(matches!(
             codec.decoded().await.unwrap(),

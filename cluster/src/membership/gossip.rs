@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use chitchat::transport::Socket;
 use chitchat::{
-    ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion,
-    spawn_chitchat,
+    ChitchatConfig, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
 };
 use rand::rngs::StdRng;
 use tokio::sync::watch;
@@ -28,7 +27,7 @@ use super::keys::KeyRing;
 use super::socket::{Common, Opened, PlainSocket, SealedSocket, Sealing};
 use super::{Fact, Membership, Peer, View, facts};
 use crate::config::gossip::{BadGossip, GossipConfig};
-use crate::metrics::gossip::{Dropped, GossipMetrics};
+use crate::metrics::gossip::{Dropped, GossipMetrics, Members};
 
 mod census;
 mod pump;
@@ -90,6 +89,7 @@ pub struct Gossip {
     address: SocketAddr,
     says: watch::Sender<Peer>,
     view: watch::Receiver<View>,
+    members: watch::Receiver<Members>,
     keys: Option<watch::Sender<KeyRing>>,
     metrics: GossipMetrics,
     stop: CancellationToken,
@@ -132,14 +132,14 @@ impl Gossip {
         .await
         .map_err(|source| GossipError::Start(source.into()))?;
         let (says, said) = watch::channel(own);
-        let (views, view) = watch::channel(View::default());
+        let (pump, view, members) = Pump::new(library, said, metrics.clone(), ports.clock).await;
         let stop = CancellationToken::new();
-        let pump = Pump::new(library, said, views, metrics.clone(), ports.clock).await;
         ports.tasks.spawn(pump.run(stop.clone()));
         Ok(Arc::new(Self {
             address,
             says,
             view,
+            members,
             keys: socket.keys,
             metrics,
             stop,
@@ -156,6 +156,11 @@ impl Gossip {
         if let Some(current) = &self.keys {
             current.send_replace(keys);
         }
+    }
+
+    /// How the other nodes are that were heard of; up to a second old.
+    pub fn members(&self) -> Members {
+        *self.members.borrow()
     }
 
     /// How many datagrams were dropped for a reason.

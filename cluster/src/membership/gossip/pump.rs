@@ -17,7 +17,7 @@ use zajil_model::time::{Clock, Mono};
 use super::census::{self, Census};
 use crate::membership::seeds::{SilentSeeds, TOLD_EVERY};
 use crate::membership::{Peer, View, facts};
-use crate::metrics::gossip::GossipMetrics;
+use crate::metrics::gossip::{GossipMetrics, Members};
 
 /// How often metrics are brought up to date and seeds looked at.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ pub(super) struct Pump {
     live: watch::Receiver<BTreeMap<ChitchatId, NodeState>>,
     said: watch::Receiver<Peer>,
     views: watch::Sender<View>,
+    members: watch::Sender<Members>,
     metrics: GossipMetrics,
     clock: Arc<dyn Clock>,
     own: NodeId,
@@ -36,26 +37,30 @@ pub(super) struct Pump {
 }
 
 impl Pump {
+    /// The task, and where to look at what it finds.
     pub(super) async fn new(
         library: ChitchatHandle,
         said: watch::Receiver<Peer>,
-        views: watch::Sender<View>,
         metrics: GossipMetrics,
         clock: Arc<dyn Clock>,
-    ) -> Self {
+    ) -> (Self, watch::Receiver<View>, watch::Receiver<Members>) {
         let live = library.with_chitchat(|library| library.live_nodes_watcher());
         let (live, own) = (live.await, said.borrow().node);
-        Self {
+        let (views, view) = watch::channel(View::default());
+        let (members, counted) = watch::channel(Members::default());
+        let pump = Self {
             library,
             live,
             said,
             views,
+            members,
             metrics,
             clock,
             own,
             seeds: SilentSeeds::default(),
             told_of_strange_nodes: None,
-        }
+        };
+        (pump, view, counted)
     }
 
     /// Runs until it is stopped, its [`Gossip`](super::Gossip) is gone, or the library ends. The
@@ -125,6 +130,7 @@ impl Pump {
             .library
             .with_chitchat(|library| Census::take(library, own));
         let census = census.await;
+        self.members.send_replace(census.members);
         self.metrics.members(census.members, census.detection);
         let fingerprint = census::fingerprint(&self.views.borrow(), &self.said.borrow());
         self.metrics.view(fingerprint);

@@ -1,0 +1,11 @@
+//! Nodes that gossip over real sockets on loopback: who hears whom, and what is kept out.
+
+#[path = "gossip/support.rs"]
+mod support;
+
+#[path = "gossip/joining.rs"]
+mod joining;
+#[path = "gossip/keys.rs"]
+mod keys;
+#[path = "gossip/trust.rs"]
+mod trust;

@@ -3,6 +3,8 @@
 #[path = "gossip/support.rs"]
 mod support;
 
+#[path = "gossip/fifty.rs"]
+mod fifty;
 #[path = "gossip/joining.rs"]
 mod joining;
 #[path = "gossip/keys.rs"]

@@ -24,7 +24,7 @@ pub(super) struct SilentSeeds {
 
 impl SilentSeeds {
     /// Those of the silent ones that are to be told about now.
-    pub(super) fn to_tell(&mut self, silent: &BTreeSet<SocketAddr>, now: Mono) -> Vec<SocketAddr> {
+    pub(super) fn due(&mut self, silent: &BTreeSet<SocketAddr>, now: Mono) -> Vec<SocketAddr> {
         self.next.retain(|seed, _| silent.contains(seed));
         let mut told = Vec::new();
         for seed in silent {
@@ -58,7 +58,7 @@ mod tests {
         let seed = seeds([1]);
 
         let told: Vec<u64> = (0..200)
-            .filter(|second| !silent.to_tell(&seed, at(*second)).is_empty())
+            .filter(|second| !silent.due(&seed, at(*second)).is_empty())
             .collect();
 
         assert_eq!(told, [5, 65, 125, 185]);
@@ -68,11 +68,11 @@ mod tests {
     fn a_seed_that_answered_in_between_is_given_patience_again() {
         let mut silent = SilentSeeds::default();
 
-        assert_eq!(silent.to_tell(&seeds([1, 2]), at(0)), []);
-        assert_eq!(silent.to_tell(&seeds([1]), at(5)).len(), 1);
-        assert_eq!(silent.to_tell(&seeds([1, 2]), at(6)), []);
+        assert_eq!(silent.due(&seeds([1, 2]), at(0)), []);
+        assert_eq!(silent.due(&seeds([1]), at(5)).len(), 1);
+        assert_eq!(silent.due(&seeds([1, 2]), at(6)), []);
         assert_eq!(
-            silent.to_tell(&seeds([1, 2]), at(11)),
+            silent.due(&seeds([1, 2]), at(11)),
             Vec::from_iter(seeds([2]))
         );
     }

@@ -15,6 +15,8 @@ use zajil_model::time::Clock;
 use super::seal::NotOpened;
 use crate::metrics::gossip::{Dropped, GossipMetrics};
 
+#[cfg(test)]
+mod cost;
 mod drops;
 mod plain;
 mod sealed;

@@ -112,7 +112,7 @@ async fn a_silent_seed_is_told_about_once_a_minute_and_joined_once_it_is_there()
     let after_a_second = log.count("seed does not answer");
     for seconds in [6, 40, 67, 100] {
         start.clock.seconds.store(seconds, Ordering::Relaxed);
-        rounds(9).await;
+        rounds(5).await;
     }
     let after_a_minute = log.count("seed does not answer");
     drop(nobody);

@@ -134,7 +134,7 @@ impl Pump {
         self.metrics.members(census.members, census.detection);
         let fingerprint = census::fingerprint(&self.views.borrow(), &self.said.borrow());
         self.metrics.view(fingerprint);
-        for seed in self.seeds.to_tell(&census.silent_seeds, self.clock.mono()) {
+        for seed in self.seeds.due(&census.silent_seeds, self.clock.mono()) {
             warn!(%seed, "seed does not answer; it is tried on");
         }
         self.tell_of_strange_nodes(&census);

@@ -72,6 +72,15 @@ impl Known {
             At::Nobody | At::Moving | At::There(_) => None,
         }
     }
+
+    const fn place(&self) -> Place {
+        match self.at {
+            At::Here => Place::Here(self.epoch),
+            At::There(node) => Place::There(node, self.epoch),
+            At::Moving | At::Opening | At::Closing => Place::Moving,
+            At::Nobody => Place::Nobody,
+        }
+    }
 }
 
 impl Ownership {
@@ -130,13 +139,7 @@ impl Ownership {
         let Some(shared) = self.cluster() else {
             return Place::Here(Epoch(0));
         };
-        let known = shared.known(shard);
-        match known.at {
-            At::Here => Place::Here(known.epoch),
-            At::There(node) => Place::There(node, known.epoch),
-            At::Moving | At::Opening | At::Closing => Place::Moving,
-            At::Nobody => Place::Nobody,
-        }
+        shared.known(shard).place()
     }
 
     /// The epoch under which this node holds a shard, opening and closing included; `None` when it
@@ -265,9 +268,17 @@ impl Ownership {
             .collect()
     }
 
-    /// Where every shard is, for a page about it.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        Shard::all().map(|shard| self.place(shard)).collect()
+    /// Where the first so many shards are, for a page about it.
+    pub(crate) fn places(&self, shards: u16) -> Vec<Place> {
+        let Some(shared) = self.cluster() else {
+            return vec![Place::Here(Epoch(0)); usize::from(shards)];
+        };
+        let known = shared.shards.read();
+        known
+            .iter()
+            .take(usize::from(shards))
+            .map(Known::place)
+            .collect()
     }
 
     fn turn(&self, shard: Shard, epoch: Epoch, at: At) -> bool {

@@ -246,14 +246,13 @@ impl<'a> Reconciler<'a> {
     /// Another node released a shard to this one.
     fn invited(&mut self, invite: Invite) {
         let shard = invite.shard;
-        if self.todo.busy.contains(&shard)
-            || self.todo.queue.len() >= usize::from(self.shared.config.shards)
-        {
+        if self.shared.is_leaving() || self.todo.busy.contains(&shard) {
             invite.refuse(self.shared);
             return;
         }
-        let row = invite.row(self.life.me.node);
+        // At most one job a shard, so the queue is bounded by their number.
         self.todo.queue.retain(|job| job.shard != shard);
+        let row = invite.row(self.life.me.node);
         let what = What::Invited(invite);
         self.todo.queue.push_front(Job { shard, row, what });
     }

@@ -17,11 +17,13 @@ use crate::oracle::Verdict;
 use crate::rare::Reached;
 use crate::world::Variant;
 
+mod client;
 mod clock;
 mod nemesis;
 mod oracle;
 mod pause;
 mod rare;
+mod scenarios;
 mod store;
 mod worker;
 mod world;

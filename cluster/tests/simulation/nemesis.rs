@@ -39,7 +39,7 @@ enum Until {
 }
 
 pub(crate) struct Nemesis {
-    world: World,
+    pub(crate) world: World,
     pending: Vec<(Instant, Until)>,
     /// Nodes that hear and are heard of nobody, or believe nonsense.
     deaf: BTreeMap<NodeId, bool>,
@@ -51,6 +51,9 @@ pub(crate) struct Nemesis {
 /// One run: a cluster of a few nodes, trouble, and the peace after it.
 pub(crate) async fn run(seed: u64, variant: Variant) -> Verdict {
     let mut nemesis = Nemesis::new(seed, variant);
+    for node in 1..=nemesis.world.random.random_range(2..=4) {
+        nemesis.start(NodeId(node));
+    }
     nemesis.trouble().await;
     if !nemesis.world.oracle.is_wrong() {
         nemesis.peace().await;
@@ -60,10 +63,7 @@ pub(crate) async fn run(seed: u64, variant: Variant) -> Verdict {
 
 impl Nemesis {
     fn new(seed: u64, variant: Variant) -> Self {
-        let mut world = World::new(seed, variant);
-        for node in 1..=world.random.random_range(2..=4) {
-            world.start(NodeId(node));
-        }
+        let world = World::new(seed, variant);
         Self {
             world,
             pending: Vec::new(),
@@ -71,6 +71,53 @@ impl Nemesis {
             silent_since: BTreeMap::new(),
             told: BTreeMap::new(),
             next: Instant::now() + Duration::from_secs(2),
+        }
+    }
+
+    /// A cluster in which nothing goes wrong by itself, once it has settled.
+    pub(crate) async fn quiet(nodes: u64) -> Self {
+        let mut nemesis = Self::new(nodes, Variant::Whole);
+        nemesis.world.store.calm();
+        for node in 1..=nodes {
+            nemesis.start(NodeId(node));
+        }
+        for process in nemesis.world.nodes.values() {
+            process.worker.trouble.store(false, Ordering::Relaxed);
+        }
+        nemesis
+            .until(Duration::from_secs(60), |world| world.unsettled().is_none())
+            .await;
+        nemesis
+    }
+
+    /// Lets time pass until something holds; answers how long it took.
+    pub(crate) async fn until(
+        &mut self,
+        within: Duration,
+        holds: impl Fn(&World) -> bool,
+    ) -> Duration {
+        let began = Instant::now();
+        while !holds(&self.world) {
+            assert!(
+                began.elapsed() < within,
+                "it does not hold after {within:?}"
+            );
+            self.round().await;
+        }
+        assert_eq!(self.world.oracle.verdict().wrong, None);
+        began.elapsed()
+    }
+
+    /// Gossip neither hears a node nor tells it of others.
+    pub(crate) fn unheard(&mut self, node: NodeId) {
+        self.deaf.insert(node, false);
+    }
+
+    /// Lets time pass.
+    pub(crate) async fn pass(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.round().await;
         }
     }
 
@@ -139,7 +186,55 @@ impl Nemesis {
         }
     }
 
-    fn start(&mut self, node: NodeId) {
+    pub(crate) fn start(&mut self, node: NodeId) {
+        self.world.start(node);
+        self.told.remove(&node);
+    }
+
+    fn harm(&mut self) {
+        let count = self.world.nodes.len() as u64;
+        let node = NodeId(self.world.random.random_range(1..=count));
+        let long = Duration::from_millis(self.world.random.random_range(300..14_000));
+        let until = Instant::now() + long;
+        match self.world.random.random_range(0..100) {
+            0..18 => self.pause(node, until),
+            18..34 => self.crash(node, until),
+            34..58 => self.lose_the_store(node, until),
+            58..66 => {
+                let way = self.some_way();
+                for node in 1..=count {
+                    self.world.store.way(NodeId(node), way);
+                    self.pending.push((until, Until::Way(NodeId(node))));
+                }
+            }
+            66..78 => {
+                let lies = self.world.random.random_bool(0.5);
+                self.deaf.insert(node, lies);
+                self.pending.push((until, Until::Gossip(node)));
+            }
+            78..83 => self.jump(node, until),
+            83..88 => {
+                self.world.network.cut.store(true, Ordering::Relaxed);
+                self.pending.push((until, Until::Link));
+            }
+            88..95 => self.drain(node),
+            _ => self.twin(node, until),
+        }
+    }
+
+    /// A second process of one name; sometimes while the first one sleeps long enough to be
+    /// declared dead.
+    fn twin(&mut self, node: NodeId, until: Instant) {
+        let mut until = until + Duration::from_secs(8);
+        if self.world.random.random_bool(0.5) {
+            self.pause(node, Instant::now() + Duration::from_secs(12));
+            until += Duration::from_secs(12);
+        }
+        let twin = self.world.start_twin(node);
+        self.pending.push((until, Until::Twin(twin)));
+    }
+
+    pub(crate) fn start(&mut self, node: NodeId) {
         self.world.start(node);
         self.told.remove(&node);
     }

@@ -20,9 +20,9 @@ use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lease::NodeId;
 use zajil_model::time::Clock;
 
+use crate::client::Client;
 use crate::oracle::{Oracle, ProcessId};
 use crate::rare::Rare;
-use crate::store::Client;
 
 /// How often a worker sends and appends for each shard.
 const WORKS_EVERY: Duration = Duration::from_millis(450);

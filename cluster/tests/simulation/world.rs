@@ -18,11 +18,12 @@ use zajil_cluster::{Cluster, Config, Ended, Ownership, Past, Place, Ports, Renew
 use zajil_model::id::Shard;
 use zajil_model::lease::{Incarnation, NodeId, NodeState, Standing};
 
+use crate::client::Client;
 use crate::clock::SimClock;
 use crate::oracle::{Oracle, ProcessId};
 use crate::pause::{Pausable, Switch};
 use crate::rare::Rare;
-use crate::store::{Client, Store};
+use crate::store::Store;
 use crate::worker::{Network, Worker};
 
 /// Few enough for thousands of runs, and enough to be uneven.
@@ -55,6 +56,7 @@ pub(crate) struct Process {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) kill: CancellationToken,
     pub(crate) over: Arc<AtomicBool>,
+    folder: Arc<Folder>,
     /// The life in which it was seen suspended.
     suspended: Arc<Mutex<Option<Incarnation>>>,
 }
@@ -145,7 +147,7 @@ impl World {
     fn process(
         &mut self,
         node: NodeId,
-        past: Arc<Folder>,
+        folder: Arc<Folder>,
         membership: Arc<dyn Membership>,
     ) -> Process {
         self.started += 1;
@@ -180,7 +182,7 @@ impl World {
             shards: worker.clone(),
             membership,
             clock: clock.clone(),
-            past,
+            past: folder.clone(),
             ownership,
         };
         let config = Config {
@@ -197,6 +199,7 @@ impl World {
             clock,
             kill: CancellationToken::new(),
             over: Arc::default(),
+            folder,
             suspended: Arc::default(),
         };
         self.run(process.clone());
@@ -294,7 +297,7 @@ impl World {
 
 async fn note_end(process: &Process, oracle: &Oracle) {
     if let Err(Ended::Twin(_)) = process.cluster.ended().await {
-        let lived = process.cluster.ownership().newest_epoch(Shard::of(0)).0 > 0;
+        let lived = process.folder.previous().is_some();
         oracle.reached(if lived {
             Rare::TwinTookOver
         } else {

@@ -268,6 +268,21 @@ fn nothing_is_given_to_a_node_that_nobody_hears() {
 }
 
 #[test]
+fn what_cannot_be_given_does_not_hold_back_what_can() {
+    let mut world = World::new(100, 3).owned_by(1).holding(1);
+    let mut patience = Patience::default();
+    world.plan(1, &mut patience, at(0));
+
+    for node in [2, 3] {
+        world.silent = BTreeSet::from([NodeId(node)]);
+        let given = gives(&world.plan(1, &mut patience, at(10)));
+
+        assert_eq!(given.len(), 5);
+        assert!(given.iter().all(|(_, to)| *to == Some(NodeId(5 - node))));
+    }
+}
+
+#[test]
 fn a_draining_node_gives_everything_at_once_to_who_should_have_it() {
     let world = World::new(100, 3)
         .owned_by(1)

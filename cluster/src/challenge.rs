@@ -26,11 +26,14 @@ const READ_EVERY: Duration = Duration::from_secs(5);
 /// How often the row of a peer is read that may be dead.
 const READ_SUSPECT_EVERY: Duration = Duration::from_secs(1);
 
+/// How often the row of a dead node is read that gossip does not hear: there may be many of them.
+const READ_DEAD_EVERY: Duration = Duration::from_secs(30);
+
 /// A peer that is heard and does not say that it renewed for so long is suspect: it missed two.
 const SILENT_AFTER: Duration = RENEW_EVERY.saturating_mul(3);
 
 /// How many rows are read at once: a node among a hundred reads them in two rounds.
-const READS_AT_ONCE: usize = 64;
+pub(crate) const READS_AT_ONCE: usize = 64;
 
 /// The shortest time between two looks, whatever gossip does.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
@@ -214,6 +217,10 @@ impl<'a> Challenger<'a> {
 
     /// Tells what was read; who reconciles is woken when it matters to whom shards belong.
     fn publish(&self) {
+        let unread = |peer: &Peer| peer.read.is_none();
+        if self.members_read.is_none() || self.peers.values().any(unread) {
+            return;
+        }
         let seen = |(node, peer): (&NodeId, &Peer)| Some((*node, peer.row?));
         let rows: BTreeMap<NodeId, NodeRow> = self.peers.iter().filter_map(seen).collect();
         let matters = |row: &NodeRow| (row.incarnation, row.state);
@@ -260,21 +267,14 @@ impl Peer {
     }
 
     fn next_read(&self, now: Mono) -> Mono {
-        let every = if self.is_suspect(now) {
-            READ_SUSPECT_EVERY
-        } else {
-            READ_EVERY
+        // A life that began after the one that is dead tells of its renewals, too.
+        let tells = self.heard_at.is_some_and(|at| now.since(at) < SILENT_AFTER);
+        let lives = self.row.map(|row| row.state != NodeState::Dead);
+        let every = match (lives, tells) {
+            (Some(true), true) => READ_EVERY,
+            (Some(false), false) => READ_DEAD_EVERY,
+            (Some(true), false) | (Some(false), true) | (None, _) => READ_SUSPECT_EVERY,
         };
         self.read.map_or(Mono::default(), |read| read + every)
-    }
-
-    /// Whether its row is to be looked at closely: it lives by its row and does not tell of it.
-    fn is_suspect(&self, now: Mono) -> bool {
-        let Some(row) = self.row else {
-            return true;
-        };
-        let heard = self.heard_at.is_some_and(|at| now.since(at) < SILENT_AFTER);
-        let renews = heard && self.said.is_some_and(|(life, _)| life >= row.incarnation);
-        row.state != NodeState::Dead && !renews
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -14,13 +15,14 @@ use zajil_model::id::{Epoch, SHARDS, Shard};
 use zajil_model::lease::{NodeId, NodeState};
 use zajil_model::time::Clock;
 
+use crate::challenge::READS_AT_ONCE;
 use crate::lease::Ended;
 use crate::life;
 use crate::membership::{Fact, Membership};
 use crate::ownership::Ownership;
 use crate::past::Past;
 use crate::reconcile::{INVITES, Invite, TakeError};
-use crate::rows::{Rows, RowsError};
+use crate::rows::{Member, Rows, RowsError};
 use crate::shards::{HandOver, Shards};
 use crate::shared::Shared;
 use crate::status::Status;
@@ -220,13 +222,18 @@ impl Cluster {
     /// The store did not answer.
     pub async fn live_nodes(&self) -> Result<BTreeSet<NodeId>, RowsError> {
         let rows = &self.shared.ports.rows;
-        let mut live = BTreeSet::new();
-        for member in rows.members().await? {
+        let members = rows.members().await?;
+        let read = |member: Member| async move {
             let lease = rows.read_lease(member.node).await?;
-            if lease.is_some_and(|row| row.state != NodeState::Dead) {
-                live.insert(member.node);
-            }
-        }
-        Ok(live)
+            let lives = lease.is_some_and(|row| row.state != NodeState::Dead);
+            Ok(lives.then_some(member.node))
+        };
+        let leases = stream::iter(members)
+            .map(read)
+            .buffer_unordered(READS_AT_ONCE);
+        leases
+            .try_filter_map(|live| async move { Ok(live) })
+            .try_collect()
+            .await
     }
 }

@@ -72,6 +72,15 @@ impl Known {
             At::Nobody | At::Moving | At::There(_) => None,
         }
     }
+
+    const fn place(&self) -> Place {
+        match self.at {
+            At::Here => Place::Here(self.epoch),
+            At::There(node) => Place::There(node, self.epoch),
+            At::Moving | At::Opening | At::Closing => Place::Moving,
+            At::Nobody => Place::Nobody,
+        }
+    }
 }
 
 impl Ownership {
@@ -130,13 +139,7 @@ impl Ownership {
         let Some(shared) = self.cluster() else {
             return Place::Here(Epoch(0));
         };
-        let known = shared.known(shard);
-        match known.at {
-            At::Here => Place::Here(known.epoch),
-            At::There(node) => Place::There(node, known.epoch),
-            At::Moving | At::Opening | At::Closing => Place::Moving,
-            At::Nobody => Place::Nobody,
-        }
+        shared.known(shard).place()
     }
 
     /// The epoch under which this node holds a shard, opening and closing included; `None` when it
@@ -265,9 +268,17 @@ impl Ownership {
             .collect()
     }
 
-    /// Where every shard is, for a page about it.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        Shard::all().map(|shard| self.place(shard)).collect()
+    /// Where the first so many shards are, for a page about it.
+    pub(crate) fn places(&self, shards: u16) -> Vec<Place> {
+        let Some(shared) = self.cluster() else {
+            return vec![Place::Here(Epoch(0)); usize::from(shards)];
+        };
+        let known = shared.shards.read();
+        known
+            .iter()
+            .take(usize::from(shards))
+            .map(Known::place)
+            .collect()
     }
 
     fn turn(&self, shard: Shard, epoch: Epoch, at: At) -> bool {
@@ -305,105 +316,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: NodeId = NodeId(1);
-    const OTHER: NodeId = NodeId(2);
-
-    fn shard() -> Shard {
-        Shard::of(1)
-    }
-
-    #[test]
-    fn a_node_by_itself_may_always_send() {
-        let ownership = Ownership::alone();
-
-        assert!(ownership.may_send(Mono::from_nanos(0)));
-        assert!(ownership.may_send(Mono::from_nanos(u64::MAX)));
-        assert!(Shard::all().all(|shard| ownership.owns(shard)));
-        assert!(ownership.may_send_for(shard(), Epoch(3), Mono::from_nanos(7)));
-    }
-
-    #[test]
-    fn a_node_that_did_not_join_owns_and_sends_nothing() {
-        let ownership = Ownership::shared(ME);
-
-        assert!(!ownership.may_send(Mono::from_nanos(0)));
-        assert_eq!(ownership.place(shard()), Place::Nobody);
-        assert_eq!(ownership.owned(), 0);
-    }
-
-    #[test]
-    fn a_shard_is_served_between_its_opening_and_its_closing() {
-        let ownership = Ownership::shared(ME);
-
-        ownership.opening(shard(), Epoch(4));
-        assert_eq!(ownership.place(shard()), Place::Moving);
-        assert!(ownership.opened(shard(), Epoch(4)));
-        assert_eq!(ownership.place(shard()), Place::Here(Epoch(4)));
-        assert!(ownership.closing(shard(), Epoch(4)));
-        assert_eq!(ownership.place(shard()), Place::Moving);
-        assert_eq!(ownership.epoch(shard()), Some(Epoch(4)));
-        assert!(ownership.dropped(shard(), Epoch(4)));
-        assert_eq!(ownership.epoch(shard()), None);
-    }
-
-    #[test]
-    fn what_was_lost_while_it_opened_is_not_served() {
-        let ownership = Ownership::shared(ME);
-        ownership.opening(shard(), Epoch(4));
-
-        ownership.dropped(shard(), Epoch(4));
-
-        assert!(!ownership.opened(shard(), Epoch(4)));
-        assert!(!ownership.owns(shard()));
-    }
-
-    #[test]
-    fn a_good_lease_of_a_later_life_is_not_one_for_an_earlier_epoch() {
-        let ownership = Ownership::shared(ME);
-        ownership.lease(&Lease::granted(Mono::from_nanos(0)));
-        ownership.opening(shard(), Epoch(6));
-
-        assert!(ownership.may_send_for(shard(), Epoch(6), Mono::from_nanos(1)));
-        assert!(!ownership.may_send_for(shard(), Epoch(4), Mono::from_nanos(1)));
-    }
-
-    #[test]
-    fn a_hint_of_an_old_owner_changes_nothing() {
-        let ownership = Ownership::shared(ME);
-        ownership.learn(shard(), Some(OTHER), Epoch(5));
-
-        ownership.learn(shard(), Some(NodeId(3)), Epoch(4));
-        ownership.learn(shard(), None, Epoch(5));
-        assert_eq!(ownership.place(shard()), Place::There(OTHER, Epoch(5)));
-
-        ownership.learn(shard(), None, Epoch(6));
-        assert_eq!(ownership.place(shard()), Place::Moving);
-    }
-
-    #[test]
-    fn a_hint_does_not_take_away_what_is_held() {
-        let ownership = Ownership::shared(ME);
-        ownership.opening(shard(), Epoch(4));
-
-        ownership.learn(shard(), Some(OTHER), Epoch(9));
-
-        assert!(ownership.opened(shard(), Epoch(4)));
-    }
-
-    #[test]
-    fn who_waits_for_a_moving_shard_is_woken() {
-        let ownership = Ownership::shared(ME);
-        let mut changed = ownership.changed();
-        changed.mark_unchanged();
-
-        ownership.saw(shard(), Some(OTHER), Epoch(2));
-        assert!(changed.has_changed().unwrap());
-        changed.mark_unchanged();
-        ownership.saw(shard(), Some(OTHER), Epoch(2));
-
-        assert!(!changed.has_changed().unwrap(), "nothing new was said");
-    }
-}
+mod tests;

@@ -135,6 +135,8 @@ struct Todo {
 #[derive(Debug, Default)]
 struct Looks {
     running: bool,
+    /// Something happened while the rows were read.
+    again: bool,
     last: Mono,
     next: Mono,
 }
@@ -168,7 +170,7 @@ impl<'a> Reconciler<'a> {
     fn begin(&mut self) {
         let now = self.shared.mono();
         if !self.looks.running && now >= self.looks.next {
-            self.looks.running = true;
+            (self.looks.running, self.looks.again) = (true, false);
             let shared = Arc::clone(self.shared);
             self.work.push(Box::pin(
                 async move { Done::Looked(scan::read(&shared).await) },
@@ -225,6 +227,9 @@ impl<'a> Reconciler<'a> {
                 if let Some(rows) = rows {
                     self.decide(&rows);
                 }
+                if self.looks.again {
+                    self.look_soon();
+                }
             }
             Done::Shard(shard) => self.finished(shard),
             Done::Gave { shard, to, taken } => {
@@ -246,19 +251,19 @@ impl<'a> Reconciler<'a> {
     /// Another node released a shard to this one.
     fn invited(&mut self, invite: Invite) {
         let shard = invite.shard;
-        if self.todo.busy.contains(&shard)
-            || self.todo.queue.len() >= usize::from(self.shared.config.shards)
-        {
+        if self.shared.is_leaving() || self.todo.busy.contains(&shard) {
             invite.refuse(self.shared);
             return;
         }
-        let row = invite.row(self.life.me.node);
+        // At most one job a shard, so the queue is bounded by their number.
         self.todo.queue.retain(|job| job.shard != shard);
+        let row = invite.row(self.life.me.node);
         let what = What::Invited(invite);
         self.todo.queue.push_front(Job { shard, row, what });
     }
 
     fn look_soon(&mut self) {
+        self.looks.again = true;
         self.looks.next = self.looks.next.min(self.looks.last + LEAST_PAUSE);
     }
 

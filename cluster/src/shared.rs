@@ -123,11 +123,15 @@ impl Shared {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Something went wrong that a person may want to know of.
+    /// Something went wrong that a person may want to know of. What repeats itself is one trouble.
     pub(crate) fn trouble(&self, what: String) {
-        tracing::warn!(node = self.me().0, "{what}");
         let at = self.ports.clock.now();
         let mut troubles = self.troubles.lock();
+        if let Some(last) = troubles.back_mut().filter(|last| last.what == what) {
+            last.at = at;
+            return;
+        }
+        tracing::warn!(node = self.me().0, "{what}");
         if troubles.len() == TROUBLES {
             troubles.pop_front();
         }

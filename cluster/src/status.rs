@@ -120,8 +120,7 @@ fn shards(shared: &Shared) -> ShardsStatus {
         held_back: shared.held_back(),
         ..ShardsStatus::default()
     };
-    let places = shared.ports.ownership.places();
-    for place in places.into_iter().take(usize::from(shared.config.shards)) {
+    for place in shared.ports.ownership.places(shared.config.shards) {
         match place {
             Place::Here(_) => {
                 status.here += 1;

@@ -144,6 +144,7 @@ impl Sub<Duration> for Mono {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The wall clock.
     fn now(&self) -> Timestamp;
-    /// The monotonic clock.
+    /// The monotonic clock. It also counts while the machine is suspended: a lease ran out then,
+    /// and nobody else waits for the machine to wake.
     fn mono(&self) -> Mono;
 }

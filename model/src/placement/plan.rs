@@ -142,12 +142,8 @@ impl Patience {
             }
             return;
         }
-        let moves: Vec<Move> = view
-            .moves
-            .iter()
-            .copied()
-            .filter(|m| view.is_lived(m))
-            .collect();
+        let can = |planned: &&Move| view.is_lived(planned) && view.is_heard(planned.to);
+        let moves: Vec<Move> = view.moves.iter().filter(can).copied().collect();
         if moves.is_empty() {
             return;
         }
@@ -156,19 +152,15 @@ impl Patience {
             todo.again_in(CALM - calm_for);
             return;
         }
-        let room = most_in_motion(view.seen.rows.len()).saturating_sub(view.in_motion());
-        let mine = |planned: &Move| {
-            let known = planned.from == Some(me) && !view.seen.silent.contains(&planned.to);
-            known && view.holds(planned.shard)
-        };
-        for planned in begin_within(&moves, room) {
-            if mine(&planned) {
-                todo.steps
-                    .entry(planned.shard)
-                    .or_insert(Step::Give(Some(planned.to)));
-            }
+        let mine = |planned: &&Move| planned.from == Some(me) && view.holds(planned.shard);
+        if moves.iter().any(|planned| mine(&planned)) {
+            todo.again_in(SOON);
         }
-        todo.again_in(SOON);
+        let room = most_in_motion(view.seen.rows.len()).saturating_sub(view.in_motion());
+        for planned in begin_within(&moves, room).iter().filter(mine) {
+            let give = Step::Give(Some(planned.to));
+            todo.steps.entry(planned.shard).or_insert(give);
+        }
     }
 }
 
@@ -243,10 +235,14 @@ impl<'a> View<'a> {
 
     /// Who should take a shard, of those that can be told.
     fn best(&self, shard: Shard) -> Option<NodeId> {
-        let heard = |node: &NodeId| !self.seen.silent.contains(node);
+        let heard = |node: &NodeId| self.is_heard(*node);
         let others = || self.takers.iter().copied().filter(heard);
         let wanted = self.wanted(shard).filter(heard);
         wanted.or_else(|| others().max_by_key(|node| rank(shard, *node)))
+    }
+
+    fn is_heard(&self, node: NodeId) -> bool {
+        !self.seen.silent.contains(&node)
     }
 
     /// The shards that are this node's by their rows and in its hands.

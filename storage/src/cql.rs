@@ -46,6 +46,8 @@ mod shard;
 mod statements;
 mod store;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod tools;
 mod view;
 mod writer;

@@ -7,6 +7,8 @@ mod cancels;
 mod compare;
 #[path = "conformance/damage.rs"]
 mod damage;
+#[path = "conformance/faults.rs"]
+mod faults;
 #[path = "conformance/groups.rs"]
 mod groups;
 #[path = "conformance/history.rs"]

@@ -412,21 +412,66 @@ fn value(reader: &mut Reader<'_>) -> Result<Option<Vec<u8>>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Ground;
     use super::*;
+
+    fn change(of: &str, before: Option<&str>, after: Option<&str>, decides: bool) -> Change {
+        let bytes = |value: Option<&str>| value.map(|value| value.as_bytes().to_vec());
+        Change {
+            key: RowKey::new(Table::Contacts, of, "sort"),
+            before: bytes(before),
+            after: bytes(after),
+            decides,
+        }
+    }
 
     #[test]
     fn an_intent_comes_back_as_it_was_written() {
-        let change = |before: Option<&[u8]>, after: Option<&[u8]>, decides| Change {
-            key: RowKey::new(Table::Contacts, "account", "name"),
-            before: before.map(<[u8]>::to_vec),
-            after: after.map(<[u8]>::to_vec),
-            decides,
-        };
         let changes = vec![
-            change(None, Some(b"new"), true),
-            change(Some(b""), None, false),
+            change("a", None, Some("new"), true),
+            change("b", Some(""), None, false),
         ];
 
         assert_eq!(decode(&encode(&changes)), Ok(changes));
+    }
+
+    #[test]
+    fn what_a_dead_writer_decided_is_finished_and_what_it_did_not_is_put_back() {
+        Ground::with(async |ground| {
+            let db = &ground.db;
+            let decided = [
+                change("name", None, Some("1"), true),
+                change("index", None, Some("1"), false),
+            ];
+            let open = [
+                change("first", None, Some("2"), true),
+                change("second", None, Some("2"), true),
+                change("other", None, Some("2"), false),
+            ];
+            let begun = [
+                change("third", None, Some("3"), true),
+                change("fourth", None, Some("3"), false),
+            ];
+            // Each writer dies after this much.
+            for (changes, written) in [(&decided[..], 1), (&open[..], 1), (&begun[..], 0)] {
+                begin(db, changes).await.unwrap();
+                for change in &changes[..written] {
+                    rows::write(db, &[change.forward()]).await.unwrap();
+                }
+            }
+
+            let early = finish_abandoned(db).await.unwrap();
+            ground.clock.later(ABANDONED_AFTER);
+            let late = finish_abandoned(db).await.unwrap();
+            let again = finish_abandoned(db).await.unwrap();
+
+            assert_eq!((early, late, again), (0, 3, 0));
+            let mut there = Vec::new();
+            for change in decided.iter().chain(&open).chain(&begun) {
+                let value = super::decided(db, &change.key).await.unwrap();
+                there.extend(value.map(|_| change.key.partition.clone()));
+            }
+            assert_eq!(there, [b"name".to_vec(), b"index".to_vec()]);
+        });
     }
 }

@@ -301,3 +301,65 @@ pub(super) fn time_to_live(retention: Duration) -> i32 {
     let seconds = (retention + MARGIN).as_secs().min(MOST);
     seconds as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::codec::encode_alone;
+    use crate::kv::{Kv, KvWrite, Space};
+
+    #[test]
+    fn a_flush_that_was_committed_is_put_in_place_by_the_next_owner() {
+        testing::Ground::with(async |ground| {
+            for (number, bytes) in [(1, 100), (2, 2 << 20)] {
+                let shard = Shard::new(number).unwrap();
+                let value: Vec<u8> = (0..bytes).map(|n| (n * n % 251) as u8).collect();
+                let (first, _) = Open::take(&ground.means(), shard, None).await.unwrap();
+                let changes = redo::changes(vec![KvWrite {
+                    space: Space::Main,
+                    key: b"X".to_vec(),
+                    value: Some(value.clone()),
+                }]);
+                let body = redo::encode(&changes);
+                let parts = redo::parts(&body);
+                let redo = head::Redo {
+                    seq: 1,
+                    epoch: first.epoch,
+                    parts: parts.len() as u32,
+                    is_applied: false,
+                };
+                let (db, alive) = (&first.ground.db, &first.ground.alive);
+                redo::write_parts(db, alive, shard, redo, &parts).await.unwrap();
+                let inline = if parts.is_empty() { &body[..] } else { &[] };
+                let commit = first.held.change(db, alive, Some(inline), |head| head.redo = redo);
+                commit.await.unwrap();
+
+                // It dies here.
+                let (second, _) = Open::take(&ground.means(), shard, None).await.unwrap();
+
+                let found = ground.ask(move || second.projection.kv().get(Space::Main, b"X"));
+                assert_eq!(found.await.unwrap(), Some(value));
+            }
+        });
+    }
+
+    #[test]
+    fn a_late_record_of_a_sealed_epoch_is_left_out() {
+        let found = |lsn: u64, epoch| Found {
+            lsn,
+            epoch: Epoch(epoch),
+            at: 0,
+            payload: encode_alone(Record::Retire(1)).payload,
+        };
+        let mut head = Head::default();
+        let seen = sealed(20).map(|lsn| (Epoch(1), lsn));
+        head.seals.seal_below(Epoch(2), seen);
+
+        let tail = [found(10, 1), found(20, 1), found(30, 1), found(40, 2)];
+        let (appends, _) = replayed(&head, &tail).unwrap();
+
+        let counted: Vec<u64> = appends.iter().flatten().map(|one| one.lsn).collect();
+        assert_eq!(counted, [10, 20, 40]);
+    }
+}

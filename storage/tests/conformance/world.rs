@@ -274,12 +274,16 @@ pub(crate) fn keyspace(dir: &TempDir) -> String {
 pub(crate) fn open_cql(keyspace: &str, budgets: Budgets) -> CqlStore {
     let contact_points = vec![database().expect("only with a database")];
     let config = CqlConfig::new(contact_points, keyspace.to_owned(), Arc::new(Still));
-    let store = CqlStore::open(CqlConfig {
+    open_shared(CqlConfig {
         replication: 1,
         budgets,
         ..config
     })
-    .unwrap();
+}
+
+/// The same, with these settings.
+pub(crate) fn open_shared(config: CqlConfig) -> CqlStore {
+    let store = CqlStore::open(config).unwrap();
     // Perhaps within a runtime, which cannot wait for another one.
     let open = async || {
         for of in 0..4 {

@@ -140,6 +140,7 @@ impl Engine {
         };
         let engine = Self(Arc::new(parts));
         engine.wake_work();
+        engine.count_instances();
         Ok(engine)
     }
 

@@ -38,6 +38,7 @@ use crate::send::{InstanceFigures, Waiting};
 use crate::shard::Suspects;
 
 mod checkpoint;
+mod damage;
 mod expire;
 mod expiries;
 pub mod handle;

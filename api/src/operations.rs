@@ -136,6 +136,11 @@ async fn readyz(State(ops): State<OpsState>) -> Answer {
         Health::ReadOnly(reason) => (format!("read only: {reason}"), false),
         Health::Failed(reason) => (format!("failed: {reason}"), false),
     };
+    let damaged = engine.damaged();
+    let messages = match damaged {
+        0 => "ok".to_owned(),
+        _ => format!("damaged on disk, for {damaged} instances: see the log"),
+    };
     let draining = engine.is_draining() || ops.drain.is_cancelled();
     let ready = store_ok && !draining;
     let body = json!({
@@ -145,6 +150,8 @@ async fn readyz(State(ops): State<OpsState>) -> Answer {
             "checks": {
                 "store": { "ok": store_ok, "detail": store },
                 "draining": { "ok": !draining, "detail": if draining { "draining" } else { "no" } },
+                // The others are served; this is for people, and so is `zajil_instances_damaged`.
+                "messages": { "ok": damaged == 0, "detail": messages },
                 // A restored node serves reads and accepts; it only does not send yet.
                 "held": { "ok": true, "detail": if engine.is_held() { "held" } else { "no" } },
             },

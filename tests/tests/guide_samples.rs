@@ -26,7 +26,7 @@ impl FirstNode {
         let home = tempfile::tempdir()?;
         let data = home.path().join("zajil-data");
         let engine = Engine::start(&data, Setup::new()).await?;
-        let text = engine.first_run().await;
+        let text = engine.first_run();
         let key = text
             .split_whitespace()
             .find(|word| word.starts_with("sk_live_"));

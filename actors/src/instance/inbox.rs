@@ -17,6 +17,7 @@ use zajil_model::time::Timestamp;
 use zajil_storage::{QueuedChunk, StoreError};
 
 use crate::batch::{PartPhase, PartState};
+use crate::instance::damage::{Damage, Place};
 use crate::instance::expire::Sweep;
 use crate::instance::expiries::{Expiries, Stretch, expiry};
 use crate::instance::handle::Handle;
@@ -113,6 +114,7 @@ pub(crate) struct Inbox {
     pub(super) readers: FxHashMap<Queue, Reader>,
     pub(super) schedule: Schedule,
     pub(super) sweep: Sweep,
+    pub(super) damage: Damage,
     pub(super) read_again_at: Option<Timestamp>,
 }
 
@@ -139,6 +141,7 @@ impl Inbox {
             readers: queues.map(|queue| (queue, Reader::default())).collect(),
             schedule: Schedule::default(),
             sweep: Sweep::default(),
+            damage: Damage::default(),
             read_again_at: None,
         }
     }
@@ -426,6 +429,7 @@ impl InstanceState {
     /// What was read of a queue goes into the window.
     pub(super) fn on_loaded(&mut self, loaded: Loaded) {
         let read = loaded.read;
+        self.note_read(Place::Queue(loaded.queue), loaded.result.as_ref().err());
         self.admit_loaded(loaded);
         self.outcomes.read_ended(read);
     }
@@ -443,8 +447,7 @@ impl InstanceState {
         let stash = std::mem::take(&mut reader.stash);
         let (chunks, next) = match loaded.result {
             Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(instance = %self.me.id(), %error, "cannot read a queue ahead");
+            Err(_) => {
                 if let Some(first) = stash.iter().map(|(chunk, _)| chunk.first).min() {
                     reader.go_back(first);
                 }

@@ -1,8 +1,8 @@
-//! A store in memory whose reads can be slow and whose appends can be refused.
+//! A store in memory whose reads can be slow, damaged or deadly, and whose appends can be refused.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,9 @@ pub struct TroubledStore {
     outcomes_to_refuse: AtomicUsize,
     refused: AtomicUsize,
     messages_read: AtomicUsize,
+    damaged: AtomicBool,
+    /// An instance whose checkpoint kills who reads it; 0 is none.
+    deadly: AtomicU64,
 }
 
 impl TroubledStore {
@@ -42,6 +45,17 @@ impl TroubledStore {
     /// The next so many appends of outcomes are refused.
     pub fn refuse_outcomes(&self, count: usize) {
         self.outcomes_to_refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// From now on queues cannot be read, or can be again.
+    pub fn damage_queues(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
+    }
+
+    /// From now on the actor of this instance panics when it starts; or that of none.
+    pub fn kill_actors_of(&self, instance: Option<InstanceId>) {
+        let id = instance.map_or(0, InstanceId::get);
+        self.deadly.store(id, Ordering::Relaxed);
     }
 
     /// Appends that were refused.
@@ -103,6 +117,12 @@ impl Store for TroubledStore {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err(StoreError::Corrupt {
+                what: "log",
+                detail: "no chunk there".to_owned(),
+            });
+        }
         let read = self
             .inner
             .queued(instance, queue, after, max_messages, max_bytes)
@@ -141,6 +161,9 @@ impl Store for TroubledStore {
     }
 
     async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
+        let kills = key.table == Table::Checkpoints && key.partition == deadly;
+        assert!(!kills, "a bug in the start of this actor");
         self.inner.row(key).await
     }
 

@@ -26,7 +26,7 @@ async fn another_instance(world: &World, number: usize) -> Arc<Instance> {
         queue_while_disconnected: false,
     };
     let made = world.engine.directory().create_instance(world.account, new);
-    made.await.unwrap()
+    made.await.expect("an instance can be made")
 }
 
 /// An instance with the same supervisor as the first one of a world.

@@ -296,6 +296,9 @@ async fn create_user(State(ops): State<OpsState>, _operator: Operator, request: 
     .answer()
 }
 
+/// Accounts that an operator is told of who named none.
+const SHOWN_ACCOUNTS: usize = 10;
+
 /// The account of an id or name; the only one when none is named.
 pub(crate) async fn account_of(
     api: &ApiState,
@@ -304,16 +307,25 @@ pub(crate) async fn account_of(
 ) -> Result<Account, ApiError> {
     let accounts = api.engine.directory().accounts().await?;
     let by_id = named.and_then(|named| named.parse().ok());
-    let (found, complaint) = match named {
-        Some(named) => (
-            accounts
-                .into_iter()
-                .find(|account| Some(account.id) == by_id || account.name == named),
-            "is not the id or name of an account.",
+    let names = accounts.iter().map(|account| account.name.as_str());
+    let names: Vec<&str> = names.take(SHOWN_ACCOUNTS).collect();
+    let complaint = match (named, accounts.len()) {
+        (_, 0) => "cannot be found: there is no account yet.".to_owned(),
+        (Some(_), _) => format!(
+            "is not the id or name of an account: there is {}.",
+            names.join(", ")
         ),
-        None if accounts.len() == 1 => (accounts.into_iter().next(), ""),
-        None if accounts.is_empty() => (None, "cannot be found: there is no account yet."),
-        None => (None, "is required: there are several accounts."),
+        (None, count) => format!(
+            "is required: there are {count} accounts, {}.",
+            names.join(", ")
+        ),
+    };
+    let found = match named {
+        Some(named) => accounts
+            .into_iter()
+            .find(|account| Some(account.id) == by_id || account.name == named),
+        None if accounts.len() == 1 => accounts.into_iter().next(),
+        None => None,
     };
     found.ok_or_else(|| ApiError::field(field, complaint))
 }

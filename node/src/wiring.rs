@@ -15,6 +15,7 @@ use zajil_storage::Store;
 use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
 
 use crate::config::Config;
+use crate::files;
 use crate::node::Process;
 
 /// Opens the embedded store in the data folder.
@@ -26,6 +27,9 @@ pub async fn open_store(
     clock: &Arc<dyn Clock>,
     process: &Process,
 ) -> Result<Arc<dyn Store>> {
+    let folder = &config.data_dir;
+    let made = files::make_data_dir(folder);
+    made.with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let on_fatal = Arc::clone(&process.on_store_failed);
     let config = EmbeddedConfig {
         min_free: config.min_free,

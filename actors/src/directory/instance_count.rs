@@ -75,7 +75,8 @@ impl Directory {
             loop {
                 let after_key = after.as_deref();
                 let rows =
-                    self.store().rows(Table::Instances, &partition, after_key, SCAN_ROWS, false);
+                    self.store()
+                        .rows(Table::Instances, &partition, after_key, SCAN_ROWS, false);
                 let rows = rows.await?;
                 let ids = rows.iter().filter_map(|row| read_number(&row.key.sort));
                 let here = ids

@@ -87,7 +87,10 @@ mod tests {
 
         assert_eq!(damage.note(place, Some(&corrupt())), Learnt::Broke);
         assert_eq!(damage.note(place, Some(&corrupt())), Learnt::Nothing);
-        assert_eq!(damage.note(place, Some(&StoreError::Closed)), Learnt::Nothing);
+        assert_eq!(
+            damage.note(place, Some(&StoreError::Closed)),
+            Learnt::Nothing
+        );
         assert_eq!(damage.note(Place::Schedule, None), Learnt::Nothing);
         assert!(damage.is_any());
 

@@ -21,6 +21,9 @@ use zajil_storage::{
 pub struct TroubledStore {
     inner: MemoryStore,
     read_ms: AtomicU64,
+    /// How long a read waits for its turn, and how many reads began.
+    turn_ms: AtomicU64,
+    begun: AtomicUsize,
     cancels_to_refuse: AtomicUsize,
     outcomes_to_refuse: AtomicUsize,
     refused: AtomicUsize,
@@ -35,6 +38,17 @@ impl TroubledStore {
     pub fn reads_take(&self, time: Duration) {
         self.read_ms
             .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// From now on a read of a queue waits so long for its turn: it sees what is there by then.
+    pub fn reads_wait(&self, time: Duration) {
+        self.turn_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Reads of queues that began.
+    pub fn reads_begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// The next so many appends that cancel are refused.
@@ -123,6 +137,8 @@ impl Store for TroubledStore {
                 detail: "no chunk there".to_owned(),
             });
         }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(self.turn_ms.load(Ordering::Relaxed))).await;
         let read = self
             .inner
             .queued(instance, queue, after, max_messages, max_bytes)

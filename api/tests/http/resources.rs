@@ -274,7 +274,9 @@ async fn a_barrier_that_was_not_confirmed_names_who_is_missing() {
     let damage = RowWrite::put(kept, b"not what was written".to_vec());
     edge.engine.store().write(vec![damage]).await.unwrap();
 
-    let deleted = edge.dashboard("DELETE", "/instances/ill", Value::Null).await;
+    let deleted = edge
+        .dashboard("DELETE", "/instances/ill", Value::Null)
+        .await;
 
     assert_eq!(deleted.status, 202, "{}", deleted.text);
     assert_eq!(deleted.data()["missing"], json!(["ill"]));

@@ -29,7 +29,7 @@ const RECORD: [Column; 13] = [
     ("pacing", "/pacing"),
     ("waiting", "/depth"),
     ("in flight", "/in_flight"),
-    ("a second", "/rate_now"),
+    ("rate now", "/rate_now"),
     ("paused", "/paused"),
     ("held", "/held"),
     ("created", "/created_at"),

@@ -24,6 +24,9 @@ use zajil_tests::wait::{millis, seconds};
 
 const CSV: &str = "text/csv";
 
+/// How long a million rows may take on their way in or out, on a debug build.
+const LARGE_ANSWER: Duration = seconds(600);
+
 /// A file of rows, and what is to become of them.
 struct File {
     text: String,
@@ -32,6 +35,18 @@ struct File {
     duplicates: u64,
     refused: u64,
     suppressed: u64,
+}
+
+impl File {
+    /// The file without the rows before this one.
+    fn from_row(&self, row: u64) -> String {
+        let mut lines = self.text.split_inclusive('\n');
+        let header = lines.next().unwrap_or_default().to_owned();
+        let skipped = usize::try_from(row).expect("rows fit into memory");
+        std::iter::once(header.as_str())
+            .chain(lines.skip(skipped))
+            .collect()
+    }
 }
 
 /// `good` good rows, with some that come twice, some that cannot be, some who opted out between.
@@ -85,7 +100,7 @@ async fn upload(scene: &Scene, batch: u64, from_row: u64, text: &str) -> Answer 
     let path = format!("/batches/{batch}/recipients?from_row={from_row}");
     // An upload that was cut may hold the batch until the node sees that it was.
     zajil_tests::until("the batch takes an upload", seconds(30), async || {
-        let sending = Sending::bytes(CSV, text.to_owned());
+        let sending = Sending::bytes(CSV, text.to_owned()).patient(LARGE_ANSWER);
         let answer = scene
             .customer
             .ask(Method::POST, &path, sending)
@@ -96,12 +111,18 @@ async fn upload(scene: &Scene, batch: u64, from_row: u64, text: &str) -> Answer 
     .await
 }
 
-/// Begins an upload of a whole file, and cuts the connection after `sent` bytes.
-async fn cut_upload(scene: &Scene, batch: u64, text: &str, sent: usize) -> Result<()> {
+/// Begins an upload of a file from a row on, and cuts the connection after `sent` bytes.
+async fn cut_upload(
+    scene: &Scene,
+    batch: u64,
+    from_row: u64,
+    text: &str,
+    sent: usize,
+) -> Result<()> {
     let address = scene.engine.at().api().context("the node runs")?;
     let mut stream = TcpStream::connect(address).await?;
     let head = format!(
-        "POST /integration/v1/batches/{batch}/recipients?from_row=0 HTTP/1.1\r\nhost: {address}\r\n\
+        "POST /integration/v1/batches/{batch}/recipients?from_row={from_row} HTTP/1.1\r\nhost: {address}\r\n\
          x-api-key: {}\r\ncontent-type: {CSV}\r\ncontent-length: {}\r\n\r\n",
         scene.customer.key(),
         text.len()
@@ -195,13 +216,14 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
         cut_upload(
             &scene,
             batch,
+            0,
             &file.text,
             dice.random_range(1..file.text.len()),
         )
         .await?;
         scene.kill_and_start_again().await?;
     }
-    cut_upload(&scene, batch, &file.text, file.text.len() / 2).await?;
+    cut_upload(&scene, batch, 0, &file.text, file.text.len() / 2).await?;
     order(&scene, batch, "start").await;
     let done = upload(&scene, batch, 0, &file.text)
         .await
@@ -263,6 +285,68 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
         "{}",
         refused.text()
     );
+    Ok(())
+}
+
+/// Rows that a batch received, once an upload that was cut is dealt with.
+async fn received(scene: &Scene, batch: u64) -> u64 {
+    let mut last = None;
+    let at_rest = async || {
+        tokio::time::sleep(millis(200)).await;
+        let rows = view(scene, batch).await["rows_received"].as_u64();
+        if last == rows {
+            return rows;
+        }
+        last = rows;
+        None
+    };
+    zajil_tests::until("the cut upload is dealt with", seconds(120), at_rest).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_that_is_cut_ten_times_is_taken_up_where_it_ended() -> Result<()> {
+    let mut dice = dice("batch_upload");
+    let mut scene = Plan::new()
+        .paces(&[(400.0, 40), (300.0, 30)])
+        .start()
+        .await?;
+    let file = file(short_or_long(20_000, 1_000_000), &[]);
+    let batch = make(&scene, "large").await?;
+
+    for cuts_left in (1..=10).rev() {
+        let from = received(&scene, batch).await;
+        let rest = file.from_row(from);
+        let sent = dice.random_range(1..rest.len() / cuts_left);
+        cut_upload(&scene, batch, from, &rest, sent).await?;
+        if cuts_left % 3 == 0 {
+            scene.kill_and_start_again().await?;
+        }
+    }
+    let from = received(&scene, batch).await;
+    println!(
+        "{from} of {} rows were received in ten cut uploads",
+        file.rows
+    );
+    assert!(from > 0, "no upload got anywhere");
+    let done = upload(&scene, batch, from, &file.from_row(from)).await;
+
+    let done = done.expect_status(200).data();
+    let counted = ["rows_received", "taken", "duplicates", "refused"]
+        .map(|name| done[name].as_u64().unwrap_or(u64::MAX));
+    let taken = file.good.len() as u64;
+    assert_eq!(counted, [file.rows, taken, file.duplicates, file.refused]);
+    let path = format!("/batches/{batch}/report.csv");
+    let sending = Sending::nothing().patient(LARGE_ANSWER);
+    let report = scene.customer.ask(Method::GET, &path, sending).await?;
+    let report = report.expect_status(200).text();
+    let named: BTreeSet<String> = report
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').find(|cell| cell.starts_with('+')))
+        .map(str::to_owned)
+        .collect();
+    assert!(named == file.good, "{} recipients are taken", named.len());
+    assert_eq!(report.lines().count(), file.good.len() + 1);
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //! bad one, and pause and cancel are barriers.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use zajil_model::message::Lane;
 use zajil_tests::Scene;
+use zajil_tests::campaign::File;
 use zajil_tests::checker::{self, Evidence, Held};
 use zajil_tests::clock::wall_micros;
 use zajil_tests::form::{dice, short_or_long};
@@ -26,64 +26,6 @@ const CSV: &str = "text/csv";
 
 /// How long a million rows may take on their way in or out, on a debug build.
 const LARGE_ANSWER: Duration = seconds(600);
-
-/// A file of rows, and what is to become of them.
-struct File {
-    text: String,
-    rows: u64,
-    good: BTreeSet<String>,
-    duplicates: u64,
-    refused: u64,
-    suppressed: u64,
-}
-
-impl File {
-    /// The file without the rows before this one.
-    fn from_row(&self, row: u64) -> String {
-        let mut lines = self.text.split_inclusive('\n');
-        let header = lines.next().unwrap_or_default().to_owned();
-        let skipped = usize::try_from(row).expect("rows fit into memory");
-        std::iter::once(header.as_str())
-            .chain(lines.skip(skipped))
-            .collect()
-    }
-}
-
-/// `good` good rows, with some that come twice, some that cannot be, some who opted out between.
-fn file(good: u32, optouts: &[String]) -> File {
-    let mut file = File {
-        text: "\u{feff}phone;name\r\n".to_owned(),
-        rows: 0,
-        good: BTreeSet::new(),
-        duplicates: 0,
-        refused: 0,
-        suppressed: 0,
-    };
-    let mut row = |text: &str| {
-        file.rows += 1;
-        writeln!(file.text, "{text};\"Name; {}\"\r", file.rows).expect("a text takes all");
-    };
-    for n in 0..good {
-        let phone = number(1_000 + n);
-        row(&phone);
-        if n % 50 == 7 {
-            row(&phone);
-            file.duplicates += 1;
-        }
-        if n % 100 == 11 {
-            row("none at all");
-            file.refused += 1;
-        }
-        if n as usize % 100 == 13
-            && let Some(gone) = optouts.get(n as usize / 100)
-        {
-            row(gone);
-            file.suppressed += 1;
-        }
-        file.good.insert(phone);
-    }
-    file
-}
 
 async fn make(scene: &Scene, name: &str) -> Result<u64> {
     let instances: Vec<_> = scene.instances.iter().map(u64::to_string).collect();
@@ -209,7 +151,7 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
             .await
             .expect_status(201);
     }
-    let file = file(short_or_long(3_000, 50_000), &optouts);
+    let file = File::of(short_or_long(3_000, 50_000), &optouts);
     let batch = make(&scene, "campaign").await?;
 
     for _ in 0..3 {
@@ -303,7 +245,7 @@ async fn a_large_upload_that_is_cut_ten_times_is_taken_up_where_it_ended() -> Re
         .paces(&[(400.0, 40), (300.0, 30)])
         .start()
         .await?;
-    let file = file(short_or_long(20_000, 1_000_000), &[]);
+    let file = File::of(short_or_long(20_000, 1_000_000), &[]);
     let batch = make(&scene, "large").await?;
 
     for cuts_left in (1..=10).rev() {
@@ -372,7 +314,7 @@ async fn a_gap_in_an_upload_is_refused_and_names_the_next_row() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_campaign_sends_nothing_more() -> Result<()> {
     let mut scene = Plan::new().paces(&[(100.0, 5)]).start().await?;
-    let file = file(600, &[]);
+    let file = File::of(600, &[]);
     let batch = make(&scene, "cancelled").await?;
     upload(&scene, batch, 0, &file.text)
         .await
@@ -410,7 +352,7 @@ async fn a_cancelled_campaign_sends_nothing_more() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn single_messages_overtake_a_campaign() -> Result<()> {
     let scene = Plan::new().paces(&[(50.0, 2)]).start().await?;
-    let file = file(300, &[]);
+    let file = File::of(300, &[]);
     let batch = make(&scene, "large").await?;
     upload(&scene, batch, 0, &file.text)
         .await

@@ -29,6 +29,7 @@ mod audit;
 mod cache;
 mod contacts;
 mod first_start;
+mod instance_count;
 mod instances;
 mod keys;
 pub mod records;

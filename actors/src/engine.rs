@@ -173,6 +173,7 @@ impl Engine {
         let engine = Self(Arc::new(parts));
         engine.wake_work();
         engine.forget_now_and_then();
+        engine.count_instances();
         Ok(engine)
     }
 

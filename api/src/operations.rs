@@ -136,6 +136,11 @@ async fn readyz(State(ops): State<OpsState>) -> Answer {
         Health::ReadOnly(reason) => (format!("read only: {reason}"), false),
         Health::Failed(reason) => (format!("failed: {reason}"), false),
     };
+    let damaged = engine.damaged();
+    let messages = match damaged {
+        0 => "ok".to_owned(),
+        _ => format!("damaged on disk, for {damaged} instances: see the log"),
+    };
     let draining = engine.is_draining() || ops.drain.is_cancelled();
     let ready = store_ok && !draining;
     let body = json!({
@@ -145,6 +150,8 @@ async fn readyz(State(ops): State<OpsState>) -> Answer {
             "checks": {
                 "store": { "ok": store_ok, "detail": store },
                 "draining": { "ok": !draining, "detail": if draining { "draining" } else { "no" } },
+                // The others are served; this is for people, and so is `zajil_instances_damaged`.
+                "messages": { "ok": damaged == 0, "detail": messages },
                 // A restored node serves reads and accepts; it only does not send yet.
                 "held": { "ok": true, "detail": if engine.is_held() { "held" } else { "no" } },
             },
@@ -289,6 +296,9 @@ async fn create_user(State(ops): State<OpsState>, _operator: Operator, request: 
     .answer()
 }
 
+/// Accounts that an operator is told of who named none.
+const SHOWN_ACCOUNTS: usize = 10;
+
 /// The account of an id or name; the only one when none is named.
 pub(crate) async fn account_of(
     api: &ApiState,
@@ -297,16 +307,25 @@ pub(crate) async fn account_of(
 ) -> Result<Account, ApiError> {
     let accounts = api.engine.directory().accounts().await?;
     let by_id = named.and_then(|named| named.parse().ok());
-    let (found, complaint) = match named {
-        Some(named) => (
-            accounts
-                .into_iter()
-                .find(|account| Some(account.id) == by_id || account.name == named),
-            "is not the id or name of an account.",
+    let names = accounts.iter().map(|account| account.name.as_str());
+    let names: Vec<&str> = names.take(SHOWN_ACCOUNTS).collect();
+    let complaint = match (named, accounts.len()) {
+        (_, 0) => "cannot be found: there is no account yet.".to_owned(),
+        (Some(_), _) => format!(
+            "is not the id or name of an account: there is {}.",
+            names.join(", ")
         ),
-        None if accounts.len() == 1 => (accounts.into_iter().next(), ""),
-        None if accounts.is_empty() => (None, "cannot be found: there is no account yet."),
-        None => (None, "is required: there are several accounts."),
+        (None, count) => format!(
+            "is required: there are {count} accounts, {}.",
+            names.join(", ")
+        ),
+    };
+    let found = match named {
+        Some(named) => accounts
+            .into_iter()
+            .find(|account| Some(account.id) == by_id || account.name == named),
+        None if accounts.len() == 1 => accounts.into_iter().next(),
+        None => None,
     };
     found.ok_or_else(|| ApiError::field(field, complaint))
 }

@@ -33,6 +33,13 @@ pub struct Done {
     pub message: Option<String>,
 }
 
+/// Something was done that not all have confirmed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Unconfirmed {
+    /// The instances that have not confirmed yet; empty when all have.
+    pub missing: Vec<String>,
+}
+
 /// A page of a list, in the form of Laravel's length-aware paginator.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Paged<T> {

@@ -69,13 +69,13 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Settings")]
     pub log_level: Option<String>,
     /// Give any setting a value; may be repeated.
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = pair, help_heading = "Settings")]
-    pub set: Vec<(String, String)>,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("give it as section.key=value")?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY=VALUE",
+        help_heading = "Settings"
+    )]
+    pub set: Vec<String>,
 }
 
 impl Settings {
@@ -88,8 +88,8 @@ impl Settings {
             None => {}
         }
         layers.environment(environment);
-        for (key, value) in &self.set {
-            layers.set(key, value.clone(), Source::Flag("--set"));
+        for pair in &self.set {
+            layers.pair(pair, Source::Flag("--set"));
         }
         if let Some(folder) = &self.data_dir {
             layers.set("node.data_dir", folder.clone(), Source::Flag("--data-dir"));

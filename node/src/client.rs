@@ -30,6 +30,8 @@ const OPERATOR_PATIENCE: Duration = Duration::from_secs(12 * 3_600);
 const DASHBOARD: &str = "/api/v1/dashboard";
 const INTEGRATION: &str = "/integration/v1";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// What the API calls the account in its faults.
+const ACCOUNT_FIELD: &str = "X-Account";
 const ACCOUNT: HeaderName = HeaderName::from_static("x-account");
 
 /// Which node a command talks to, and as whom.
@@ -350,8 +352,14 @@ async fn answer(url: &str, response: Response<Incoming>) -> Result<Value, CallEr
         return Ok(answer);
     }
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-    let fields = fields(&answer["errors"]);
+    let mut fields = fields(&answer["errors"]);
     let (code, message) = (text("error_code"), text("message"));
+    if status == StatusCode::NOT_FOUND {
+        fields.push_str(&format!("\n  {url}"));
+    }
+    if answer["errors"].get(ACCOUNT_FIELD).is_some() {
+        fields.push_str("\n  say which one with --account, by id or name");
+    }
     Err(CallError::Refused {
         status,
         code,

@@ -87,6 +87,12 @@ pub fn workers() -> Result<Runtime> {
         .build()?)
 }
 
+/// The id of something, as a command line names it.
+fn id(text: &str) -> Result<u64, String> {
+    let told = "an id is a whole number, such as 417295023104";
+    text.parse().map_err(|_| told.to_owned())
+}
+
 /// Opens the connection that a client command uses.
 fn connect(settings: &Settings, target: &crate::client::Target) -> Result<crate::client::Client> {
     crate::client::Client::open(&settings.read()?, target)

@@ -1,15 +1,28 @@
 //! The small files that a node keeps beside its store: where it listens, and its secrets.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// Readable by its owner alone.
 const PRIVATE: u32 = 0o600;
+
+/// A folder that nobody but its owner may enter.
+const PRIVATE_FOLDER: u32 = 0o700;
+
+/// Makes a data folder, which holds messages and secrets, for its owner alone. One that is there
+/// stays as it is: whoever made it decides who may enter.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_data_dir(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(PRIVATE_FOLDER).create(folder)
+}
 
 /// Where a running node listens, as its data folder tells it to commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +108,12 @@ pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
         .open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&beside, path)
+    fs::rename(&beside, path)?;
+    // The name is in the folder, which is a file of its own to a power cut.
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -117,6 +135,20 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(read_token(folder.path()).unwrap().as_deref(), Some("hush"));
+    }
+
+    #[test]
+    fn a_data_folder_that_is_made_is_its_owners_alone_and_one_that_is_there_is_left() {
+        let home = tempfile::tempdir().unwrap();
+        let mode = |folder: &Path| fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+        let [made, there] = ["made", "there"].map(|name| home.path().join(name));
+        fs::create_dir(&there).unwrap();
+        fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+
+        make_data_dir(&made).unwrap();
+        make_data_dir(&there).unwrap();
+
+        assert_eq!([mode(&made), mode(&there)], [0o700, 0o750]);
     }
 
     #[test]

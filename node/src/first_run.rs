@@ -1,5 +1,6 @@
 //! What the first start on an empty store made, told to whoever started it.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ impl Welcome {
         self.made.key_text.reveal()
     }
 
-    /// The file in a data folder that it is written to where nobody watches.
+    /// The file in a data folder that it is kept in.
     pub fn path(data_dir: &Path) -> PathBuf {
         data_dir.join("first-run.txt")
     }
@@ -70,22 +71,34 @@ impl Welcome {
         )
     }
 
-    /// Prints it on a terminal; elsewhere secrets go to a file that only its owner can read, and
-    /// the output says so.
+    /// Keeps it in a file that only its owner can read. This comes before the store knows of it:
+    /// however the process ends, what the store has made is in the file.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn tell(&self, data_dir: &Path) -> io::Result<()> {
+    pub fn keep(&self, data_dir: &Path) -> io::Result<()> {
+        files::write_private(&Self::path(data_dir), &self.text())
+    }
+
+    /// Forgets what was kept.
+    pub fn forget(data_dir: &Path) {
+        let path = Self::path(data_dir);
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove what a first start kept");
+        }
+    }
+
+    /// Prints it on a terminal, where somebody reads it, and then forgets what was kept; elsewhere
+    /// the output says where it is kept.
+    pub fn tell(&self, data_dir: &Path) {
         if io::stdout().is_terminal() {
             show::say(&format!("\n{}", self.text()));
-            return Ok(());
+            Self::forget(data_dir);
+        } else {
+            show::say(&format!(
+                "first start: the login, the API key and a first request are in {}",
+                Self::path(data_dir).display()
+            ));
         }
-        let file = Self::path(data_dir);
-        files::write_private(&file, &self.text())?;
-        show::say(&format!(
-            "first start: the login, the API key and a first request are in {}",
-            file.display()
-        ));
-        Ok(())
     }
 }

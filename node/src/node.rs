@@ -272,10 +272,18 @@ async fn first_run(config: &Config, engine: &Engine, api: SocketAddr) -> Result<
     if config.first_run == FirstRun::Never || shared || !api.ip().is_loopback() {
         return Ok(None);
     }
-    let made = engine
-        .directory()
-        .first_start()
-        .await
-        .context("cannot make the first account")?;
-    Ok(made.map(|made| Welcome::new(made, api)))
+    let directory = engine.directory();
+    let failed = "cannot make the first account";
+    let Some(planned) = directory.plan_first_start().await.context(failed)? else {
+        return Ok(None);
+    };
+    let welcome = Welcome::new(planned.clone(), api);
+    let path = Welcome::path(&config.data_dir);
+    let kept = welcome.keep(&config.data_dir);
+    kept.with_context(|| format!("cannot write {}", path.display()))?;
+    if directory.make_first_start(&planned).await.context(failed)? {
+        return Ok(Some(welcome));
+    }
+    Welcome::forget(&config.data_dir);
+    Ok(None)
 }

@@ -59,7 +59,8 @@ pub fn say(line: &str) {
     }
 }
 
-/// A value as people read it: texts without quotes, members and lists with commas, nothing for `null`.
+/// A value as people read it: texts without quotes, members and lists with commas, of counts those
+/// that are not zero, nothing for `null`.
 pub fn word(thing: &Value, at: &str) -> String {
     match thing.pointer(at) {
         None | Some(Value::Null) => String::new(),
@@ -69,6 +70,28 @@ pub fn word(thing: &Value, at: &str) -> String {
             .map(|item| word(item, ""))
             .collect::<Vec<_>>()
             .join(", "),
+        Some(Value::Object(members)) if members.contains_key("per") => {
+            // A rate: its count may be written as 12.0.
+            let count = thing
+                .pointer(&format!("{at}/count"))
+                .and_then(Value::as_f64);
+            format!(
+                "{}/{}",
+                count.unwrap_or_default(),
+                word(thing, &format!("{at}/per"))
+            )
+        }
+        Some(Value::Object(members)) if members.values().all(Value::is_u64) => {
+            let some = members.iter().filter(|(_, count)| **count != 0);
+            let shown: Vec<_> = some
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            if shown.is_empty() {
+                "none".to_owned()
+            } else {
+                shown.join(", ")
+            }
+        }
         Some(Value::Object(members)) => {
             let known = members.iter().filter(|(_, value)| !value.is_null());
             let shown = known.map(|(name, value)| format!("{name} {}", word(value, "")));
@@ -112,6 +135,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn rates_and_counts_are_shown_as_people_say_them() {
+        let thing = json!({
+            "pacing": {"rate": {"count": 12.0, "per": "minute"}, "burst": 1, "daily_cap": null},
+            "by_status": {"read": 3, "failed": 0, "sent": 1},
+            "depth": {"high": 0, "normal": 0},
+        });
+
+        assert_eq!(word(&thing, "/pacing"), "burst 1, rate 12/minute");
+        assert_eq!(word(&thing, "/by_status"), "read 3, sent 1");
+        assert_eq!(word(&thing, "/depth"), "none");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_longest_value() {

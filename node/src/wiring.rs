@@ -17,6 +17,7 @@ use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
 use zajil_storage::{CqlConfig, CqlStore};
 
 use crate::config::Config;
+use crate::files;
 use crate::node::Process;
 
 /// Opens the store: the shared one where there is one, else the embedded one in the data folder.
@@ -57,6 +58,9 @@ async fn open_embedded(
     clock: &Arc<dyn Clock>,
     process: &Process,
 ) -> Result<Arc<dyn Store>> {
+    let folder = &config.data_dir;
+    let made = files::make_data_dir(folder);
+    made.with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let on_fatal = Arc::clone(&process.on_store_failed);
     let config = EmbeddedConfig {
         min_free: config.min_free,

@@ -42,6 +42,8 @@ fn every_command_explains_itself() {
         "instance pace",
         "instance pause",
         "instance resume",
+        "instance connect",
+        "instance disconnect",
         "instance purge",
         "instance delete",
         "message",

@@ -26,6 +26,9 @@ const CQL_IN_FLIGHT: &str = "zajil_cql_requests_in_flight";
 /// Calls that a full disk may refuse.
 const OPERATIONS: [&str; 3] = ["append", "write", "own"];
 
+/// Every read beside that of a single row.
+pub(crate) const READ: &str = "read";
+
 /// Describes every metric of the store and makes it, so that it is there from the start; `node`
 /// calls it once its recorder is in place.
 pub fn describe() {
@@ -33,6 +36,8 @@ pub fn describe() {
         drop(histogram!(name));
     }
     counter!(GROUPS).increment(0);
+    // What an alarm waits for has to be there before it happens.
+    counter!(ERRORS, "op" => READ, "reason" => "corrupt").increment(0);
     for operation in OPERATIONS {
         counter!(ERRORS, "op" => operation, "reason" => "full").increment(0);
     }

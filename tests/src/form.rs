@@ -1,7 +1,10 @@
 //! In which form the scenarios run: short (seconds) or long, and by which seed.
 
+use std::io;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tempfile::TempDir;
 
 /// Whether the long form is asked for: `ZAJIL_TEST_LONG=1`.
 pub fn is_long() -> bool {
@@ -25,6 +28,19 @@ pub fn dice(scenario: &str) -> StdRng {
     };
     println!("{scenario}: ZAJIL_TEST_SEED={seed}");
     StdRng::seed_from_u64(seed)
+}
+
+/// A folder for a scenario, gone with it; with `ZAJIL_TEST_KEEP=1` it stays, and is named.
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder() -> io::Result<TempDir> {
+    let keeps = setting("ZAJIL_TEST_KEEP").is_some_and(|value| value != "0");
+    let folder = tempfile::Builder::new().disable_cleanup(keeps).tempdir()?;
+    if keeps {
+        println!("kept in {}", folder.path().display());
+    }
+    Ok(folder)
 }
 
 /// Says why a scenario, or a part of it, does not run here.

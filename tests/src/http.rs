@@ -15,18 +15,24 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a request carries.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Sending {
     /// Headers beside the content type.
     pub headers: Vec<(String, String)>,
     /// The content type and the bytes, if there is a body.
     pub body: Option<(&'static str, Bytes)>,
+    /// How long its answer may take.
+    pub patience: Duration,
 }
 
 impl Sending {
     /// No body.
-    pub fn nothing() -> Self {
-        Self::default()
+    pub const fn nothing() -> Self {
+        Self {
+            headers: Vec::new(),
+            body: None,
+            patience: PATIENCE,
+        }
     }
 
     /// A JSON document.
@@ -37,9 +43,15 @@ impl Sending {
     /// Bytes of any type.
     pub fn bytes(content_type: &'static str, bytes: impl Into<Bytes>) -> Self {
         Self {
-            headers: Vec::new(),
             body: Some((content_type, bytes.into())),
+            ..Self::nothing()
         }
+    }
+
+    /// Something large, whose answer may take this long.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// With a header.
@@ -169,9 +181,10 @@ impl Http {
         let request = request
             .body(Full::new(body))
             .expect("the URL and headers are well-formed");
-        match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
+        let patience = sending.patience;
+        match tokio::time::timeout(patience, self.exchange(request)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Failure::Lost(format!("no answer in {PATIENCE:?}"))),
+            Err(_) => Err(Failure::Lost(format!("no answer in {patience:?}"))),
         }
     }
 

@@ -7,6 +7,7 @@
 //! was promised to them. [`checker`] compares the two books, and [`cql`] is a real CQL server.
 //! `docs/GUARANTEES.md` says which scenario holds which promise.
 
+pub mod campaign;
 pub mod checker;
 pub mod clock;
 pub mod cluster;

@@ -11,7 +11,7 @@ use crate::checker::{self, Barrier, Evidence, Report, Rules};
 use crate::clock::wall_micros;
 use crate::cluster::{Engine, Setup};
 use crate::customer::Customer;
-use crate::form::short_or_long;
+use crate::form::{folder, short_or_long};
 use crate::operator::{Account, Operator, Pace, UNLIMITED};
 use crate::wait::seconds;
 use crate::whatsapp::WhatsApp;
@@ -114,7 +114,7 @@ impl Plan {
     /// # Errors
     /// A process cannot be started.
     pub async fn start(self) -> Result<Scene> {
-        let folder = tempfile::tempdir()?;
+        let folder = folder()?;
         let whatsapp = WhatsApp::start(folder.path(), &self.script).await?;
         let setup = self.setup.with("node.first_run", "never");
         let data = self.data.unwrap_or_else(|| folder.path().join("data"));

@@ -2,7 +2,6 @@
 //! bad one, and pause and cancel are barriers.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use zajil_model::message::Lane;
 use zajil_tests::Scene;
+use zajil_tests::campaign::File;
 use zajil_tests::checker::{self, Evidence, Held};
 use zajil_tests::clock::wall_micros;
 use zajil_tests::form::{dice, short_or_long};
@@ -24,51 +24,8 @@ use zajil_tests::wait::{millis, seconds};
 
 const CSV: &str = "text/csv";
 
-/// A file of rows, and what is to become of them.
-struct File {
-    text: String,
-    rows: u64,
-    good: BTreeSet<String>,
-    duplicates: u64,
-    refused: u64,
-    suppressed: u64,
-}
-
-/// `good` good rows, with some that come twice, some that cannot be, some who opted out between.
-fn file(good: u32, optouts: &[String]) -> File {
-    let mut file = File {
-        text: "\u{feff}phone;name\r\n".to_owned(),
-        rows: 0,
-        good: BTreeSet::new(),
-        duplicates: 0,
-        refused: 0,
-        suppressed: 0,
-    };
-    let mut row = |text: &str| {
-        file.rows += 1;
-        writeln!(file.text, "{text};\"Name; {}\"\r", file.rows).expect("a text takes all");
-    };
-    for n in 0..good {
-        let phone = number(1_000 + n);
-        row(&phone);
-        if n % 50 == 7 {
-            row(&phone);
-            file.duplicates += 1;
-        }
-        if n % 100 == 11 {
-            row("none at all");
-            file.refused += 1;
-        }
-        if n as usize % 100 == 13
-            && let Some(gone) = optouts.get(n as usize / 100)
-        {
-            row(gone);
-            file.suppressed += 1;
-        }
-        file.good.insert(phone);
-    }
-    file
-}
+/// How long a million rows may take on their way in or out, on a debug build.
+const LARGE_ANSWER: Duration = seconds(600);
 
 async fn make(scene: &Scene, name: &str) -> Result<u64> {
     let instances: Vec<_> = scene.instances.iter().map(u64::to_string).collect();
@@ -84,8 +41,8 @@ async fn make(scene: &Scene, name: &str) -> Result<u64> {
 async fn upload(scene: &Scene, batch: u64, from_row: u64, text: &str) -> Answer {
     let path = format!("/batches/{batch}/recipients?from_row={from_row}");
     // An upload that was cut may hold the batch until the node sees that it was.
-    zajil_tests::until("the batch takes an upload", seconds(30), async || {
-        let sending = Sending::bytes(CSV, text.to_owned());
+    zajil_tests::until("the batch takes an upload", LARGE_ANSWER, async || {
+        let sending = Sending::bytes(CSV, text.to_owned()).patient(LARGE_ANSWER);
         let answer = scene
             .customer
             .ask(Method::POST, &path, sending)
@@ -96,12 +53,18 @@ async fn upload(scene: &Scene, batch: u64, from_row: u64, text: &str) -> Answer 
     .await
 }
 
-/// Begins an upload of a whole file, and cuts the connection after `sent` bytes.
-async fn cut_upload(scene: &Scene, batch: u64, text: &str, sent: usize) -> Result<()> {
+/// Begins an upload of a file from a row on, and cuts the connection after `sent` bytes.
+async fn cut_upload(
+    scene: &Scene,
+    batch: u64,
+    from_row: u64,
+    text: &str,
+    sent: usize,
+) -> Result<()> {
     let address = scene.engine.at().api().context("the node runs")?;
     let mut stream = TcpStream::connect(address).await?;
     let head = format!(
-        "POST /integration/v1/batches/{batch}/recipients?from_row=0 HTTP/1.1\r\nhost: {address}\r\n\
+        "POST /integration/v1/batches/{batch}/recipients?from_row={from_row} HTTP/1.1\r\nhost: {address}\r\n\
          x-api-key: {}\r\ncontent-type: {CSV}\r\ncontent-length: {}\r\n\r\n",
         scene.customer.key(),
         text.len()
@@ -188,20 +151,21 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
             .await
             .expect_status(201);
     }
-    let file = file(short_or_long(3_000, 50_000), &optouts);
+    let file = File::of(short_or_long(3_000, 50_000), &optouts);
     let batch = make(&scene, "campaign").await?;
 
     for _ in 0..3 {
         cut_upload(
             &scene,
             batch,
+            0,
             &file.text,
             dice.random_range(1..file.text.len()),
         )
         .await?;
         scene.kill_and_start_again().await?;
     }
-    cut_upload(&scene, batch, &file.text, file.text.len() / 2).await?;
+    cut_upload(&scene, batch, 0, &file.text, file.text.len() / 2).await?;
     order(&scene, batch, "start").await;
     let done = upload(&scene, batch, 0, &file.text)
         .await
@@ -266,6 +230,61 @@ async fn an_upload_that_is_cut_and_killed_sends_every_good_row_once() -> Result<
     Ok(())
 }
 
+/// Rows that a batch received, once an upload that was cut is dealt with: it holds the batch until
+/// then, also against an upload of no rows.
+async fn received(scene: &Scene, batch: u64) -> u64 {
+    let nothing = upload(scene, batch, 0, "phone;name\r\n").await;
+    let answer = nothing.expect_status(200).data();
+    answer["rows_received"].as_u64().expect("a count")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_that_is_cut_ten_times_is_taken_up_where_it_ended() -> Result<()> {
+    let mut dice = dice("batch_upload");
+    let mut scene = Plan::new()
+        .paces(&[(400.0, 40), (300.0, 30)])
+        .start()
+        .await?;
+    let file = File::of(short_or_long(20_000, 1_000_000), &[]);
+    let batch = make(&scene, "large").await?;
+
+    for cuts_left in (1..=10).rev() {
+        let from = received(&scene, batch).await;
+        let rest = file.from_row(from);
+        let sent = dice.random_range(1..rest.len() / cuts_left);
+        cut_upload(&scene, batch, from, &rest, sent).await?;
+        if cuts_left % 3 == 0 {
+            scene.kill_and_start_again().await?;
+        }
+    }
+    let from = received(&scene, batch).await;
+    println!(
+        "{from} of {} rows were received in ten cut uploads",
+        file.rows
+    );
+    assert!(from > 0, "no upload got anywhere");
+    let done = upload(&scene, batch, from, &file.from_row(from)).await;
+
+    let done = done.expect_status(200).data();
+    let counted = ["rows_received", "taken", "duplicates", "refused"]
+        .map(|name| done[name].as_u64().unwrap_or(u64::MAX));
+    let taken = file.good.len() as u64;
+    assert_eq!(counted, [file.rows, taken, file.duplicates, file.refused]);
+    let path = format!("/batches/{batch}/report.csv");
+    let sending = Sending::nothing().patient(LARGE_ANSWER);
+    let report = scene.customer.ask(Method::GET, &path, sending).await?;
+    let report = report.expect_status(200).text();
+    let named: BTreeSet<String> = report
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').find(|cell| cell.starts_with('+')))
+        .map(str::to_owned)
+        .collect();
+    assert!(named == file.good, "{} recipients are taken", named.len());
+    assert_eq!(report.lines().count(), file.good.len() + 1);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_in_an_upload_is_refused_and_names_the_next_row() -> Result<()> {
     let scene = Scene::usual().await?;
@@ -295,7 +314,7 @@ async fn a_gap_in_an_upload_is_refused_and_names_the_next_row() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_campaign_sends_nothing_more() -> Result<()> {
     let mut scene = Plan::new().paces(&[(100.0, 5)]).start().await?;
-    let file = file(600, &[]);
+    let file = File::of(600, &[]);
     let batch = make(&scene, "cancelled").await?;
     upload(&scene, batch, 0, &file.text)
         .await
@@ -333,7 +352,7 @@ async fn a_cancelled_campaign_sends_nothing_more() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn single_messages_overtake_a_campaign() -> Result<()> {
     let scene = Plan::new().paces(&[(50.0, 2)]).start().await?;
-    let file = file(300, &[]);
+    let file = File::of(300, &[]);
     let batch = make(&scene, "large").await?;
     upload(&scene, batch, 0, &file.text)
         .await

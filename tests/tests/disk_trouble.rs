@@ -159,6 +159,36 @@ async fn a_full_disk_is_told_and_needs_no_new_start() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_on_a_full_disk_stops_in_good_order_and_starts_again() -> Result<()> {
+    let mut dice = dice("disk_trouble");
+    let place = tempfile::tempdir()?;
+    let Some(disk) = SmallDisk::mount(place.path().join("disk"))? else {
+        skipped(
+            "a_node_on_a_full_disk_stops_in_good_order_and_starts_again",
+            "no disk can be mounted",
+        );
+        return Ok(());
+    };
+    let mut scene = Plan::new().data(disk.0.join("data")).start().await?;
+    let load = Load::on(&scene.instances).start(&scene.customer, &mut dice);
+    load.await_answers(20, seconds(60)).await;
+    disk.fill_up()?;
+    let refusing = async || scene.engine.ask("/readyz").await.status;
+    zajil_tests::eventually(seconds(20), 503, refusing).await;
+
+    let ended = scene.engine.stop(seconds(20)).await?;
+
+    assert_eq!(ended.code(), Some(0), "{}", scene.engine.log());
+    disk.let_off()?;
+    scene.engine.start_again().await?;
+    load.await_answers(20, seconds(60)).await;
+    load.stop().await;
+    // No kill is written down: nothing is repeated.
+    scene.verdict().await.assert_clean();
+    Ok(())
+}
+
 /// Where groups of a segment begin, and where the last one ends, by the layout that the log
 /// documents: a page for the header, then groups, each with a salt, a mark and its length.
 fn groups(segment: &[u8]) -> (Vec<usize>, usize) {

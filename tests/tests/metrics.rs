@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use http::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 use zajil_tests::cluster::{Engine, Setup};
@@ -20,7 +21,7 @@ const MOST_SAMPLES: usize = 2_000;
 const AT_ONCE: usize = 16;
 
 /// What operators build upon: each of them is there before anything happened.
-const FAMILIES: [&str; 46] = [
+const FAMILIES: [&str; 47] = [
     "process_cpu_seconds_total counter",
     "process_open_fds gauge",
     "process_resident_memory_bytes gauge",
@@ -38,6 +39,7 @@ const FAMILIES: [&str; 46] = [
     "zajil_http_upload_rows_total counter",
     "zajil_instance_transitions_total counter",
     "zajil_instances gauge",
+    "zajil_instances_damaged gauge",
     "zajil_instances_running gauge",
     "zajil_messages_accepted_total counter",
     "zajil_messages_finished_total counter",
@@ -219,6 +221,38 @@ async fn many_instances_make_no_more_series() -> Result<()> {
     assert_eq!(page.value("zajil_instances{state=\"open\"}"), whole);
     assert_eq!(page.value("zajil_queue_messages{state=\"pending\"}"), 0.0);
     assert_eq!(page.value("zajil_queue_oldest_age_seconds"), 0.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_that_exist_are_counted_whether_they_run_or_not() -> Result<()> {
+    let (_folder, mut engine) = engine().await?;
+    let operator = engine.operator();
+    let account = operator.make_account("metrics").await;
+    let customer = operator.customer(&account.key);
+    populate(&operator, &account, &customer, 5).await;
+    customer.await_settled(seconds(60)).await;
+    let gone = "/instances/number-0";
+    let deleted = operator
+        .dashboard(account.id, Method::DELETE, gone, None)
+        .await;
+    deleted.expect_status(200);
+
+    // After a start only what has work runs.
+    engine.kill().await;
+    engine.start_again().await?;
+
+    let counted = async || {
+        let page = Page::of(&engine).await;
+        ["open", "asleep"].map(|state| page.value(&format!("zajil_instances{{state=\"{state}\"}}")))
+    };
+    zajil_tests::eventually(seconds(20), [0.0, 4.0], counted).await;
+    let woken = operator.customer(&account.key);
+    let letter = Letter::to(&number(1), "wakes it");
+    let named = woken.get("/instances/number-1").await.data();
+    let id = named["id"].as_u64().expect("an instance has an id");
+    woken.send(id, &letter).await?.expect_status(201);
+    zajil_tests::eventually(seconds(20), [1.0, 3.0], counted).await;
     Ok(())
 }
 

@@ -25,35 +25,41 @@ const EMAIL: &str = "admin@localhost";
 const PASSWORD_LENGTH: usize = 20;
 
 impl Directory {
-    /// Makes the first account, user, key and instance, all or nothing, if the store has no
-    /// account yet; `None` when it has.
+    /// What an empty store is to begin with: an account, a user, a key and an instance. Nothing
+    /// is written yet, so that the secrets can be kept somewhere first. `None` when the store has
+    /// an account.
     ///
     /// # Errors
     /// What the store answers.
-    pub async fn first_start(&self) -> Result<Option<FirstStart>, DirectoryError> {
-        if !self
-            .store()
-            .rows(Table::Accounts, &[], None, 1, false)
-            .await?
-            .is_empty()
-        {
-            return Ok(None);
+    pub async fn plan_first_start(&self) -> Result<Option<FirstStart>, DirectoryError> {
+        let accounts = self.store().rows(Table::Accounts, &[], None, 1, false);
+        if accounts.await?.is_empty() {
+            self.invent().await.map(Some)
+        } else {
+            Ok(None)
         }
-        let made = self.invent().await?;
+    }
+
+    /// Makes what was planned, all or nothing; answers whether it did: somebody else may have been
+    /// faster.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn make_first_start(&self, planned: &FirstStart) -> Result<bool, DirectoryError> {
         let marker = RowKey::new(Table::Meta, *b"first start", []);
         let mut writes =
-            vec![RowWrite::put(marker, encode(&made.account.id)).when(Condition::Absent)];
-        writes.extend(account_rows(&made.account));
-        writes.extend(user_rows(&made.user));
-        writes.extend(key_rows(&made.key));
-        writes.extend(instance_rows(&made.instance));
+            vec![RowWrite::put(marker, encode(&planned.account.id)).when(Condition::Absent)];
+        writes.extend(account_rows(&planned.account));
+        writes.extend(user_rows(&planned.user));
+        writes.extend(key_rows(&planned.key));
+        writes.extend(instance_rows(&planned.instance));
         match self.store().write(writes).await? {
             Written::Applied => {
-                self.remember_instance(&made.instance);
-                Ok(Some(made))
+                self.inner.instances.count.made();
+                self.remember_instance(&planned.instance);
+                Ok(true)
             }
-            // Another node, or another call, was faster.
-            Written::Conflict { .. } => Ok(None),
+            Written::Conflict { .. } => Ok(false),
         }
     }
 

@@ -8,6 +8,7 @@ use zajil_model::instance::{Instance, Wanted};
 use zajil_storage::{Condition, RowKey, RowWrite, StoreError, Table, Written};
 
 use super::cache::Cache;
+use super::instance_count::InstanceCount;
 use super::requests::NewInstance;
 use super::rows::{decode, encode, load, number, owned, read_number, unique};
 use super::{CHANGE_ROUNDS, Directory, DirectoryError, check_length};
@@ -29,6 +30,7 @@ pub(super) struct KnownInstances {
     /// Held while an instance of this lock's stripe is changed, so that memory changes in the
     /// order of the store.
     changing: [tokio::sync::Mutex<()>; STRIPES],
+    pub(super) count: InstanceCount,
 }
 
 /// Locks for changes: more than a node ever makes at once.
@@ -40,6 +42,7 @@ impl KnownInstances {
             by_id: Cache::new(REMEMBERED),
             by_name: Cache::new(REMEMBERED),
             changing: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            count: InstanceCount::default(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Directory {
         let instance = Arc::new(new.into_instance(id, account, self.now()));
         match self.store().write(instance_rows(&instance).into()).await? {
             Written::Applied => {
+                self.inner.instances.count.made();
                 self.remember_instance(&instance);
                 Ok(instance)
             }
@@ -279,6 +283,7 @@ impl Directory {
                 RowWrite::delete(owner_row(id)),
             ];
             if self.store().write(writes).await? == Written::Applied {
+                self.inner.instances.count.deleted();
                 self.inner.instances.by_id.forget(&id);
                 self.inner
                     .instances

@@ -15,11 +15,18 @@ use crate::metrics::{Backlog, Here};
 /// one of all: each look is a read of the store, and nearly always the first one decides.
 const QUEUES_LOOKED_AT: usize = 8;
 
+/// How often instances are counted: what this process makes and deletes it knows by itself, and
+/// reading 100,000 rows takes some tenths of a second of one core.
+const COUNT_EVERY: Duration = Duration::from_secs(300);
+
+/// The wait before another count when instances were made or deleted during one.
+const COUNT_AGAIN: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Brings the gauges up to date; to be called before a scrape.
     pub async fn observe_gauges(&self) {
         let context = &self.0.context;
-        let mut sessions = [0; 3];
+        let (mut sessions, mut damaged) = ([0; 3], 0);
         for handle in self.0.router.all() {
             let place = match handle.shown().session {
                 Session::Open => 0,
@@ -27,9 +34,12 @@ impl Engine {
                 Session::Closed { .. } => 2,
             };
             sessions[place] += 1;
+            damaged += usize::from(handle.is_damaged());
         }
         context.metrics.gauges.here(Here {
             sessions,
+            exist: context.directory.instance_count(),
+            damaged,
             window_bytes: self.window_bytes(),
             wake_ups: self.wake_ups(),
             shards: context.ownership.owned(),
@@ -38,6 +48,33 @@ impl Engine {
             Ok(work) => context.metrics.gauges.backlog(self.backlog(work).await),
             Err(error) => tracing::warn!(%error, "cannot read what waits"),
         }
+    }
+
+    /// Running instances with messages that cannot be read, because what is stored is damaged.
+    pub fn damaged(&self) -> usize {
+        let handles = self.0.router.all();
+        handles.iter().filter(|handle| handle.is_damaged()).count()
+    }
+
+    /// Counts the instances of this node now, and again from time to time.
+    pub(super) fn count_instances(&self) {
+        let (context, stop) = (self.0.context.clone(), self.0.context.stop.clone());
+        let counting = async move {
+            loop {
+                let owns = |shard| context.ownership.owns(shard);
+                let wait = match context.directory.count_instances(owns).await {
+                    Ok(true) => COUNT_EVERY,
+                    Ok(false) => COUNT_AGAIN,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot count the instances");
+                        COUNT_AGAIN
+                    }
+                };
+                tokio::time::sleep(wait).await;
+            }
+        };
+        let counting = stop.run_until_cancelled_owned(counting);
+        self.0.context.tasks.spawn(counting);
     }
 
     async fn backlog(&self, mut work: Vec<Work>) -> Backlog {

@@ -166,8 +166,9 @@ impl Engine {
 
     pub(super) async fn apply_here(&self, instance: Arc<Instance>) -> Result<Barrier, EngineError> {
         self.directory().know_instance(&instance);
-        // One that does not run reads its row when it starts.
-        let Some(handle) = self.0.router.running(instance.id) else {
+        // One that does not run reads its row when it starts; so does one whose actor failed.
+        let running = self.0.router.running(instance.id);
+        let Some(handle) = running.filter(|handle| handle.actor().is_some()) else {
             return Ok(Barrier::confirmed());
         };
         let asked = ask(&handle, |reply| InstanceMsg::Apply(instance.clone(), reply))
@@ -366,10 +367,13 @@ impl Engine {
             (handle, confirmed)
         });
         let answers = futures_util::future::join_all(asked).await;
-        let missing = answers.into_iter().filter(|(_, confirmed)| !confirmed);
+        let mut missing = Vec::new();
+        for (handle, _) in answers.into_iter().filter(|(_, confirmed)| !confirmed) {
+            let id = handle.instance();
+            let known = self.instance(id).await.ok().flatten();
+            missing.push(known.map_or_else(|| id.to_string(), |known| known.name.clone()));
+        }
         missing
-            .map(|(handle, _)| handle.instance().to_string())
-            .collect()
     }
 
     /// Figures of running instances, at most `limit`; only of one, or only of those whose session

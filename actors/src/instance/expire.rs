@@ -10,6 +10,7 @@ use zajil_model::message::{MessageRef, Queue};
 use zajil_model::time::Timestamp;
 use zajil_storage::{QueuedChunk, StoreError};
 
+use crate::instance::damage::Place;
 use crate::instance::expiries::Stretch;
 use crate::instance::inbox::NEVER;
 use crate::instance::outbox::Item;
@@ -121,11 +122,11 @@ impl InstanceState {
             result,
         } = swept;
         self.inbox.sweep.reading = false;
+        self.note_read(Place::Backlog(queue), result.as_ref().err());
         let (chunks, next) = match result {
             Ok(page) => page,
-            Err(error) => {
+            Err(_) => {
                 self.outcomes.read_ended(read);
-                tracing::warn!(instance = %self.me.id(), %error, "cannot look through a queue");
                 self.inbox.sweep.rest = Some((queue, stretch));
                 self.inbox.sweep.next_at = Some(now + LOOK_AGAIN);
                 return;

@@ -75,6 +75,7 @@ pub struct Handle {
     entrants: AtomicU32,
     credits: [Credit; 2],
     shown: Mutex<Shown>,
+    damaged: AtomicBool,
     actor: RwLock<Option<ActorRef<InstanceMsg>>>,
 }
 
@@ -127,6 +128,7 @@ impl Handle {
                 restricted_until: None,
                 phone: None,
             }),
+            damaged: AtomicBool::new(false),
             actor: RwLock::new(None),
         }
     }
@@ -274,6 +276,16 @@ impl Handle {
     /// Changes what it shows.
     pub fn show(&self, change: impl FnOnce(&mut Shown)) {
         change(&mut self.shown.lock());
+    }
+
+    /// Whether messages of it cannot be read, because what is stored is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether messages can be read was found out.
+    pub(super) fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
     }
 
     /// Why messages are not taken unless the instance queues meanwhile; `None` when they are.

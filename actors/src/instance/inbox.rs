@@ -1,4 +1,4 @@
-//! Reading ahead: from the log into the window.
+//! What comes in: from the log and from the edge into the window.
 //!
 //! Each queue has a reader. At the end of its queue it takes chunks straight from the edge, as
 //! far as it granted credit; behind it, it reads the log, so that a backlog of any size costs no
@@ -9,45 +9,29 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use zajil_model::id::{BatchId, MessageId};
-use zajil_model::lane::{Blocked, Ready, window_size};
+use zajil_model::lane::{Blocked, Ready};
 use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::message::{Chunk, Lane, MessageRef, Queue};
 use zajil_model::retry::{AfterAmbiguous, after_ambiguous};
 use zajil_model::time::Timestamp;
-use zajil_storage::{QueuedChunk, StoreError};
 
 use crate::batch::{PartPhase, PartState};
+use crate::instance::InstanceState;
+use crate::instance::damage::Damage;
 use crate::instance::expire::Sweep;
 use crate::instance::expiries::{Expiries, Stretch, expiry};
 use crate::instance::handle::Handle;
 use crate::instance::outbox::Item;
-use crate::instance::reads::Read;
 use crate::instance::schedule::Schedule;
-use crate::instance::{InstanceMsg, InstanceState};
 
 /// How long ids that were reserved may be used: the deadline of an accept and room to spare.
 pub const RESERVED_FOR: Duration = Duration::from_secs(30);
 
-/// Bytes that one read ahead brings at most (beside its first chunk).
-const READ_BYTES: usize = 256 << 10;
-
 /// The wait before a failed read is tried again.
 pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// Messages that a window holds when the node's windows are over their budget: enough to go on.
-const LEAST_WINDOW: usize = 4;
-
 /// A time that never comes: the expiry of rows while their batch is not running.
 pub(super) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
-
-/// What was read ahead of a queue.
-#[derive(Debug)]
-pub struct Loaded {
-    queue: Queue,
-    generation: u32,
-    read: Read,
-    result: Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>,
-}
 
 /// How chunks come straight from the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +50,12 @@ pub(super) struct Reader {
     pub(super) at_end: bool,
     pub(super) loading: bool,
     /// Chunks that came from the edge during a read.
-    stash: Vec<(Arc<Chunk>, Told)>,
+    pub(super) stash: Vec<(Arc<Chunk>, Told)>,
     /// First ids of the chunks of the read that reached the end: the edge may tell of them again.
-    seen: FxHashSet<MessageId>,
+    pub(super) seen: FxHashSet<MessageId>,
     pub(super) part: Option<PartState>,
     /// Counts the reads that were made void: an answer of an older one is dropped.
-    generation: u32,
+    pub(super) generation: u32,
     /// When what was not read expires.
     pub(super) expiries: Expiries,
     /// Whether `expiries` covers everything that was not read.
@@ -81,7 +65,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn runs(&self, queue: Queue) -> bool {
+    pub(super) fn runs(&self, queue: Queue) -> bool {
         match queue {
             Queue::High | Queue::Normal => true,
             Queue::Part(_) => self
@@ -100,7 +84,7 @@ impl Reader {
     }
 
     /// Reads again from before `first`: that was passed over.
-    fn go_back(&mut self, first: MessageId) {
+    pub(super) fn go_back(&mut self, first: MessageId) {
         let before = MessageId::new(first.get().saturating_sub(1));
         self.after = self.after.min(before);
         self.at_end = false;
@@ -113,6 +97,7 @@ pub(crate) struct Inbox {
     pub(super) readers: FxHashMap<Queue, Reader>,
     pub(super) schedule: Schedule,
     pub(super) sweep: Sweep,
+    pub(super) damage: Damage,
     pub(super) read_again_at: Option<Timestamp>,
 }
 
@@ -122,7 +107,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// And at most this often.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
 
-const fn single(queue: Queue) -> Option<Lane> {
+/// The lane of a queue of single messages.
+pub(super) const fn single(queue: Queue) -> Option<Lane> {
     match queue {
         Queue::High => Some(Lane::High),
         Queue::Normal => Some(Lane::Normal),
@@ -139,6 +125,7 @@ impl Inbox {
             readers: queues.map(|queue| (queue, Reader::default())).collect(),
             schedule: Schedule::default(),
             sweep: Sweep::default(),
+            damage: Damage::default(),
             read_again_at: None,
         }
     }
@@ -268,7 +255,12 @@ impl InstanceState {
 
     /// Puts the messages of a chunk into the window. `states` is `None` for what was accepted just
     /// now.
-    fn admit(&mut self, chunk: &Arc<Chunk>, states: Option<&[MessageState]>, now: Timestamp) {
+    pub(super) fn admit(
+        &mut self,
+        chunk: &Arc<Chunk>,
+        states: Option<&[MessageState]>,
+        now: Timestamp,
+    ) {
         for index in 0..chunk.len() {
             let Some(message) = MessageRef::new(chunk.clone(), index) else {
                 continue;
@@ -356,138 +348,6 @@ impl InstanceState {
                 .and_then(|reader| reader.part)
                 .and_then(|part| part.expires_at(ttl_seconds))
                 .unwrap_or(NEVER),
-        }
-    }
-
-    /// How many ready messages each queue should have in memory.
-    fn window_target(&self) -> usize {
-        if self.me.context.has_window_room() {
-            window_size(self.outbox.rate())
-        } else {
-            LEAST_WINDOW
-        }
-    }
-
-    /// Reads on where a queue has room, and takes what is due from the schedule.
-    pub(super) fn read_ahead(&mut self, now: Timestamp) {
-        if self.inbox.read_again_at.is_some_and(|at| at > now) {
-            return;
-        }
-        self.inbox.read_again_at = None;
-        let target = self.window_target();
-        let queues: Vec<Queue> = self.inbox.readers.keys().copied().collect();
-        for queue in queues {
-            let room = self.window.room(queue, target);
-            let Some(reader) = self.inbox.readers.get_mut(&queue) else {
-                continue;
-            };
-            if reader.loading || !reader.runs(queue) {
-                continue;
-            }
-            if reader.at_end {
-                if let Some(lane) = single(queue) {
-                    self.me.handle.refill(lane, room);
-                }
-            } else if room > 0 {
-                reader.loading = true;
-                self.load(queue, room);
-            }
-        }
-        self.read_schedule(now, target);
-    }
-
-    fn load(&mut self, queue: Queue, room: usize) {
-        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
-            return;
-        };
-        if let Some(lane) = single(queue) {
-            // Granted before the read: what becomes durable during it is told, or read, or both.
-            self.me.handle.grant(lane, room);
-            if let Some(late) = self.me.handle.take_late(lane) {
-                reader.go_back(late);
-            }
-        }
-        let (after, generation) = (reader.after, reader.generation);
-        let read = self.outcomes.reads.begin();
-        let (store, tell) = (self.me.context.store.clone(), self.me.teller());
-        let instance = self.me.id();
-        self.me.context.tasks.spawn(async move {
-            let result = store.queued(instance, queue, after, room, READ_BYTES).await;
-            tell(InstanceMsg::Loaded(Loaded {
-                queue,
-                generation,
-                read,
-                result,
-            }));
-        });
-    }
-
-    /// What was read of a queue goes into the window.
-    pub(super) fn on_loaded(&mut self, loaded: Loaded) {
-        let read = loaded.read;
-        self.admit_loaded(loaded);
-        self.outcomes.read_ended(read);
-    }
-
-    fn admit_loaded(&mut self, loaded: Loaded) {
-        let now = self.me.now();
-        let queue = loaded.queue;
-        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
-            return;
-        };
-        if loaded.generation != reader.generation {
-            return;
-        }
-        reader.loading = false;
-        let stash = std::mem::take(&mut reader.stash);
-        let (chunks, next) = match loaded.result {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(instance = %self.me.id(), %error, "cannot read a queue ahead");
-                if let Some(first) = stash.iter().map(|(chunk, _)| chunk.first).min() {
-                    reader.go_back(first);
-                }
-                self.inbox.read_again_at = Some(now + READ_AGAIN);
-                return;
-            }
-        };
-        let last = chunks.iter().map(|read| read.chunk.last()).max();
-        reader.after = [reader.after, last, next].into_iter().flatten().max();
-        reader.at_end = next.is_none();
-        reader.seen = chunks.iter().map(|read| read.chunk.first).collect();
-        if let Some(lane) = single(queue).filter(|_| next.is_some()) {
-            self.me.handle.withdraw(lane);
-        }
-        for read in &chunks {
-            self.admit(&read.chunk, Some(&read.states), now);
-        }
-        for (chunk, told) in stash {
-            self.on_stored(chunk, told);
-        }
-        self.survey(queue, next, now);
-        // More may have been accepted than there was credit for.
-        self.inbox.grew(&self.me.handle);
-    }
-
-    /// What lies behind the first read of a queue was never looked at: it may expire any time.
-    /// The rows of a part expire together.
-    fn survey(&mut self, queue: Queue, next: Option<MessageId>, now: Timestamp) {
-        let Some(reader) = self.inbox.readers.get_mut(&queue) else {
-            return;
-        };
-        if std::mem::replace(&mut reader.surveyed, true) {
-            return;
-        }
-        let Some(first) = next.and_then(|next| MessageId::new(next.get() + 1)) else {
-            return;
-        };
-        let behind = Stretch { first, last: LAST };
-        match single(queue) {
-            Some(_) => reader.expiries.note(now, behind),
-            None => {
-                let at = self.window.next_expiry_of(queue).unwrap_or(now);
-                self.inbox.expires_unread(queue, at, behind);
-            }
         }
     }
 }

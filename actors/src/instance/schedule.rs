@@ -7,6 +7,7 @@ use zajil_model::message::MessageRef;
 use zajil_model::time::Timestamp;
 use zajil_storage::{MessageRecord, StoreError};
 
+use crate::instance::damage::Place;
 use crate::instance::inbox::READ_AGAIN;
 use crate::instance::reads::Read;
 use crate::instance::{InstanceMsg, InstanceState};
@@ -83,6 +84,7 @@ impl InstanceState {
     /// What is due goes into the window; the store lists it until it ends.
     pub(super) fn on_scheduled(&mut self, scheduled: Scheduled) {
         let read = scheduled.read;
+        self.note_read(Place::Schedule, scheduled.result.as_ref().err());
         self.admit_scheduled(scheduled);
         self.outcomes.read_ended(read);
     }
@@ -93,8 +95,7 @@ impl InstanceState {
         let meanwhile = self.inbox.schedule.meanwhile.take();
         let (due, next) = match scheduled.result {
             Ok(read) => read,
-            Err(error) => {
-                tracing::warn!(instance = %self.me.id(), %error, "cannot read the schedule");
+            Err(_) => {
                 self.inbox.read_again_at = Some(now + READ_AGAIN);
                 return;
             }

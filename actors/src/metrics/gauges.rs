@@ -6,6 +6,7 @@ use metrics::{Gauge, Unit, describe_gauge, gauge};
 
 const RUNNING: &str = "zajil_instances_running";
 const INSTANCES: &str = "zajil_instances";
+const DAMAGED: &str = "zajil_instances_damaged";
 const WINDOW_BYTES: &str = "zajil_window_bytes";
 const WAKE_UPS: &str = "zajil_wake_ups_waiting";
 const QUEUE: &str = "zajil_queue_messages";
@@ -17,6 +18,8 @@ const SHARDS: &str = "zajil_shards_owned";
 pub struct Gauges {
     running: Gauge,
     sessions: [Gauge; 3],
+    asleep: Gauge,
+    damaged: Gauge,
     window_bytes: Gauge,
     wake_ups: Gauge,
     queue: [Gauge; 3],
@@ -35,6 +38,10 @@ impl std::fmt::Debug for Gauges {
 pub struct Here {
     /// Running instances by session: open, connecting, closed.
     pub sessions: [usize; 3],
+    /// Instances that exist, running or not.
+    pub exist: u64,
+    /// Running instances with messages that cannot be read.
+    pub damaged: usize,
     /// What their windows hold, in bytes.
     pub window_bytes: usize,
     /// Points in time at which actors asked to be woken.
@@ -58,7 +65,12 @@ impl Gauges {
         describe_gauge!(
             INSTANCES,
             Unit::Count,
-            "instances with a running actor, by session"
+            "instances that exist: by session those with a running actor, asleep the others, which are opened when they have work"
+        );
+        describe_gauge!(
+            DAMAGED,
+            Unit::Count,
+            "instances whose messages cannot all be read, because what is stored is damaged"
         );
         describe_gauge!(
             WINDOW_BYTES,
@@ -85,6 +97,8 @@ impl Gauges {
             running: gauge!(RUNNING),
             sessions: ["open", "connecting", "close"]
                 .map(|state| gauge!(INSTANCES, "state" => state)),
+            asleep: gauge!(INSTANCES, "state" => "asleep"),
+            damaged: gauge!(DAMAGED),
             window_bytes: gauge!(WINDOW_BYTES),
             wake_ups: gauge!(WAKE_UPS),
             queue: ["scheduled", "pending", "processing"]
@@ -96,7 +110,10 @@ impl Gauges {
 
     /// What is known without asking the store.
     pub fn here(&self, here: Here) {
-        self.running.set(here.sessions.iter().sum::<usize>() as f64);
+        let running = here.sessions.iter().sum::<usize>() as u64;
+        self.running.set(running as f64);
+        self.asleep.set(here.exist.saturating_sub(running) as f64);
+        self.damaged.set(here.damaged as f64);
         for (gauge, count) in self.sessions.iter().zip(here.sessions) {
             gauge.set(count as f64);
         }

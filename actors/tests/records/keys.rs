@@ -177,7 +177,8 @@ async fn the_last_use_of_a_key_is_written_once_a_minute() {
 async fn the_first_start_makes_one_account_that_can_send_and_only_once() {
     let node = Node::new();
 
-    let made = node.directory.first_start().await.unwrap().unwrap();
+    let made = node.directory.plan_first_start().await.unwrap().unwrap();
+    assert!(node.directory.make_first_start(&made).await.unwrap());
 
     let key = node
         .directory
@@ -205,9 +206,26 @@ async fn the_first_start_makes_one_account_that_can_send_and_only_once() {
     assert!(
         node.restarted()
             .directory
-            .first_start()
+            .plan_first_start()
             .await
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn of_two_first_starts_at_once_one_makes_everything_and_the_other_nothing() {
+    let node = Node::new();
+    let one = node.directory.plan_first_start().await.unwrap().unwrap();
+    let other = node.directory.plan_first_start().await.unwrap().unwrap();
+
+    let made = [
+        node.directory.make_first_start(&one).await.unwrap(),
+        node.directory.make_first_start(&other).await.unwrap(),
+    ];
+
+    assert_eq!(made, [true, false]);
+    let accounts = node.directory.accounts().await.unwrap();
+    assert_eq!(accounts.len(), 1);
+    assert_eq!(accounts[0].id, one.account.id);
 }

@@ -1,8 +1,8 @@
-//! A store in memory whose reads can be slow and whose appends can be refused.
+//! A store in memory whose reads can be slow, damaged or deadly, and whose appends can be refused.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,10 +21,16 @@ use zajil_storage::{
 pub struct TroubledStore {
     inner: MemoryStore,
     read_ms: AtomicU64,
+    /// How long a read waits for its turn, and how many reads began.
+    turn_ms: AtomicU64,
+    begun: AtomicUsize,
     cancels_to_refuse: AtomicUsize,
     outcomes_to_refuse: AtomicUsize,
     refused: AtomicUsize,
     messages_read: AtomicUsize,
+    damaged: AtomicBool,
+    /// An instance whose checkpoint kills who reads it; 0 is none.
+    deadly: AtomicU64,
 }
 
 impl TroubledStore {
@@ -32,6 +38,17 @@ impl TroubledStore {
     pub fn reads_take(&self, time: Duration) {
         self.read_ms
             .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// From now on a read of a queue waits so long for its turn: it sees what is there by then.
+    pub fn reads_wait(&self, time: Duration) {
+        self.turn_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Reads of queues that began.
+    pub fn reads_begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// The next so many appends that cancel are refused.
@@ -42,6 +59,17 @@ impl TroubledStore {
     /// The next so many appends of outcomes are refused.
     pub fn refuse_outcomes(&self, count: usize) {
         self.outcomes_to_refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// From now on queues cannot be read, or can be again.
+    pub fn damage_queues(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
+    }
+
+    /// From now on the actor of this instance panics when it starts; or that of none.
+    pub fn kill_actors_of(&self, instance: Option<InstanceId>) {
+        let id = instance.map_or(0, InstanceId::get);
+        self.deadly.store(id, Ordering::Relaxed);
     }
 
     /// Appends that were refused.
@@ -103,6 +131,14 @@ impl Store for TroubledStore {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err(StoreError::Corrupt {
+                what: "log",
+                detail: "no chunk there".to_owned(),
+            });
+        }
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(self.turn_ms.load(Ordering::Relaxed))).await;
         let read = self
             .inner
             .queued(instance, queue, after, max_messages, max_bytes)
@@ -141,6 +177,9 @@ impl Store for TroubledStore {
     }
 
     async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
+        let kills = key.table == Table::Checkpoints && key.partition == deadly;
+        assert!(!kills, "a bug in the start of this actor");
         self.inner.row(key).await
     }
 

@@ -182,7 +182,7 @@ impl Change {
     params(("instance" = String, Path, description = "Its id or name")),
     responses(
         (status = 200, body = schema::Done, description = "It is gone."),
-        (status = 202, body = schema::Done, description = "It is gone; it has not confirmed yet.")
+        (status = 202, body = Data<schema::Unconfirmed>, description = "It is gone; it has not confirmed yet.")
     )
 )]
 pub(crate) async fn delete_instance(
@@ -199,10 +199,15 @@ pub(crate) async fn delete_instance(
     let barrier = api.engine.remove_instance(&gone).await?;
     may.audit(&api, "instance.deleted", gone.id, Some(gone.name.clone()))
         .await;
-    let code = crate::integration::suppressions::status(&barrier, StatusCode::OK);
-    envelope::done("Instance deleted successfully")
-        .status(code)
-        .answer()
+    if barrier.is_confirmed() {
+        return envelope::done("Instance deleted successfully").answer();
+    }
+    envelope::data(schema::Unconfirmed {
+        missing: barrier.missing,
+    })
+    .status(StatusCode::ACCEPTED)
+    .message("Instance deleted; what was on its way may still leave")
+    .answer()
 }
 
 /// Connects an instance, and reconnects it when it drops.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
 use zajil_model::pace::{PaceSpec, Per};
 
 use crate::auth::{ManageInstances, May};
@@ -80,6 +82,16 @@ pub(crate) async fn get_pacing(
     envelope::data(pacing(&*find(&api, &may, &named).await?)).answer()
 }
 
+/// The pacing that was set.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PacingSet {
+    #[serde(flatten)]
+    pacing: schema::Pacing,
+    /// With 202: the instances that have not confirmed yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+}
+
 /// Changes how fast an instance may send; in force within 100 ms.
 #[utoipa::path(
     put, path = "/instances/{instance}/pacing", operation_id = "set_pacing", tag = "Instances",
@@ -87,7 +99,7 @@ pub(crate) async fn get_pacing(
     request_body = schema::Pacing,
     responses(
         (status = 200, body = Data<schema::Pacing>, description = "It is in force."),
-        (status = 202, body = Data<schema::Pacing>, description = "It will be; not confirmed yet.")
+        (status = 202, body = Data<PacingSet>, description = "It will be; not confirmed yet.")
     )
 )]
 pub(crate) async fn set_pacing(
@@ -116,8 +128,13 @@ pub(crate) async fn set_pacing(
         .map_err(ApiError::from)?;
     let barrier = api.engine.apply_instance(Arc::clone(&changed)).await?;
     may.audit(&api, "instance.paced", instance.id, None).await;
-    envelope::data(pacing(&changed))
-        .status(status(&barrier, StatusCode::OK))
+    let code = status(&barrier, StatusCode::OK);
+    let set = PacingSet {
+        pacing: pacing(&changed),
+        missing: barrier.missing,
+    };
+    envelope::data(set)
+        .status(code)
         .message("Pacing updated successfully")
         .warnings(warnings)
         .answer()

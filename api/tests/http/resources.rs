@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use serde_json::{Value, json};
+use zajil_model::id::InstanceId;
+use zajil_storage::{RowKey, RowWrite, Table};
 
 use crate::support::{Edge, request, text};
 
@@ -259,4 +261,21 @@ async fn changes_are_told_in_order_and_go_on_from_their_cursor() {
     );
     assert_eq!(rest["changes"], json!([]));
     assert_eq!(rest["next_cursor"], changes["next_cursor"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_barrier_that_was_not_confirmed_names_who_is_missing() {
+    let edge = Edge::new().await;
+    // Its actor cannot start over what is kept of it, so that nobody is there to confirm.
+    let instance = edge.get("/instances/my-instance").await.data();
+    let id = InstanceId::new(instance["id"].as_u64().unwrap()).unwrap();
+    let kept = RowKey::new(Table::Checkpoints, id.get().to_be_bytes(), []);
+    let damage = RowWrite::put(kept, b"not what was written".to_vec());
+    edge.engine.store().write(vec![damage]).await.unwrap();
+
+    let path = "/instances/my-instance";
+    let deleted = edge.dashboard("DELETE", path, Value::Null).await;
+
+    assert_eq!(deleted.status, 202, "{}", deleted.text);
+    assert_eq!(deleted.data()["missing"], json!(["my-instance"]));
 }

@@ -102,7 +102,9 @@ impl Edge {
             seed: 7,
         };
         let engine = Engine::start(ports).await.unwrap();
-        let first = engine.directory().first_start().await.unwrap().unwrap();
+        let directory = engine.directory();
+        let first = directory.plan_first_start().await.unwrap().unwrap();
+        assert!(directory.make_first_start(&first).await.unwrap());
         let config = ApiConfig {
             operator: Some(OperatorToken::new(OPERATOR)),
             ..config

@@ -18,6 +18,7 @@ pub struct BackupArgs {
     #[command(flatten)]
     pub target: Target,
     /// The file; it must not exist yet.
+    #[arg(help_heading = "Arguments")]
     pub file: PathBuf,
 }
 

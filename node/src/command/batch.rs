@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::connect;
+use super::{connect, id};
 use crate::cli::Settings;
 use crate::client::{Client, Target};
 use crate::show::{self, Column};
@@ -36,7 +36,7 @@ const RECORD: [Column; 13] = [
     ("suppressed", "/suppressed"),
     ("refused", "/refused"),
     ("messages", "/by_status"),
-    ("a second", "/rate_now"),
+    ("rate now", "/rate_now"),
     ("done by", "/eta"),
     ("not confirmed", "/missing"),
 ];
@@ -65,6 +65,7 @@ pub enum Action {
     /// Show how far a campaign is.
     Show {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
         /// Stay until it is done.
         #[arg(long)]
@@ -73,21 +74,25 @@ pub enum Action {
     /// Send nothing more of it until it is resumed.
     Pause {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
     /// Send again after a pause.
     Resume {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
     /// Cancel all of it that waits.
     Cancel {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
     /// Write what became of each row as CSV.
     Report {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
         /// The file [default: standard output].
         file: Option<PathBuf>,

@@ -29,7 +29,7 @@ const RECORD: [Column; 13] = [
     ("pacing", "/pacing"),
     ("waiting", "/depth"),
     ("in flight", "/in_flight"),
-    ("a second", "/rate_now"),
+    ("rate now", "/rate_now"),
     ("paused", "/paused"),
     ("held", "/held"),
     ("created", "/created_at"),
@@ -74,6 +74,16 @@ pub enum Action {
     },
     /// Send again after a pause.
     Resume {
+        /// Its id or name.
+        instance: String,
+    },
+    /// Open its session again: after a disconnect, or one that was quarantined.
+    Connect {
+        /// Its id or name.
+        instance: String,
+    },
+    /// Close its session, and keep it closed until it is connected.
+    Disconnect {
         /// Its id or name.
         instance: String,
     },
@@ -170,6 +180,8 @@ pub async fn run(settings: &Settings, args: InstanceArgs) -> Result<()> {
         }
         Action::Pause { instance } => steer(&client, &instance, "pause", json).await?,
         Action::Resume { instance } => steer(&client, &instance, "resume", json).await?,
+        Action::Connect { instance } => steer(&client, &instance, "connect", json).await?,
+        Action::Disconnect { instance } => steer(&client, &instance, "disconnect", json).await?,
         Action::Purge { instance } => steer(&client, &instance, "purge", json).await?,
         Action::Delete { instance } => {
             client

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
 
-use super::connect;
+use super::{connect, id};
 use crate::cli::Settings;
 use crate::client::Target;
 use crate::config::units;
@@ -70,11 +70,13 @@ pub enum Action {
     /// End a key, within 5 seconds.
     Revoke {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
     /// Give a key a new secret; the old one goes on for a while.
     Rotate {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
         /// How long the old secret goes on.
         #[arg(long, default_value = "1d", value_parser = overlap, value_name = "TIME")]

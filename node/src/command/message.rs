@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::json;
 
-use super::connect;
+use super::{connect, id};
 use crate::cli::Settings;
 use crate::client::{Target, encoded};
 use crate::show::{self, Column};
@@ -77,6 +77,7 @@ pub enum Action {
     /// What became of a message.
     Status {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
     /// List messages, newest first.
@@ -94,6 +95,7 @@ pub enum Action {
     /// Withdraw a message that is not being sent yet.
     Cancel {
         /// Its id.
+        #[arg(value_parser = id)]
         id: u64,
     },
 }

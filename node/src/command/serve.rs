@@ -70,7 +70,7 @@ async fn serve(config: Config, process: Process) -> Result<ExitCode> {
         .unless_again(Node::start_in(config, process))
         .await?;
     if let Some(welcome) = node.take_welcome() {
-        welcome.tell(&data_dir)?;
+        welcome.tell(&data_dir);
     }
     let (api, operations) = (node.api(), node.operations());
     show::say(&format!(

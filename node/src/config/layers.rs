@@ -66,6 +66,14 @@ pub enum Fault {
         /// Where it was given.
         from: Source,
     },
+    /// Something that names no value.
+    #[error("{text} ({from}): must be section.key=value")]
+    Pair {
+        /// What was given.
+        text: String,
+        /// Where it was given.
+        from: Source,
+    },
     /// A file that cannot be read, or is no TOML.
     #[error("{}: {reason}", .path.display())]
     File {
@@ -130,6 +138,17 @@ impl Layers {
         }
     }
 
+    /// Lays one value over what is there, written as `section.key=value`.
+    pub fn pair(&mut self, text: &str, from: Source) {
+        match text.split_once('=') {
+            Some((key, value)) => self.set(key.trim(), value.trim().to_owned(), from),
+            None => self.faults.push(Fault::Pair {
+                text: text.to_owned(),
+                from,
+            }),
+        }
+    }
+
     /// Lays a TOML file over what is there.
     pub fn file(&mut self, path: &Path) {
         let fault = |reason: String| Fault::File {
@@ -137,7 +156,7 @@ impl Layers {
             reason,
         };
         match std::fs::read_to_string(path) {
-            Err(error) => self.faults.push(fault(error.to_string())),
+            Err(error) => self.faults.push(fault(format!("cannot be read: {error}"))),
             Ok(text) => match text.parse::<toml::Table>() {
                 Err(error) => self
                     .faults

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,7 +125,10 @@ fn build(file: &Path, part: &Path) -> Result<u64, RestoreError> {
         Some(found) => return Err(RestoreError::Version { found }),
     }
     let log = part.join(LOG);
-    fs::create_dir_all(&log).map_err(failed("make", &log))?;
+    // What is in it is nobody's but its owner's.
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(&log);
+    made.map_err(failed("make", &log))?;
     let keyspaces = Keyspaces::open(&part.join(PROJECTION))?;
     let mut segments = Segments {
         dir: &log,

@@ -101,7 +101,8 @@ impl EmbeddedStore {
         self.shared.check()?;
         let shared = Arc::clone(&self.shared);
         let answer = tokio::task::spawn_blocking(move || question(&shared.projection)).await;
-        answer.unwrap_or(Err(StoreError::Closed))
+        let answer = answer.unwrap_or(Err(StoreError::Closed));
+        answer.inspect_err(|error| metrics::failed(metrics::READ, error))
     }
 }
 

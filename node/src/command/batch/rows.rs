@@ -56,13 +56,7 @@ impl Rows {
                 .byte_headers()
                 .context("the first line is no CSV header")?
                 .clone();
-            ensure!(
-                header
-                    .iter()
-                    .any(|name| [&b"recipient"[..], b"phone"].contains(&name)),
-                "the first line of {} names no column `recipient` or `phone`",
-                file.display()
-            );
+            check_header(file, &header)?;
             Source::Csv { header, reader }
         };
         Ok(Self { source, next: 0 })
@@ -130,6 +124,28 @@ impl Rows {
         self.next += u64::from(found);
         Ok(found)
     }
+}
+
+fn check_header(file: &Path, header: &ByteRecord) -> Result<()> {
+    let file = file.display();
+    let names: Vec<_> = header.iter().map(String::from_utf8_lossy).collect();
+    let begins = |mark: &[u8]| header.get(0).is_some_and(|name| name.starts_with(mark));
+    ensure!(
+        !begins(b"\xff\xfe") && !begins(b"\xfe\xff"),
+        "{file} is UTF-16: save it as CSV in UTF-8"
+    );
+    ensure!(
+        names.iter().any(|name| !name.is_empty()),
+        "{file} is empty: its first line has to name the columns"
+    );
+    ensure!(
+        names
+            .iter()
+            .any(|name| name == "recipient" || name == "phone"),
+        "no column of {file} is called `recipient` or `phone`: its first line names {}",
+        names.join(", ")
+    );
+    Ok(())
 }
 
 fn write(body: &mut Vec<u8>, record: &ByteRecord) -> Result<()> {
@@ -213,10 +229,18 @@ mod tests {
 
     #[test]
     fn a_file_without_recipients_is_refused_before_anything_is_made() {
-        let (_folder, path) = file("wrong.csv", "name,age\nAli,7\n");
+        let files: [(&[u8], &str); 3] = [
+            (b"name,age\nAli,7\n", "its first line names name, age"),
+            (b"", "is empty"),
+            (b"\xff\xfep\0h\0o\0", "is UTF-16"),
+        ];
+        for (bytes, told) in files {
+            let (_folder, path) = file("wrong.csv", "");
+            std::fs::write(&path, bytes).unwrap();
 
-        let refused = Rows::open(&path).err().unwrap();
+            let refused = Rows::open(&path).err().unwrap();
 
-        assert!(refused.to_string().contains("recipient"), "{refused}");
+            assert!(refused.to_string().contains(told), "{refused}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use super::follow::{self, Progress};
 use super::rows::{Block, Rows};
 use crate::client::{CallError, Client};
 use crate::config::units;
+use crate::show;
 
 /// A block is tried this often in a row: with the waits between, a node that restarts or is
 /// overloaded has a good two minutes to come back.
@@ -19,6 +20,9 @@ const TRIES: u32 = 16;
 
 /// The first wait between two tries; it doubles up to the longest one.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// Refused rows that are told in full: enough to see what is wrong with a file.
+const SHOWN_REFUSALS: usize = 5;
 
 /// The longest wait between two tries that the node did not ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -76,7 +80,13 @@ pub(super) async fn send(client: &Client, args: SendArgs, json: bool) -> Result<
     }
     let batch = batch(client, id).await?;
     rows.skip(batch["rows_received"].as_u64().unwrap_or(0))?;
-    upload(client, id, rows).await?;
+    let refusals = upload(client, id, rows).await?;
+    let uploaded = self::batch(client, id).await?;
+    tell_refusals(id, &uploaded, &refusals);
+    ensure!(
+        uploaded["taken"].as_u64() != Some(0),
+        "no row can be sent: batch {id} was not started"
+    );
     if batch["state"] == "draft" {
         warn(&post(client, id, "start").await?);
     }
@@ -86,7 +96,7 @@ pub(super) async fn send(client: &Client, args: SendArgs, json: bool) -> Result<
     if follow {
         follow::follow(client, id).await?;
     }
-    crate::show::record(&self::batch(client, id).await?, &super::RECORD, json)?;
+    show::record(&self::batch(client, id).await?, &super::RECORD, json)?;
     Ok(())
 }
 
@@ -130,39 +140,59 @@ fn warn(answer: &Value) {
     }
 }
 
-async fn upload(client: &Client, id: u64, mut rows: Rows) -> Result<()> {
+/// Says which rows were refused, and why.
+fn tell_refusals(id: u64, batch: &Value, first: &[Value]) {
+    let [refused, rows] = ["refused", "rows_received"].map(|name| batch[name].as_u64());
+    let (Some(refused @ 1..), Some(rows)) = (refused, rows) else {
+        return;
+    };
+    eprintln!("warning: {refused} of {rows} rows are refused (rows are counted from 0):");
+    for refusal in first {
+        let faults = refusal["errors"].as_object().into_iter().flatten();
+        for (_, faults) in faults {
+            eprintln!("  row {}: {}", refusal["row"], show::word(faults, ""));
+        }
+    }
+    eprintln!("All of them: zajil batch report {id} --refused");
+}
+
+/// Uploads what is left of a file; answers the first rows of it that were refused.
+async fn upload(client: &Client, id: u64, mut rows: Rows) -> Result<Vec<Value>> {
     let kind = rows.content_type();
+    let mut refusals = Vec::new();
     let mut progress = Progress::new(None, "rows uploaded");
     while let Some(block) = rows.block()? {
         let uploaded = upload_block(client, id, kind, &block).await;
-        uploaded.with_context(|| format!("cannot upload rows {} and on", block.first))?;
+        let mut uploaded =
+            uploaded.with_context(|| format!("cannot upload rows {} and on", block.first))?;
+        if let Value::Array(more) = uploaded["data"]["first_refusals"].take() {
+            let room = SHOWN_REFUSALS.saturating_sub(refusals.len());
+            refusals.extend(more.into_iter().take(room));
+        }
         progress.at(block.first + block.rows, "");
     }
     progress.done();
-    Ok(())
+    Ok(refusals)
 }
 
-/// Sends a block until the node has it. Rows that it has already it passes over, so a repetition
+/// Sends a block until the node has it; answers what became of it. Rows that it has already it passes over, so a repetition
 /// doubles nothing.
 async fn upload_block(
     client: &Client,
     id: u64,
     kind: &str,
     block: &Block,
-) -> Result<(), CallError> {
+) -> Result<Value, CallError> {
     let path = format!("/batches/{id}/recipients?from_row={}", block.first);
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
         match client.upload(&path, kind, block.body.clone()).await {
-            Ok(_) => return Ok(()),
+            Ok(answer) => return Ok(answer),
             Err(error) => tokio::time::sleep(pause_after(error, wait)?).await,
         }
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    client
-        .upload(&path, kind, block.body.clone())
-        .await
-        .map(drop)
+    client.upload(&path, kind, block.body.clone()).await
 }
 
 /// How long to wait before another try; the error itself where another try cannot help.

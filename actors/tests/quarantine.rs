@@ -1,0 +1,102 @@
+//! An actor that cannot work is kept still by itself: its neighbours go on, nothing of it is lost,
+//! and whoever has to act hears of it.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::trouble::troubled;
+use support::{World, per_second, text};
+use zajil_actors::directory::NewInstance;
+use zajil_model::instance::{CloseReason, Instance, Session, TransportKind, TransportSettings};
+use zajil_model::lifecycle::Status;
+
+const ANNA: &str = "+966501234567";
+
+/// Five failures within a minute, with growing pauses between them, are over by then.
+const QUARANTINED_WITHIN: Duration = Duration::from_secs(60);
+
+async fn another_instance(world: &World, number: usize) -> Arc<Instance> {
+    let new = NewInstance {
+        name: format!("number {number}"),
+        transport: TransportKind::Simulator,
+        settings: TransportSettings::default(),
+        pace: per_second(100.0),
+        queue_while_disconnected: false,
+    };
+    let made = world.engine.directory().create_instance(world.account, new);
+    made.await.expect("an instance can be made")
+}
+
+/// An instance with the same supervisor as the first one of a world.
+async fn neighbour(world: &World) -> Arc<Instance> {
+    for number in 0.. {
+        let made = another_instance(world, number).await;
+        if made.id.shard() == world.instance.id.shard() {
+            return made;
+        }
+    }
+    unreachable!("some instance is in every shard")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_panics_again_and_again_is_quarantined_and_its_neighbours_go_on() {
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(100.0)).await;
+    let ill = world.instance.clone();
+    let well = neighbour(&world).await;
+    trouble.kill_actors_of(Some(ill.id));
+
+    let held = world.send(vec![text(ANNA, "held")]).await.first;
+    tokio::time::sleep(QUARANTINED_WITHIN).await;
+
+    let closed = world.engine.shown(&ill).session;
+    let reason = CloseReason::Quarantined;
+    assert_eq!(closed, Session::Closed { reason });
+    world.instance = well;
+    let sent = world.send(vec![text(ANNA, "sent")]).await.first;
+    world.becomes(sent, Status::Sent).await;
+    assert_eq!(world.state(held).await.status, Status::Pending);
+
+    // The cause is mended, and a person says so.
+    trouble.kill_actors_of(None);
+    world.engine.connect(&ill);
+    world.becomes(held, Status::Sent).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_barrier_of_an_instance_without_an_actor_names_it_unless_nothing_can_leave_anyway() {
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(100.0)).await;
+    trouble.kill_actors_of(Some(world.instance.id));
+    world.send(vec![text(ANNA, "held")]).await;
+    tokio::time::sleep(QUARANTINED_WITHIN).await;
+
+    world.change(|instance| instance.paused = true).await;
+    let paused = world.engine.apply_instance(world.instance.clone()).await;
+    let purged = world.engine.purge(&world.instance).await;
+
+    assert!(paused.unwrap().is_confirmed());
+    assert_eq!(purged.unwrap().missing, ["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_cannot_be_read_are_told_of_until_they_can() {
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(100.0)).await;
+    world.change(|instance| instance.paused = true).await;
+    let waiting = world.send(vec![text(ANNA, "waiting")]).await.first;
+    world.change(|instance| instance.paused = false).await;
+
+    trouble.damage_queues(true);
+    world.dies_and_starts_again().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+
+    assert_eq!(world.engine.damaged(), 1);
+    assert_eq!(world.state(waiting).await.status, Status::Pending);
+
+    trouble.damage_queues(false);
+    world.becomes(waiting, Status::Sent).await;
+    assert_eq!(world.engine.damaged(), 0);
+}

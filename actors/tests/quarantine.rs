@@ -51,7 +51,7 @@ async fn an_actor_that_panics_again_and_again_is_quarantined_and_its_neighbours_
     let held = world.send(vec![text(ANNA, "held")]).await.first;
     tokio::time::sleep(QUARANTINED_WITHIN).await;
 
-    let closed = world.engine.shown(&ill).session;
+    let closed = world.engine.shown(&ill).await.session;
     let reason = CloseReason::Quarantined;
     assert_eq!(closed, Session::Closed { reason });
     world.instance = well;
@@ -61,7 +61,7 @@ async fn an_actor_that_panics_again_and_again_is_quarantined_and_its_neighbours_
 
     // The cause is mended, and a person says so.
     trouble.kill_actors_of(None);
-    world.engine.connect(&ill);
+    world.engine.connect(&ill).await.unwrap();
     world.becomes(held, Status::Sent).await;
 }
 

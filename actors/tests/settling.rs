@@ -250,7 +250,7 @@ async fn keeps_order_during_a_read(told: usize) {
     let mut reserved = Vec::new();
     for _ in 0..told {
         let one = world.engine.reserve(&world.instance, 1, false).await;
-        reserved.push(one.unwrap());
+        reserved.push(one.expect("ids are given"));
     }
     world
         .send(vec![text(CARA, "an actor that has read all")])
@@ -271,7 +271,8 @@ async fn keeps_order_during_a_read(told: usize) {
     let recipients = [BADR, ANNA, "+966501111111"];
     for (reserved, recipient) in reserved.into_iter().zip(recipients).take(told) {
         let first = submission(&world, vec![text(recipient, &format!("{recipient} first"))]);
-        world.engine.accept(reserved, first).await.unwrap();
+        let accepted = world.engine.accept(reserved, first).await;
+        accepted.expect("it is accepted");
     }
     let mut last = Vec::new();
     for recipient in &recipients[..told] {
@@ -283,7 +284,10 @@ async fn keeps_order_during_a_read(told: usize) {
     }
 
     let texts = world.whatsapp.texts();
-    let place = |text: String| texts.iter().position(|other| *other == text).unwrap();
+    let place = |text: String| {
+        let found = texts.iter().position(|other| *other == text);
+        found.expect("it was sent")
+    };
     for recipient in &recipients[..told] {
         let (first, second) = (format!("{recipient} first"), format!("{recipient} second"));
         assert!(place(first) < place(second), "{texts:?}");

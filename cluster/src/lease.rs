@@ -2,7 +2,7 @@
 //!
 //! Renewals are made on a thread of their own, so that a busy runtime cannot keep them from being
 //! made; [`keep`] is that loop. What an answer means is decided by
-//! [`Holder`](zajil_model::lease::holder::Holder).
+//! [`Holder`].
 
 use std::time::Duration;
 

@@ -158,7 +158,7 @@ impl Nemesis {
         for why in [why, self.world.leftovers()].into_iter().flatten() {
             self.world
                 .oracle
-                .wrong(format!("although nothing is wrong: {why}"));
+                .wrong(&format!("although nothing is wrong: {why}"));
         }
         self.world.store.compare();
     }
@@ -232,46 +232,6 @@ impl Nemesis {
         }
         let twin = self.world.start_twin(node);
         self.pending.push((until, Until::Twin(twin)));
-    }
-
-    pub(crate) fn start(&mut self, node: NodeId) {
-        self.world.start(node);
-        self.told.remove(&node);
-    }
-
-    fn harm(&mut self) {
-        let count = self.world.nodes.len() as u64;
-        let node = NodeId(self.world.random.random_range(1..=count));
-        let long = Duration::from_millis(self.world.random.random_range(300..14_000));
-        let until = Instant::now() + long;
-        match self.world.random.random_range(0..100) {
-            0..18 => self.pause(node, until),
-            18..34 => self.crash(node, until),
-            34..58 => self.lose_the_store(node, until),
-            58..66 => {
-                let way = self.some_way();
-                for node in 1..=count {
-                    self.world.store.way(NodeId(node), way);
-                    self.pending.push((until, Until::Way(NodeId(node))));
-                }
-            }
-            66..78 => {
-                let lies = self.world.random.random_bool(0.5);
-                self.deaf.insert(node, lies);
-                self.pending.push((until, Until::Gossip(node)));
-            }
-            78..83 => self.jump(node, until),
-            83..88 => {
-                self.world.network.cut.store(true, Ordering::Relaxed);
-                self.pending.push((until, Until::Link));
-            }
-            88..95 => self.drain(node),
-            _ => {
-                let twin = self.world.start_twin(node);
-                self.pending
-                    .push((until + Duration::from_secs(8), Until::Twin(twin)));
-            }
-        }
     }
 
     fn pause(&mut self, node: NodeId, until: Instant) {

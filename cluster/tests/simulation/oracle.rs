@@ -63,7 +63,7 @@ impl Oracle {
         self.inside.lock().reached.note(rare);
     }
 
-    pub(crate) fn wrong(&self, what: String) {
+    pub(crate) fn wrong(&self, what: &str) {
         let at = Instant::now().duration_since(self.zero);
         let mut inside = self.inside.lock();
         inside
@@ -84,7 +84,7 @@ impl Oracle {
             .into_iter()
             .filter(|other| *other != id)
         {
-            self.wrong(format!(
+            self.wrong(&format!(
                 "{id:?} sends for shard {shard} in {epoch:?}, and {other:?} can"
             ));
         }
@@ -100,13 +100,13 @@ impl Oracle {
         ));
         let epoch = before.map_or(Epoch(0), |row| row.epoch);
         if after.epoch != epoch.next() {
-            self.wrong(format!(
+            self.wrong(&format!(
                 "shard {shard} goes from {epoch:?} to {:?}",
                 after.epoch
             ));
         }
         for id in self.who_can_send(shard) {
-            self.wrong(format!(
+            self.wrong(&format!(
                 "shard {shard} gets {after:?} while {id:?} can send"
             ));
         }
@@ -144,7 +144,7 @@ impl Oracle {
         inside.views.insert((shard, epoch), view.clone());
         drop(inside);
         if let Some(lost) = acked.difference(view).next() {
-            self.wrong(format!(
+            self.wrong(&format!(
                 "{lost} was acked, and the owner of shard {shard} in {epoch:?} misses it"
             ));
         }
@@ -159,7 +159,7 @@ impl Oracle {
             let now: BTreeSet<MessageId> = before.collect();
             if now != *view {
                 let differs = now.symmetric_difference(view).next();
-                self.wrong(format!(
+                self.wrong(&format!(
                     "the owner of shard {shard} in {epoch:?} did not see what counts now: {differs:?}"
                 ));
             }

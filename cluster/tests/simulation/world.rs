@@ -305,7 +305,7 @@ async fn note_end(process: &Process, oracle: &Oracle) {
         });
     }
     if process.worker.serves() > 0 {
-        oracle.wrong(format!("{:?} ended and left shards running", process.id));
+        oracle.wrong(&format!("{:?} ended and left shards running", process.id));
     }
 }
 

@@ -52,7 +52,7 @@ pub struct InitArgs {
     pub dir: PathBuf,
     /// How many nodes, numbered from 1.
     #[arg(long, value_name = "N", required_unless_present = "add",
-          value_parser = clap::value_parser!(u64).range(1..=MOST_NODES as i64))]
+          value_parser = clap::value_parser!(u64).range(1..=MOST_NODES))]
     pub nodes: Option<u64>,
     /// Add the node of this number to a cluster that was made before.
     #[arg(long, value_name = "N", conflicts_with_all = ["nodes", "name"],

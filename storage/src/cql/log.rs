@@ -141,7 +141,7 @@ impl ChunkSource for LogChunks {
 
 async fn one(db: &Db, lsn: u64) -> Result<Option<Vec<u8>>, super::db::Failed> {
     let shard = (lsn % u64::from(SHARDS)) as i16;
-    debug_assert!(SHARDS == 1 << SHARD_BITS);
+    const { assert!(SHARDS == 1 << SHARD_BITS) };
     let values = (shard, hour(lsn) as i32, lsn as i64);
     let row = db
         .first::<(Vec<u8>,)>(&db.statements.log_one, values)

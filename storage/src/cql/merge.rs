@@ -95,9 +95,7 @@ impl Merge {
                     request: part(&self.request, shard, next),
                 });
             }
-            let Some((_, shard)) = newest(&self.pages) else {
-                return None;
-            };
+            let (_, shard) = newest(&self.pages)?;
             let record = self
                 .pages
                 .get_mut(&shard)

@@ -180,7 +180,7 @@ pub(super) async fn apply(
     changes: &Changes,
 ) -> Result<(), StoreError> {
     let at = stamp(redo.epoch, redo.seq);
-    let mut batch: Vec<(Space, &[u8], Option<&[u8]>)> = Vec::new();
+    let mut batch: Vec<Change<'_>> = Vec::new();
     let mut bytes = 0;
     for ((space, key), value) in changes {
         let size = key.len() + value.as_ref().map_or(0, Vec::len);
@@ -196,13 +196,16 @@ pub(super) async fn apply(
     put(db, alive, shard, at, &batch).await
 }
 
+/// A key of a space, and its new value (`None` deletes it).
+type Change<'a> = (Space, &'a [u8], Option<&'a [u8]>);
+
 /// Writes keys of one space in one mutation.
 async fn put(
     db: &Db,
     alive: &Alive,
     shard: Shard,
     at: i64,
-    keys: &[(Space, &[u8], Option<&[u8]>)],
+    keys: &[Change<'_>],
 ) -> Result<(), StoreError> {
     if keys.is_empty() {
         return Ok(());

@@ -69,7 +69,7 @@ pub(super) async fn prepare(
         });
     }
     let used = session.use_keyspace(keyspace, false).await;
-    used.map_err(|error| step("use the keyspace", error))?;
+    used.map_err(|error| step("use the keyspace", &error))?;
     run(
         session,
         "CREATE TABLE IF NOT EXISTS schema_version \
@@ -88,12 +88,12 @@ async fn copies_kept(
     let query = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let rows = session.query_unpaged(query, (keyspace,)).await;
     let rows = rows
-        .map_err(|error| step("read the keyspace", error))?
+        .map_err(|error| step("read the keyspace", &error))?
         .into_rows_result()
-        .map_err(|error| step("read the keyspace", error))?;
+        .map_err(|error| step("read the keyspace", &error))?;
     let row = rows
         .maybe_first_row::<(HashMap<String, String>,)>()
-        .map_err(|error| step("read the keyspace", error))?;
+        .map_err(|error| step("read the keyspace", &error))?;
     // A strategy that knows no datacenters has one number for all.
     Ok(row.map(|(replication,)| {
         let copies = replication
@@ -132,16 +132,16 @@ async fn versions(session: &Session) -> Result<Vec<Version>, CqlOpenError> {
     let rows = session
         .query_unpaged("SELECT version, sum, done, at FROM schema_version", ())
         .await
-        .map_err(|error| step("read the version of the tables", error))?
+        .map_err(|error| step("read the version of the tables", &error))?
         .into_rows_result()
-        .map_err(|error| step("read the version of the tables", error))?;
+        .map_err(|error| step("read the version of the tables", &error))?;
     let rows = rows
         .rows::<(i32, i64, bool, i64)>()
-        .map_err(|error| step("read the version of the tables", error))?;
+        .map_err(|error| step("read the version of the tables", &error))?;
     let mut found = Vec::new();
     for row in rows {
         let (number, sum, is_done, at) =
-            row.map_err(|error| step("read the version of the tables", error))?;
+            row.map_err(|error| step("read the version of the tables", &error))?;
         found.push(Version {
             number: number as u32,
             sum,
@@ -202,7 +202,7 @@ async fn conditional(
     values: impl scylla::serialize::row::SerializeRow,
 ) -> Result<bool, CqlOpenError> {
     let result = session.query_unpaged(query, values).await;
-    let result = result.map_err(|error| step("take a version of the tables", error))?;
+    let result = result.map_err(|error| step("take a version of the tables", &error))?;
     applied(result).map_err(CqlOpenError::Store)
 }
 
@@ -214,7 +214,7 @@ async fn run(session: &Session, statement: &str) -> Result<(), CqlOpenError> {
             DbError::AlreadyExists { .. },
             _,
         ))) => Ok(()),
-        Err(error) => Err(step(statement, error)),
+        Err(error) => Err(step(statement, &error)),
     }
 }
 
@@ -233,7 +233,7 @@ fn checksum(text: &str) -> i64 {
     i64::from(crc32c::crc32c(statements(text).join(";").as_bytes()))
 }
 
-fn step(operation: impl Into<String>, reason: impl ToString) -> CqlOpenError {
+fn step(operation: impl Into<String>, reason: &impl ToString) -> CqlOpenError {
     CqlOpenError::Step {
         operation: operation.into(),
         reason: reason.to_string(),

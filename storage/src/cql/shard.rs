@@ -330,9 +330,13 @@ mod tests {
                     is_applied: false,
                 };
                 let (db, alive) = (&first.ground.db, &first.ground.alive);
-                redo::write_parts(db, alive, shard, redo, &parts).await.unwrap();
+                redo::write_parts(db, alive, shard, redo, &parts)
+                    .await
+                    .unwrap();
                 let inline = if parts.is_empty() { &body[..] } else { &[] };
-                let commit = first.held.change(db, alive, Some(inline), |head| head.redo = redo);
+                let commit = first
+                    .held
+                    .change(db, alive, Some(inline), |head| head.redo = redo);
                 commit.await.unwrap();
 
                 // It dies here.

@@ -57,7 +57,7 @@ pub(crate) struct DueFrom {
 }
 
 /// The memory of a projection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     /// The last record of the log that is applied.
     pub(crate) applied: u64,
@@ -103,35 +103,6 @@ pub(crate) struct State {
     pub(crate) dirty_bytes: usize,
     /// Whether a flush is being written: nothing is evicted meanwhile.
     pub(crate) flushing: bool,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            applied: 0,
-            position: 0,
-            blocks: BTreeMap::new(),
-            chunks: FxHashMap::default(),
-            hot_bytes: 0,
-            evict_at: 0,
-            dirty_blocks: Vec::new(),
-            heads: BTreeMap::new(),
-            cells: BTreeMap::new(),
-            marks: FxHashMap::default(),
-            fresh_chunks: Vec::new(),
-            tellers: BTreeMap::new(),
-            due_from: FxHashMap::default(),
-            scheduled: 0,
-            feed: Feeds::default(),
-            frozen_feed: Arc::default(),
-            overlay: Overlay::default(),
-            periods: BTreeMap::new(),
-            retired: 0,
-            drops: Vec::new(),
-            dirty_bytes: 0,
-            flushing: false,
-        }
-    }
 }
 
 impl State {

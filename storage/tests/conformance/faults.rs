@@ -62,11 +62,7 @@ impl Between {
             RequestReaction::drop_frame(),
         )]));
         node.change_response_rules(Some(vec![ResponseRule(
-            When::all([
-                own(),
-                When::ResponseOpcode(ResponseOpcode::Result),
-                some(),
-            ]),
+            When::all([own(), When::ResponseOpcode(ResponseOpcode::Result), some()]),
             ResponseReaction::drop_frame(),
         )]));
     }

@@ -12,10 +12,12 @@ use rand::Rng;
 use rustc_hash::{FxHashMap, FxHashSet};
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
-use zajil_model::lane::{Ready, Taken, window_size};
+use zajil_model::lane::{Ready, Taken, most_in_flight};
 use zajil_model::lifecycle::Event;
 use zajil_model::message::{MessageRef, Queue};
-use zajil_model::pace::{CapWait, DayCap, DaySaved, Pace, PaceSaved};
+use zajil_model::pace::{
+    CapWait, Company, DayCap, DaySaved, Pace, PaceSaved, arms_by, to_arm, turn_of_next,
+};
 use zajil_model::refusal::{Failure, Reason};
 use zajil_model::retry::answer_timeout;
 use zajil_model::time::{Mono, Timestamp};
@@ -24,10 +26,6 @@ use zajil_transport::Outbound;
 
 use crate::directory::SuppressionSet;
 use crate::instance::{InstanceMsg, InstanceState};
-
-/// How long before its turn a message's attempt is recorded: a few slow commits, so that the pace
-/// never waits for the store.
-const ARM_AHEAD: Duration = Duration::from_millis(100);
 
 /// The wait before messages are tried again whose attempt could not be recorded, or whose
 /// transport took no more.
@@ -47,7 +45,7 @@ pub(crate) struct Item {
 
 /// A message whose attempt is being recorded, or is.
 #[derive(Debug)]
-pub struct Armed {
+pub(crate) struct Armed {
     pub(crate) ready: Ready<Item>,
     pub(crate) attempt: u8,
     /// When it was handed over, if it was.
@@ -76,7 +74,12 @@ struct Cap {
 struct Flights {
     by_id: FxHashMap<MessageId, Armed>,
     order: VecDeque<(Mono, MessageId, u8)>,
+    /// How long the channel takes to answer, of late.
+    answer: Duration,
 }
+
+/// An answer counts for this part of what is known of the time that answers take.
+const ANSWER_PART: u32 = 16;
 
 impl Outbox {
     pub(super) fn new(instance: &Instance, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
@@ -137,22 +140,38 @@ impl Outbox {
         self.cap.until = None;
     }
 
-    /// Most messages that may be on their way at once: two seconds of pace.
+    /// Most messages that may be on their way at once.
     fn most_in_flight(&self) -> usize {
-        window_size(self.rate())
+        most_in_flight(self.rate(), self.flights.answer)
     }
 
     /// How many more messages to arm now.
-    fn wants(&self, now: Timestamp, mono: Mono) -> usize {
-        let ahead = self.pace.ready_at(mono).since(mono);
-        if ahead > ARM_AHEAD || self.is_blocked(mono) || self.capped_until(now).is_some() {
+    fn wants(&self, now: Timestamp, mono: Mono, company: Company) -> usize {
+        if self.is_blocked(mono) || self.capped_until(now).is_some() {
             return 0;
         }
-        let waiting = self.armed.len() + self.recording;
-        let busy = waiting + self.flights.by_id.len();
-        let soon = 1 + (self.rate() * (ARM_AHEAD - ahead).as_secs_f64()) as usize;
-        soon.saturating_sub(waiting)
-            .min(self.most_in_flight().saturating_sub(busy))
+        let room = self.most_in_flight().saturating_sub(self.busy());
+        to_arm(self.next_turn(mono), self.rate(), company).min(room)
+    }
+
+    /// Messages that are armed, or about to be.
+    fn waiting(&self) -> usize {
+        self.armed.len() + self.recording
+    }
+
+    fn busy(&self) -> usize {
+        self.waiting() + self.flights.by_id.len()
+    }
+
+    /// In how long the first message that is not armed has its turn.
+    fn next_turn(&self, mono: Mono) -> Duration {
+        let next = self.pace.ready_at(mono).since(mono);
+        turn_of_next(next, self.waiting(), self.rate())
+    }
+
+    /// Whether the pace waits for an attempt to be recorded.
+    pub(super) fn waits_for_record(&self, mono: Mono) -> bool {
+        self.recording > 0 && self.armed.is_empty() && self.pace.ready_at(mono) <= mono
     }
 
     fn is_blocked(&self, mono: Mono) -> bool {
@@ -162,28 +181,23 @@ impl Outbox {
     /// When an armed message may be handed over; `None` while there is none, or an answer has to
     /// come first.
     pub(super) fn hands_over_at(&self, mono: Mono) -> Option<Mono> {
-        if self.armed.is_empty() || self.flights.by_id.len() >= self.most_in_flight() {
+        let ready = self.pace.ready_at(mono);
+        // An attempt that is not recorded when its turn has come is told of: no need to wake for it.
+        let none = self.armed.is_empty() && (self.recording == 0 || ready <= mono);
+        if none || self.flights.by_id.len() >= self.most_in_flight() {
             return None;
         }
-        Some(
-            self.pace
-                .ready_at(mono)
-                .max(self.blocked_until.unwrap_or(mono)),
-        )
+        Some(ready.max(self.blocked_until.unwrap_or(mono)))
     }
 
-    /// When a waiting message may be armed; `None` while an answer has to come first.
+    /// When a waiting message has to be armed; `None` while an answer has to come first.
     pub(super) fn arms_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
         if let Some(until) = self.capped_until(now) {
             return Some(mono + until.since(now));
         }
-        if !self.armed.is_empty() || self.recording > 0 {
-            return None;
-        }
-        let busy = self.flights.by_id.len();
-        (busy < self.most_in_flight()).then(|| {
-            let ready = self.pace.ready_at(mono) - ARM_AHEAD;
-            ready.max(self.blocked_until.unwrap_or(mono)).max(mono)
+        (self.busy() < self.most_in_flight()).then(|| {
+            let by = arms_by(mono + self.next_turn(mono));
+            by.max(self.blocked_until.unwrap_or(mono)).max(mono)
         })
     }
 
@@ -198,10 +212,13 @@ impl Outbox {
             .is_none_or(|set| set.contains(ready.recipient))
     }
 
-    /// For how long a message has been in flight; `None` when it is not.
-    pub(super) fn in_flight_for(&self, id: MessageId, mono: Mono) -> Option<Duration> {
+    /// A message in flight was answered: after how long. `None` when it is not in flight.
+    pub(super) fn answered(&mut self, id: MessageId, mono: Mono) -> Option<Duration> {
         let flown_at = self.flights.by_id.get(&id)?.flown_at?;
-        Some(mono.since(flown_at))
+        let took = mono.since(flown_at);
+        let known = self.flights.answer;
+        self.flights.answer = known - known / ANSWER_PART + took / ANSWER_PART;
+        Some(took)
     }
 
     /// Takes a message out of flight.
@@ -253,7 +270,12 @@ impl InstanceState {
 
     /// Takes messages from the window whose turn is near, and records their attempts.
     pub(super) fn arm(&mut self, now: Timestamp, mono: Mono) {
-        let wanted = self.outbox.wants(now, mono);
+        let company = if self.outcomes.is_due(mono) {
+            Company::Outcomes
+        } else {
+            Company::Alone
+        };
+        let wanted = self.outbox.wants(now, mono, company);
         let mut batch = Vec::new();
         while batch.len() < wanted {
             match self.window.take(now) {

@@ -130,7 +130,7 @@ impl Engine {
         })
         .await?;
         let parts = Parts {
-            gate: Gate::default(),
+            gate: Gate::new(clock.clone()),
             buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone()).await?,
             idempotency: Idempotency::new(store, clock, tasks),
             batches,
@@ -186,6 +186,14 @@ impl Engine {
     /// Whether sending is held after a restore.
     pub fn is_held(&self) -> bool {
         self.0.context.is_held()
+    }
+
+    /// Whether another accept may come: to be asked before anything is spent on it.
+    ///
+    /// # Errors
+    /// [`AcceptError::Unavailable`](crate::send::AcceptError::Unavailable) when too many are under way.
+    pub fn may_accept(&self) -> Result<(), crate::send::AcceptError> {
+        self.0.gate.look()
     }
 
     /// Whether the engine takes no more work.

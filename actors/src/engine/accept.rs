@@ -42,7 +42,9 @@ enum Told {
     Late,
 }
 
-type Answer = oneshot::Receiver<Result<(), StoreError>>;
+/// The room that an accept takes is held until whoever waits for it goes on, or is gone: so the
+/// wait for that counts.
+type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit)>;
 
 impl Engine {
     /// Accepts messages: once this answers, they are on stable storage. `bulk` gives them a
@@ -146,11 +148,11 @@ impl Engine {
         let chunks = chunks(reserved, submission);
         let entries = chunks.iter().cloned().map(Entry::Accept).collect();
         let (reply, answer) = oneshot::channel();
-        let metrics = self.0.context.metrics.clone();
+        let context = self.0.context.clone();
         let done = move |result: Result<(), StoreError>| {
             if result.is_ok() {
                 for chunk in chunks {
-                    metrics.accepted(&chunk);
+                    context.metrics.accepted(&chunk);
                     match told {
                         Told::InCredit => entered.stored(&chunk),
                         Told::Late => entered.stored_late(&chunk),
@@ -161,8 +163,7 @@ impl Engine {
                 }
             }
             // Who asked may have gone; the messages are accepted all the same.
-            drop(reply.send(result));
-            drop(permit);
+            drop(reply.send((result, permit)));
         };
         let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
         self.store().append(
@@ -180,7 +181,11 @@ impl Engine {
 /// Waits until an append is durable.
 async fn durable(answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
     match tokio::time::timeout(ACCEPT_DEADLINE, answer).await {
-        Ok(Ok(result)) => Ok(result.map(|()| reserved)?),
+        Ok(Ok((result, permit))) => {
+            result?;
+            permit.accepted();
+            Ok(reserved)
+        }
         Ok(Err(_)) | Err(_) => Err(AcceptError::OutcomeUnknown),
     }
 }

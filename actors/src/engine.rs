@@ -8,6 +8,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zajil_model::id::AccountId;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
 use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
@@ -24,7 +25,7 @@ use crate::instance::InstanceMsg;
 use crate::instance::handle::Handle;
 use crate::key_bucket::KeyBuckets;
 use crate::router::Router;
-use crate::send::DrainReport;
+use crate::send::{AcceptError, DrainReport};
 use crate::timer::Timer;
 
 mod accept;
@@ -188,12 +189,13 @@ impl Engine {
         self.0.context.is_held()
     }
 
-    /// Whether another accept may come: to be asked before anything is spent on it.
+    /// Whether another accept may come, of this account if it is known: to be asked before
+    /// anything is spent on it.
     ///
     /// # Errors
-    /// [`AcceptError::Unavailable`](crate::send::AcceptError::Unavailable) when too many are under way.
-    pub fn may_accept(&self) -> Result<(), crate::send::AcceptError> {
-        self.0.gate.look()
+    /// What [`Self::send`] would answer because too many are under way.
+    pub fn may_accept(&self, account: Option<AccountId>) -> Result<(), AcceptError> {
+        self.0.gate.look(account)
     }
 
     /// Whether the engine takes no more work.

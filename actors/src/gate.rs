@@ -98,17 +98,26 @@ impl Gate {
         Ok(permit)
     }
 
-    /// Whether another accept may come: to be asked before anything is spent on it.
+    /// Whether another accept may come, of this account if it is known: to be asked before
+    /// anything is spent on it.
     ///
     /// # Errors
-    /// What [`Self::enter`] would answer, whosever it is.
-    pub fn look(&self) -> Result<(), AcceptError> {
+    /// What [`Self::enter`] would answer.
+    pub fn look(&self, account: Option<AccountId>) -> Result<(), AcceptError> {
         let inside = &self.0;
-        if self.inside() < inside.limit.load(Ordering::Acquire) {
+        let limit = inside.limit.load(Ordering::Acquire);
+        let entered = account.map_or(0, |account| {
+            inside.by_account.lock().get(&account).copied().unwrap_or(0)
+        });
+        let refusal = if entered >= limit / ACCOUNT_SHARE {
+            AcceptError::AccountOverloaded
+        } else if self.inside() >= limit {
+            TOO_MANY
+        } else {
             return Ok(());
-        }
+        };
         inside.admission.lock().refused();
-        Err(TOO_MANY)
+        Err(refusal)
     }
 
     /// Lets nobody in any more.
@@ -224,6 +233,11 @@ mod tests {
             gate.enter(account(1), 10).unwrap_err(),
             AcceptError::AccountOverloaded
         );
+        assert_eq!(
+            gate.look(Some(account(1))).unwrap_err(),
+            AcceptError::AccountOverloaded
+        );
+        assert!(gate.look(None).is_ok());
         assert!(gate.enter(account(2), 10).is_ok());
 
         drop(flood);

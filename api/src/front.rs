@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method};
 use tower::Service;
 
-use crate::auth::{self, Gate};
+use crate::auth::{self, Door, Gate};
 use crate::error::{ApiError, Rejection};
 use crate::limit::{self, Place};
 use crate::metrics::RouteMetrics;
@@ -132,7 +132,11 @@ impl Front {
         let response = match self.room_for(route) {
             Ok(_place) => {
                 let _counted = Counted::new(state);
-                let inner = auth::pass(state, route.gate, request, router.clone());
+                let door = Door {
+                    gate: route.gate,
+                    accepts: route.accepts,
+                };
+                let inner = auth::pass(state, door, request, router.clone());
                 carry_out(inner, &method, route.patience).await
             }
             Err(refusal) => {
@@ -156,7 +160,7 @@ impl Front {
     /// A place for a request, before anything is spent on it.
     fn room_for(&self, route: &Route) -> Result<Place, ApiError> {
         if route.accepts {
-            self.state.engine.may_accept()?;
+            self.state.engine.may_accept(None)?;
         }
         let place = self.state.in_flight.enter();
         place.ok_or_else(|| ApiError::unavailable("too many requests are being carried out"))

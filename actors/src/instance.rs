@@ -39,6 +39,7 @@ use crate::shard::Suspects;
 mod checkpoint;
 mod expire;
 mod expiries;
+mod flights;
 pub mod handle;
 mod inbox;
 mod outbox;

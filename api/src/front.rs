@@ -145,7 +145,10 @@ impl Front {
             }
         };
         if is_of_overload(&response) {
-            state.refusals.keep_back(state.engine.clock().mono()).await;
+            state
+                .refusals
+                .keep_back(state.engine.clock().as_ref())
+                .await;
         }
         if let Some(code) = refused_as(&response) {
             state.metrics.refused(code);
@@ -161,6 +164,13 @@ impl Front {
     fn room_for(&self, route: &Route) -> Result<Place, ApiError> {
         if route.accepts {
             self.state.engine.may_accept(None)?;
+            if !self
+                .state
+                .refusals
+                .lets_in(self.state.engine.clock().mono())
+            {
+                return Err(ApiError::unavailable("too many requests are waiting"));
+            }
         }
         let place = self.state.in_flight.enter();
         place.ok_or_else(|| ApiError::unavailable("too many requests are being carried out"))

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zajil_model::admission::Refusals;
-use zajil_model::time::Mono;
+use zajil_model::time::{Clock, Mono};
 
 use crate::error::ApiError;
 
@@ -136,12 +136,44 @@ pub(crate) async fn discard(mut body: Body) {
 pub(crate) struct KeptBack(Mutex<Refusals>);
 
 impl KeptBack {
+    /// Whether a new request may come in.
+    pub(crate) fn lets_in(&self, now: Mono) -> bool {
+        self.0.lock().lets_in(now)
+    }
+
     /// Waits until a refusal may be told.
-    pub(crate) async fn keep_back(&self, now: Mono) {
-        let wait = self.0.lock().wait(now);
+    pub(crate) async fn keep_back(&self, clock: &dyn Clock) {
+        let begun = clock.mono();
+        let wait = self.0.lock().wait(begun);
         if !wait.is_zero() {
+            let waiting = Waiting::begin(self);
             tokio::time::sleep(wait).await;
+            waiting.end(clock.mono().since(begun + wait));
         }
+    }
+}
+
+/// A refusal that is kept back, also when its client leaves meanwhile.
+struct Waiting<'k> {
+    kept: &'k KeptBack,
+    lag: Option<Duration>,
+}
+
+impl<'k> Waiting<'k> {
+    fn begin(kept: &'k KeptBack) -> Self {
+        kept.0.lock().begin();
+        Self { kept, lag: None }
+    }
+
+    /// It was kept back by so much longer than it should have been.
+    fn end(mut self, lag: Duration) {
+        self.lag = Some(lag);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.kept.0.lock().end(self.lag);
     }
 }
 

@@ -130,6 +130,18 @@ pub const REFUSALS_PER_SECOND: u32 = 1_000;
 /// How long a refusal is kept back at most: as long as whoever is refused is asked to wait.
 pub const REFUSED_FOR: Duration = Duration::from_secs(1);
 
+/// Refusals that are kept back, from which on more clients want something than a node has to do
+/// with when it is not overloaded.
+pub const CROWD: usize = 256;
+
+/// The wait for a processor above which a crowd is not let in. What is behind it in the queue has
+/// waited for longer than what is accepted may.
+pub const LATE: Duration = Duration::from_millis(3);
+
+/// One of a crowd is let in this often whatever the wait: it may be others on the machine who
+/// make it long, and then refusing does not shorten it.
+pub const LET_IN_EVERY: Duration = Duration::from_millis(1);
+
 /// The golden ratio's fraction: multiples of it are spread over 0..1 as evenly as can be, however
 /// many there are.
 const GOLDEN: f64 = 0.618_033_988_749_895;
@@ -141,9 +153,39 @@ pub struct Refusals {
     told: Mono,
     /// How many were kept back for long.
     late: u32,
+    /// How many are kept back now.
+    waiting: usize,
+    /// How much longer than it should the last one was kept back: the wait for a processor.
+    lag: Duration,
+    /// When one of a crowd was let in although that was long.
+    let_in_at: Mono,
 }
 
 impl Refusals {
+    /// A refusal is kept back; it has to come to its [`end`](Self::end).
+    pub const fn begin(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// A refusal is not kept back any more; it was by `lag` longer than it should have been.
+    pub const fn end(&mut self, lag: Option<Duration>) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if let Some(lag) = lag {
+            self.lag = lag;
+        }
+    }
+
+    /// Whether a new request may come in. What waits for a processor before it is read is seen by
+    /// nobody: but those who were refused tell by how late they wake how long that is.
+    pub fn lets_in(&mut self, now: Mono) -> bool {
+        let late = self.waiting > CROWD && self.lag > LATE;
+        if late && now.since(self.let_in_at) < LET_IN_EVERY {
+            return false;
+        }
+        self.let_in_at = now;
+        true
+    }
+
     /// How long to keep back a refusal that is due now.
     pub fn wait(&mut self, now: Mono) -> Duration {
         let each = Duration::from_secs(1) / REFUSALS_PER_SECOND;

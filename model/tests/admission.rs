@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use zajil_model::admission::{
-    Admission, LARGEST_LIMIT, LEAST_LIMIT, LEAST_WAIT, LOOK, REFUSALS_PER_SECOND, REFUSED_AT_ONCE,
-    REFUSED_FOR, Refusals,
+    Admission, CROWD, LARGEST_LIMIT, LATE, LEAST_LIMIT, LEAST_WAIT, LOOK, REFUSALS_PER_SECOND,
+    REFUSED_AT_ONCE, REFUSED_FOR, Refusals,
 };
 use zajil_model::time::Mono;
 
@@ -75,6 +75,25 @@ fn refusals_beyond_the_first_wait_and_none_waits_for_ever() {
     assert_eq!(at_once, REFUSED_AT_ONCE as usize);
     assert_eq!(waits.iter().max(), Some(&REFUSED_FOR));
     assert!(refusals.wait(at(5_000_000)).is_zero(), "it is over");
+}
+
+#[test]
+fn a_crowd_is_let_in_while_it_is_served_in_time() {
+    let mut refusals = Refusals::default();
+    (0..=CROWD).for_each(|_| refusals.begin());
+    let mut second = 0;
+    let mut let_in = |refusals: &mut Refusals| {
+        second += 1_000_000;
+        let asked = (second..second + 100_000).step_by(100);
+        asked.filter(|now| refusals.lets_in(at(*now))).count()
+    };
+
+    assert_eq!(let_in(&mut refusals), 1_000);
+    refusals.begin();
+    refusals.end(Some(LATE + Duration::from_millis(1)));
+    assert_eq!(let_in(&mut refusals), 100, "one each millisecond");
+    refusals.end(None);
+    assert_eq!(let_in(&mut refusals), 1_000, "it is no crowd any more");
 }
 
 #[test]

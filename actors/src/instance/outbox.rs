@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::{Ready, Taken, most_in_flight};
@@ -25,6 +25,7 @@ use zajil_storage::StoreError;
 use zajil_transport::Outbound;
 
 use crate::directory::SuppressionSet;
+use crate::instance::flights::Flights;
 use crate::instance::{InstanceMsg, InstanceState};
 
 /// The wait before messages are tried again whose attempt could not be recorded, or whose
@@ -59,7 +60,7 @@ pub(crate) struct Outbox {
     suppressions: Option<Arc<SuppressionSet>>,
     pub(super) armed: VecDeque<Armed>,
     recording: usize,
-    flights: Flights,
+    pub(super) flights: Flights,
     blocked_until: Option<Mono>,
 }
 
@@ -68,18 +69,6 @@ struct Cap {
     day: Option<DayCap>,
     until: Option<Timestamp>,
 }
-
-/// Messages that the transport has not answered.
-#[derive(Debug, Default)]
-struct Flights {
-    by_id: FxHashMap<MessageId, Armed>,
-    order: VecDeque<(Mono, MessageId, u8)>,
-    /// How long the channel takes to answer, of late.
-    answer: Duration,
-}
-
-/// An answer counts for this part of what is known of the time that answers take.
-const ANSWER_PART: u32 = 16;
 
 impl Outbox {
     pub(super) fn new(instance: &Instance, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
@@ -109,16 +98,16 @@ impl Outbox {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.flights.by_id.len()
+        self.flights.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.armed.is_empty() && self.recording == 0 && self.flights.by_id.is_empty()
+        self.armed.is_empty() && self.recording == 0 && self.flights.is_empty()
     }
 
     /// Whether nothing waits for an answer of the store or the transport.
     pub(super) fn is_quiet(&self) -> bool {
-        self.recording == 0 && self.flights.by_id.is_empty()
+        self.recording == 0 && self.flights.is_empty()
     }
 
     pub(super) fn has_suppressions(&self) -> bool {
@@ -142,7 +131,7 @@ impl Outbox {
 
     /// Most messages that may be on their way at once.
     fn most_in_flight(&self) -> usize {
-        most_in_flight(self.rate(), self.flights.answer)
+        most_in_flight(self.rate(), self.flights.answer())
     }
 
     /// How many more messages to arm now.
@@ -160,7 +149,7 @@ impl Outbox {
     }
 
     fn busy(&self) -> usize {
-        self.waiting() + self.flights.by_id.len()
+        self.waiting() + self.flights.len()
     }
 
     /// In how long the first message that is not armed has its turn.
@@ -184,7 +173,7 @@ impl Outbox {
         let ready = self.pace.ready_at(mono);
         // An attempt that is not recorded when its turn has come is told of: no need to wake for it.
         let none = self.armed.is_empty() && (self.recording == 0 || ready <= mono);
-        if none || self.flights.by_id.len() >= self.most_in_flight() {
+        if none || self.flights.len() >= self.most_in_flight() {
             return None;
         }
         Some(ready.max(self.blocked_until.unwrap_or(mono)))
@@ -203,27 +192,13 @@ impl Outbox {
 
     /// When the oldest message in flight is given up on.
     pub(super) fn times_out_at(&self) -> Option<Mono> {
-        self.flights.order.front().map(|(at, _, _)| *at)
+        self.flights.times_out_at()
     }
 
     fn is_suppressed(&self, ready: &Ready<Item>) -> bool {
         self.suppressions
             .as_ref()
             .is_none_or(|set| set.contains(ready.recipient))
-    }
-
-    /// A message in flight was answered: after how long. `None` when it is not in flight.
-    pub(super) fn answered(&mut self, id: MessageId, mono: Mono) -> Option<Duration> {
-        let flown_at = self.flights.by_id.get(&id)?.flown_at?;
-        let took = mono.since(flown_at);
-        let known = self.flights.answer;
-        self.flights.answer = known - known / ANSWER_PART + took / ANSWER_PART;
-        Some(took)
-    }
-
-    /// Takes a message out of flight.
-    pub(super) fn land(&mut self, id: MessageId) -> Option<Armed> {
-        self.flights.by_id.remove(&id)
     }
 
     /// Takes an armed message out that was never handed over.
@@ -400,7 +375,7 @@ impl InstanceState {
         }
         let careful = self.me.suspects.lock().careful;
         let mut frames = Vec::new();
-        while self.outbox.flights.by_id.len() < self.outbox.most_in_flight()
+        while self.outbox.flights.len() < self.outbox.most_in_flight()
             && self.outbox.pace.ready_at(mono) <= mono
             && !self.outbox.is_blocked(mono)
         {
@@ -454,11 +429,7 @@ impl InstanceState {
     fn fly(&mut self, mut armed: Armed, mono: Mono) {
         armed.flown_at = Some(mono);
         let timeout = mono + answer_timeout(self.me.instance.transport);
-        let flights = &mut self.outbox.flights;
-        flights
-            .order
-            .push_back((timeout, armed.ready.id, armed.attempt));
-        flights.by_id.insert(armed.ready.id, armed);
+        self.outbox.flights.begin(armed, timeout);
     }
 
     fn submit(&mut self, frames: Vec<Outbound>, mono: Mono) {
@@ -473,6 +444,9 @@ impl InstanceState {
             self.me.suspects.lock().current = Some(only.message.get().id());
         }
         let refused = transport.submit(frames);
+        // However long it took, no window holds more than the pace allows.
+        let over = self.me.mono();
+        self.outbox.pace.handed_over(count as u32, over);
         self.me.suspects.lock().current = None;
         self.me.context.metrics.handed_over(count - refused.len());
         if !refused.is_empty() {
@@ -482,12 +456,9 @@ impl InstanceState {
             .iter()
             .map(|frame| frame.message.get().id())
             .collect();
-        self.outbox
-            .flights
-            .order
-            .retain(|(_, id, _)| !left.contains(id));
+        self.outbox.flights.forget(&left);
         for frame in refused.into_iter().rev() {
-            if let Some(armed) = self.outbox.land(frame.message.get().id()) {
+            if let Some(armed) = self.outbox.flights.land(frame.message.get().id()) {
                 self.outbox.armed.push_front(armed);
             }
         }
@@ -495,16 +466,8 @@ impl InstanceState {
 
     /// Gives up on answers whose time is over: their outcome is not known.
     pub(super) fn time_out(&mut self, now: Timestamp, mono: Mono) {
-        while let Some((at, id, attempt)) = self.outbox.flights.order.front().copied() {
-            let flies = |armed: &Armed| armed.attempt == attempt;
-            let late = self.outbox.flights.by_id.get(&id).is_some_and(flies);
-            if late && at > mono {
-                break;
-            }
-            self.outbox.flights.order.pop_front();
-            if late {
-                self.ambiguous(id, now);
-            }
+        while let Some(id) = self.outbox.flights.next_late(mono) {
+            self.ambiguous(id, now);
         }
     }
 

@@ -260,7 +260,7 @@ impl InstanceState {
         let Some(id) = self.ours(wa_id) else { return };
         self.outcome(id, at, Event::Acked);
         let mono = self.me.mono();
-        if let Some(took) = self.outbox.answered(id, mono) {
+        if let Some(took) = self.outbox.flights.answered(id, mono) {
             self.me.context.metrics.waits.acked(took);
         }
         self.outbox.pace.acked(mono);
@@ -269,7 +269,11 @@ impl InstanceState {
 
     /// The channel's word on a message settles it, wherever it is by now.
     pub(super) fn settled_outside(&mut self, id: MessageId) {
-        let armed = self.outbox.land(id).or_else(|| self.outbox.disarm(id));
+        let armed = self
+            .outbox
+            .flights
+            .land(id)
+            .or_else(|| self.outbox.disarm(id));
         if armed.is_some() {
             self.window.finished(id);
         } else {
@@ -289,7 +293,7 @@ impl InstanceState {
             let mono = self.me.mono();
             self.outbox.pace.throttled(throttle_wait(wait_ms), mono);
         }
-        let Some(mut armed) = self.outbox.land(id) else {
+        let Some(mut armed) = self.outbox.flights.land(id) else {
             // A message that was sent may still fail in the channel; anything else is late.
             if let Refusal::Permanent(reason) = refusal {
                 let failure = zajil_model::refusal::Failure { reason, code };
@@ -332,7 +336,7 @@ impl InstanceState {
 
     /// An attempt has no known outcome.
     pub(super) fn ambiguous(&mut self, id: MessageId, now: Timestamp) {
-        let Some(mut armed) = self.outbox.land(id) else {
+        let Some(mut armed) = self.outbox.flights.land(id) else {
             return;
         };
         self.me.context.metrics.ambiguous();

@@ -9,6 +9,7 @@ use rand::rngs::OsRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_cluster::{Cluster, Ownership};
+use zajil_model::id::AccountId;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
 use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
@@ -26,7 +27,7 @@ use crate::instance::handle::Handle;
 use crate::key_bucket::KeyBuckets;
 use crate::owners::{Owners, RoutedStore, Sharing};
 use crate::router::Router;
-use crate::send::DrainReport;
+use crate::send::{AcceptError, DrainReport};
 use crate::timer::Timer;
 use twins::Twins;
 
@@ -157,7 +158,7 @@ impl Engine {
         })
         .await?;
         let parts = Parts {
-            gate: Gate::default(),
+            gate: Gate::new(clock.clone()),
             buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone(), owners.clone())
                 .await?,
             idempotency: Idempotency::new(reads.clone(), clock, tasks, opening),
@@ -225,6 +226,15 @@ impl Engine {
     /// Whether sending is held after a restore.
     pub fn is_held(&self) -> bool {
         self.0.context.is_held()
+    }
+
+    /// Whether another accept may come, of this account if it is known: to be asked before
+    /// anything is spent on it.
+    ///
+    /// # Errors
+    /// What [`Self::send`] would answer because too many are under way.
+    pub fn may_accept(&self, account: Option<AccountId>) -> Result<(), AcceptError> {
+        self.0.gate.look(account)
     }
 
     /// Whether the engine takes no more work.

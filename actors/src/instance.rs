@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
-use zajil_model::lifecycle::{Outcome, Status};
+use zajil_model::lifecycle::Status;
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::pace::DaySaved;
 use zajil_model::time::{Mono, Timestamp};
@@ -30,7 +30,6 @@ pub use crate::instance::expire::Swept;
 use crate::instance::handle::Handle;
 pub use crate::instance::inbox::RESERVED_FOR;
 use crate::instance::inbox::{Inbox, Told};
-pub use crate::instance::outbox::Armed;
 use crate::instance::outbox::{Item, Outbox};
 use crate::instance::outcomes::Outcomes;
 pub use crate::instance::schedule::Scheduled;
@@ -43,6 +42,7 @@ mod checkpoint;
 mod damage;
 mod expire;
 mod expiries;
+mod flights;
 pub mod handle;
 mod inbox;
 mod outbox;
@@ -52,6 +52,7 @@ mod reads;
 mod requests;
 mod schedule;
 mod session;
+mod written;
 
 /// What an instance is told.
 #[derive(Debug)]
@@ -78,10 +79,8 @@ pub enum InstanceMsg {
     Scheduled(Scheduled),
     /// A page of a backlog was looked through for what expired.
     Swept(Swept),
-    /// The attempts of these are durable, or could not be recorded.
-    Recorded(Vec<Armed>, Result<(), StoreError>),
-    /// Outcomes are durable, or could not be written and are given back.
-    Flushed(Vec<MessageId>, Result<(), (StoreError, Vec<Outcome>)>),
+    /// The store answered something that the actor waits for: see [`Answers`].
+    Wrote,
     /// The opt-outs of the account were read.
     Suppressions(Option<Arc<SuppressionSet>>),
     /// The transport of a generation was opened.
@@ -309,8 +308,7 @@ impl InstanceState {
             InstanceMsg::Loaded(loaded) => self.on_loaded(loaded),
             InstanceMsg::Scheduled(scheduled) => self.on_scheduled(scheduled),
             InstanceMsg::Swept(swept) => self.on_swept(swept),
-            InstanceMsg::Recorded(armed, result) => self.on_recorded(armed, result),
-            InstanceMsg::Flushed(ids, result) => self.on_flushed(ids, result),
+            InstanceMsg::Wrote => {}
             InstanceMsg::Suppressions(set) => self.on_suppressions(set),
             InstanceMsg::Opened(generation, result) => self.on_opened(generation, result),
             InstanceMsg::CapReserved(saved) => self.on_cap_reserved(saved),
@@ -332,6 +330,7 @@ impl InstanceState {
     /// Carries on whatever can go on now, and asks to be woken for what comes next.
     fn pump(&mut self) {
         let (now, mono) = (self.me.now(), self.me.mono());
+        self.take_answers();
         self.time_out(now, mono);
         self.open_when_due(now);
         self.expire(now);
@@ -346,6 +345,7 @@ impl InstanceState {
         self.flush_when_due(mono);
         self.count_bytes(self.window.bytes());
         self.wake_when_needed(now, mono);
+        self.ask_for_answers(mono);
     }
 
     /// Whether a frame may leave now, pace aside.
@@ -399,11 +399,11 @@ impl InstanceState {
 
     /// The earliest time at which a message may be armed or handed over.
     fn sends_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
-        if let Some(at) = self.outbox.hands_over_at(mono) {
-            return Some(at);
-        }
-        let wake = self.window.next_wake(now)?;
-        let ready = mono + wake.since(now);
-        self.outbox.arms_at(now, mono).map(|at| at.max(ready))
+        let hands_over = self.outbox.hands_over_at(mono);
+        let arms = self.window.next_wake(now).and_then(|wake| {
+            let ready = mono + wake.since(now);
+            self.outbox.arms_at(now, mono).map(|at| at.max(ready))
+        });
+        hands_over.into_iter().chain(arms).min()
     }
 }

@@ -16,6 +16,7 @@ use zajil_actors::key_bucket::{Quota, Unavailable};
 use zajil_model::id::{AccountId, InstanceId};
 
 use crate::error::ApiError;
+use crate::limit;
 use crate::state::ApiState;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -200,16 +201,25 @@ pub(crate) enum Gate {
     Token,
 }
 
-/// Lets a request through a gate: its handler finds the [`Caller`] beside it.
+/// How a route is entered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    /// Whom it lets in.
+    pub(crate) gate: Gate,
+    /// Whether it accepts messages, which the engine may have no room for.
+    pub(crate) accepts: bool,
+}
+
+/// Lets a request through a door: its handler finds the [`Caller`] beside it.
 pub(crate) async fn pass(
     state: &ApiState,
-    gate: Gate,
+    door: Door,
     request: Request,
     router: Router,
 ) -> Response {
-    match gate {
+    match door.gate {
         Gate::Open => hand_over(request, router).await,
-        Gate::Key => with_key(state, request, router).await,
+        Gate::Key => with_key(state, door, request, router).await,
         Gate::Token => with_token(state, request, router).await,
     }
 }
@@ -220,7 +230,7 @@ async fn hand_over(request: Request, mut router: Router) -> Response {
 }
 
 /// Counts the request in the window of its key; the answer says how much is left.
-async fn with_key(state: &ApiState, mut request: Request, router: Router) -> Response {
+async fn with_key(state: &ApiState, door: Door, mut request: Request, router: Router) -> Response {
     let address = state.address(request.extensions(), request.headers());
     let key = match recognise(state, request.headers(), address).await {
         Ok(key) => key,
@@ -241,6 +251,13 @@ async fn with_key(state: &ApiState, mut request: Request, router: Router) -> Res
     if !quota.allowed {
         let wait = quota.reset.since(state.now()).as_secs() + 1;
         return told(ApiError::RateLimited(wait).into_response(), &quota);
+    }
+    if door.accepts
+        && let Err(error) = state.engine.may_accept(Some(key.account))
+    {
+        // Before its body is looked at.
+        limit::discard(request.into_body()).await;
+        return told(ApiError::from(error).into_response(), &quota);
     }
     let caller = Caller {
         account: key.account,

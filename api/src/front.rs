@@ -20,8 +20,9 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method};
 use tower::Service;
 
-use crate::auth::{self, Gate};
+use crate::auth::{self, Door, Gate};
 use crate::error::{ApiError, Rejection};
+use crate::limit::{self, Place};
 use crate::metrics::RouteMetrics;
 use crate::state::ApiState;
 
@@ -32,6 +33,9 @@ const MAX_REQUEST_ID: usize = 64;
 
 /// What the paths of uploads end with: they may take as long as their bytes keep coming.
 const UPLOAD: &str = "/recipients";
+
+/// What the paths have in common by which messages are accepted.
+const ACCEPTS: &str = "/messages/send";
 
 /// Paths of the operator that take as long as there is data.
 const LONG: [&str; 3] = ["/backup", "/restore/release", "/drain"];
@@ -50,6 +54,8 @@ struct Route {
     gate: Gate,
     /// How long an answer may take; `None` is without an end.
     patience: Option<Duration>,
+    /// Whether it accepts messages, which the engine may have no room for.
+    accepts: bool,
     metrics: RouteMetrics,
 }
 
@@ -73,6 +79,7 @@ impl Map {
             let route = Route {
                 gate,
                 patience: (!endless).then_some(state.config.request_timeout),
+                accepts: path.contains(ACCEPTS),
                 metrics: RouteMetrics::new(path),
             };
             routes
@@ -82,6 +89,7 @@ impl Map {
         let other = Route {
             gate: Gate::Open,
             patience: Some(state.config.request_timeout),
+            accepts: false,
             metrics: RouteMetrics::other(),
         };
         Self { routes, other }
@@ -121,16 +129,27 @@ impl Front {
         let route = map.route(request.uri().path());
         let id = request_id(&request);
         let method = request.method().clone();
-        let response = match state.in_flight.enter() {
-            Some(_place) => {
+        let response = match self.room_for(route) {
+            Ok(_place) => {
                 let _counted = Counted::new(state);
-                let inner = auth::pass(state, route.gate, request, router.clone());
+                let door = Door {
+                    gate: route.gate,
+                    accepts: route.accepts,
+                };
+                let inner = auth::pass(state, door, request, router.clone());
                 carry_out(inner, &method, route.patience).await
             }
-            None => {
-                ApiError::unavailable("too many requests are being carried out").into_response()
+            Err(refusal) => {
+                limit::discard(request.into_body()).await;
+                refusal.into_response()
             }
         };
+        if is_of_overload(&response) {
+            state
+                .refusals
+                .keep_back(state.engine.clock().as_ref())
+                .await;
+        }
         if let Some(code) = refused_as(&response) {
             state.metrics.refused(code);
         }
@@ -138,6 +157,29 @@ impl Front {
         route.metrics.answered(&method, response.status(), took);
         named(response, id)
     }
+}
+
+impl Front {
+    /// A place for a request, before anything is spent on it.
+    fn room_for(&self, route: &Route) -> Result<Place, ApiError> {
+        if route.accepts {
+            self.state.engine.may_accept(None)?;
+            if !self
+                .state
+                .refusals
+                .lets_in(self.state.engine.clock().mono())
+            {
+                return Err(ApiError::unavailable("too many requests are waiting"));
+            }
+        }
+        let place = self.state.in_flight.enter();
+        place.ok_or_else(|| ApiError::unavailable("too many requests are being carried out"))
+    }
+}
+
+/// Whether a request was refused because there are too many.
+fn is_of_overload(response: &Response) -> bool {
+    matches!(refused_as(response), Some("unavailable" | "rate_limited"))
 }
 
 /// Counts a request, and its end also when its client left.

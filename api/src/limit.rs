@@ -4,11 +4,18 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use axum::body::Body;
+use bytes::Bytes;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zajil_model::admission::Refusals;
+use zajil_model::time::{Clock, Mono};
 
 use crate::error::ApiError;
 
@@ -22,7 +29,7 @@ const BAD_ATTEMPTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("not 0");
 const MAX_ADDRESSES: usize = 10_000;
 
 /// Bodies up to this size are not weighed: the bound on requests bounds them too.
-const SMALL_BODY: usize = 64 * 1_024;
+const SMALL_BODY: usize = 16 * 1_024;
 
 /// Bytes of one permit of the budget for bodies.
 const PERMIT_BYTES: usize = 1_024;
@@ -98,6 +105,75 @@ impl BodyBudget {
             none @ None => *none = Some(more),
         }
         Ok(())
+    }
+}
+
+/// Bytes of the body of a refused request that are read and thrown away: a client that is still
+/// sending would not read why, and its connection would have to be closed.
+const DISCARDED: usize = 1 << 20;
+
+/// How long they are waited for.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Throws the body of a refused request away as it comes, so that its connection can be used again.
+pub(crate) async fn discard(mut body: Body) {
+    let reading = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARDED {
+                return;
+            }
+        }
+    };
+    // What has not come by then is left: the connection ends with the answer.
+    drop(tokio::time::timeout(DISCARDED_WITHIN, reading).await);
+}
+
+/// Keeps back refusals of requests that are too many, so that answering them takes no work from
+/// those that are not.
+#[derive(Debug, Default)]
+pub(crate) struct KeptBack(Mutex<Refusals>);
+
+impl KeptBack {
+    /// Whether a new request may come in.
+    pub(crate) fn lets_in(&self, now: Mono) -> bool {
+        self.0.lock().lets_in(now)
+    }
+
+    /// Waits until a refusal may be told.
+    pub(crate) async fn keep_back(&self, clock: &dyn Clock) {
+        let begun = clock.mono();
+        let wait = self.0.lock().wait(begun);
+        if !wait.is_zero() {
+            let waiting = Waiting::begin(self);
+            tokio::time::sleep(wait).await;
+            waiting.end(clock.mono().since(begun + wait));
+        }
+    }
+}
+
+/// A refusal that is kept back, also when its client leaves meanwhile.
+struct Waiting<'k> {
+    kept: &'k KeptBack,
+    lag: Option<Duration>,
+}
+
+impl<'k> Waiting<'k> {
+    fn begin(kept: &'k KeptBack) -> Self {
+        kept.0.lock().begin();
+        Self { kept, lag: None }
+    }
+
+    /// It was kept back by so much longer than it should have been.
+    fn end(mut self, lag: Duration) {
+        self.lag = Some(lag);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.kept.0.lock().end(self.lag);
     }
 }
 

@@ -10,7 +10,7 @@ use zajil_actors::engine::Engine;
 use zajil_model::time::Timestamp;
 
 use crate::config::ApiConfig;
-use crate::limit::{BadAttempts, BodyBudget, InFlight};
+use crate::limit::{BadAttempts, BodyBudget, InFlight, KeptBack};
 use crate::metrics::HttpMetrics;
 
 /// What the handlers of both APIs share; clones are the same one.
@@ -26,6 +26,7 @@ pub struct Shared {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) bodies: BodyBudget,
     pub(crate) bad_attempts: BadAttempts,
+    pub(crate) refusals: KeptBack,
 }
 
 impl ApiState {
@@ -37,6 +38,7 @@ impl ApiState {
             in_flight: InFlight::new(config.max_in_flight),
             bodies: BodyBudget::new(config.max_body_bytes),
             bad_attempts: BadAttempts::new(),
+            refusals: KeptBack::default(),
             config,
         }))
     }

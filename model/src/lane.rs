@@ -31,7 +31,10 @@ mod shares;
 mod size;
 
 pub use shares::PATIENCE;
-pub use size::{BULK_CAP, LARGEST_WINDOW, LEAST_WINDOW, QUEUE_CAP, WINDOW_SECONDS, window_size};
+pub use size::{
+    BULK_CAP, LARGEST_WINDOW, LEAST_WINDOW, MOST_IN_FLIGHT, QUEUE_CAP, WINDOW_SECONDS,
+    most_in_flight, window_size,
+};
 
 use lines::{Held, Lines, SlotIndex};
 use queues::Queues;

@@ -4,6 +4,7 @@
 //! `actors` carry out what it answers. Reading order: [`id`], [`message`], [`lifecycle`],
 //! [`lane`], [`pace`].
 
+pub mod admission;
 pub mod barrier;
 pub mod batch;
 pub mod id;

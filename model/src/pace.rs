@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::instance::TransportKind;
 
+mod ahead;
 mod bucket;
 mod day;
 
+pub use ahead::{ARM_AHEAD, ARM_BY, Company, TOGETHER, arms_by, to_arm, together_by, turn_of_next};
 pub use bucket::{
     DECREASE, LEAST_FACTOR, LEAST_THROTTLE_WAIT, Pace, RECOVERY, RECOVERY_PER_ACK, RECOVERY_STEP,
 };

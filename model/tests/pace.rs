@@ -87,6 +87,20 @@ fn take_up_to(pace: &mut Pace, ledger: &mut Ledger, most: usize, now: Mono, rand
     }
 }
 
+#[test]
+fn a_hand_over_that_took_long_makes_the_next_ones_no_denser() {
+    let second = |seconds: f64| Mono::from_nanos((seconds * 1e9) as u64);
+    let mut pace = Pace::new(&spec(1.0, Some(1), 0.0), second(0.0));
+
+    // It was owed for long, and half a second passes before it is with the transport.
+    assert!(pace.take(second(3.0), 0.0));
+    pace.handed_over(1, second(3.5));
+    assert!(pace.take(second(3.5), 0.0), "the burst may be caught up");
+    pace.handed_over(1, second(3.5));
+
+    assert_eq!(pace.ready_at(second(3.5)), second(4.5));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 

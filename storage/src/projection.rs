@@ -58,12 +58,12 @@ pub struct Budgets {
 }
 
 impl Default for Budgets {
-    /// For a node with 512 MiB: flushes of 32 MiB, 64 MiB of states (400,000 messages that
+    /// For a node with 512 MiB: flushes of 32 MiB, 48 MiB of states (300,000 messages that
     /// something happened to), 64 MiB of chunks, and about 4 MiB of heads.
     fn default() -> Self {
         Self {
             flush_bytes: 32 << 20,
-            hot_bytes: 64 << 20,
+            hot_bytes: 48 << 20,
             body_bytes: 64 << 20,
             idle_heads: 16_384,
         }

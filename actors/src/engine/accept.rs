@@ -46,7 +46,9 @@ enum Told {
     Late,
 }
 
-type Answer = oneshot::Receiver<Result<(), StoreError>>;
+/// The room that an accept takes is held until whoever waits for it goes on, or is gone: so the
+/// wait for that counts.
+type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit)>;
 
 impl Engine {
     /// Accepts messages: once this answers, they are on stable storage. `bulk` gives them a
@@ -193,15 +195,18 @@ impl Engine {
     /// that ended, the next owner may have read the log before this append was in it.
     async fn durable(&self, answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
         let answered = tokio::time::timeout(ACCEPT_DEADLINE, answer).await;
-        let Ok(Ok(result)) = answered else {
+        let Ok(Ok((result, permit))) = answered else {
             return Err(AcceptError::OutcomeUnknown);
         };
         result?;
-        if self.ownership().may_send(self.clock().mono()) {
-            Ok(reserved)
-        } else {
-            Err(AcceptError::OutcomeUnknown)
+        let (shard, now) = (reserved.first.giver(), self.clock().mono());
+        let epoch = self.0.context.clocks.epoch(shard);
+        let ours = |epoch| self.ownership().may_send_for(shard, epoch, now);
+        if !epoch.is_some_and(ours) {
+            return Err(AcceptError::OutcomeUnknown);
         }
+        permit.accepted();
+        Ok(reserved)
     }
 
     fn append(&self, reserved: Reserved, admitted: Admitted, told: Told) -> Answer {
@@ -215,11 +220,11 @@ impl Engine {
         let chunks = chunks(reserved, submission);
         let entries = chunks.iter().cloned().map(Entry::Accept).collect();
         let (reply, answer) = oneshot::channel();
-        let metrics = self.0.context.metrics.clone();
+        let context = self.0.context.clone();
         let done = move |result: Result<(), StoreError>| {
             if result.is_ok() {
                 for chunk in chunks {
-                    metrics.accepted(&chunk);
+                    context.metrics.accepted(&chunk);
                     match told {
                         Told::InCredit => entered.stored(&chunk),
                         Told::Late => entered.stored_late(&chunk),
@@ -230,8 +235,7 @@ impl Engine {
                 }
             }
             // Who asked may have gone; the messages are accepted all the same.
-            drop(reply.send(result));
-            drop(permit);
+            drop(reply.send((result, permit)));
         };
         let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
         self.store().append(

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
-use zajil_model::lane::{Ready, Taken, window_size};
+use zajil_model::lane::{Ready, Taken, most_in_flight};
 use zajil_model::lifecycle::Event;
 use zajil_model::message::{MessageRef, Queue};
-use zajil_model::pace::{CapWait, DayCap, DaySaved, Pace, PaceSaved};
+use zajil_model::pace::{
+    CapWait, Company, DayCap, DaySaved, Pace, PaceSaved, arms_by, to_arm, turn_of_next,
+};
 use zajil_model::refusal::{Failure, Reason};
 use zajil_model::retry::answer_timeout;
 use zajil_model::time::{Mono, Timestamp};
@@ -23,11 +25,8 @@ use zajil_storage::StoreError;
 use zajil_transport::Outbound;
 
 use crate::directory::SuppressionSet;
+use crate::instance::flights::Flights;
 use crate::instance::{InstanceMsg, InstanceState};
-
-/// How long before its turn a message's attempt is recorded: a few slow commits, so that the pace
-/// never waits for the store.
-const ARM_AHEAD: Duration = Duration::from_millis(100);
 
 /// The wait before messages are tried again whose attempt could not be recorded, or whose
 /// transport took no more.
@@ -47,7 +46,7 @@ pub(crate) struct Item {
 
 /// A message whose attempt is being recorded, or is.
 #[derive(Debug)]
-pub struct Armed {
+pub(crate) struct Armed {
     pub(crate) ready: Ready<Item>,
     pub(crate) attempt: u8,
     /// When it was handed over, if it was.
@@ -61,7 +60,7 @@ pub(crate) struct Outbox {
     suppressions: Option<Arc<SuppressionSet>>,
     pub(super) armed: VecDeque<Armed>,
     recording: usize,
-    flights: Flights,
+    pub(super) flights: Flights,
     blocked_until: Option<Mono>,
 }
 
@@ -69,13 +68,6 @@ pub(crate) struct Outbox {
 struct Cap {
     day: Option<DayCap>,
     until: Option<Timestamp>,
-}
-
-/// Messages that the transport has not answered.
-#[derive(Debug, Default)]
-struct Flights {
-    by_id: FxHashMap<MessageId, Armed>,
-    order: VecDeque<(Mono, MessageId, u8)>,
 }
 
 impl Outbox {
@@ -106,16 +98,16 @@ impl Outbox {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.flights.by_id.len()
+        self.flights.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.armed.is_empty() && self.recording == 0 && self.flights.by_id.is_empty()
+        self.armed.is_empty() && self.recording == 0 && self.flights.is_empty()
     }
 
     /// Whether nothing waits for an answer of the store or the transport.
     pub(super) fn is_quiet(&self) -> bool {
-        self.recording == 0 && self.flights.by_id.is_empty()
+        self.recording == 0 && self.flights.is_empty()
     }
 
     pub(super) fn has_suppressions(&self) -> bool {
@@ -137,22 +129,38 @@ impl Outbox {
         self.cap.until = None;
     }
 
-    /// Most messages that may be on their way at once: two seconds of pace.
+    /// Most messages that may be on their way at once.
     fn most_in_flight(&self) -> usize {
-        window_size(self.rate())
+        most_in_flight(self.rate(), self.flights.answer())
     }
 
     /// How many more messages to arm now.
-    fn wants(&self, now: Timestamp, mono: Mono) -> usize {
-        let ahead = self.pace.ready_at(mono).since(mono);
-        if ahead > ARM_AHEAD || self.is_blocked(mono) || self.capped_until(now).is_some() {
+    fn wants(&self, now: Timestamp, mono: Mono, company: Company) -> usize {
+        if self.is_blocked(mono) || self.capped_until(now).is_some() {
             return 0;
         }
-        let waiting = self.armed.len() + self.recording;
-        let busy = waiting + self.flights.by_id.len();
-        let soon = 1 + (self.rate() * (ARM_AHEAD - ahead).as_secs_f64()) as usize;
-        soon.saturating_sub(waiting)
-            .min(self.most_in_flight().saturating_sub(busy))
+        let room = self.most_in_flight().saturating_sub(self.busy());
+        to_arm(self.next_turn(mono), self.rate(), company).min(room)
+    }
+
+    /// Messages that are armed, or about to be.
+    fn waiting(&self) -> usize {
+        self.armed.len() + self.recording
+    }
+
+    fn busy(&self) -> usize {
+        self.waiting() + self.flights.len()
+    }
+
+    /// In how long the first message that is not armed has its turn.
+    fn next_turn(&self, mono: Mono) -> Duration {
+        let next = self.pace.ready_at(mono).since(mono);
+        turn_of_next(next, self.waiting(), self.rate())
+    }
+
+    /// Whether the pace waits for an attempt to be recorded.
+    pub(super) fn waits_for_record(&self, mono: Mono) -> bool {
+        self.recording > 0 && self.armed.is_empty() && self.pace.ready_at(mono) <= mono
     }
 
     fn is_blocked(&self, mono: Mono) -> bool {
@@ -162,51 +170,35 @@ impl Outbox {
     /// When an armed message may be handed over; `None` while there is none, or an answer has to
     /// come first.
     pub(super) fn hands_over_at(&self, mono: Mono) -> Option<Mono> {
-        if self.armed.is_empty() || self.flights.by_id.len() >= self.most_in_flight() {
+        let ready = self.pace.ready_at(mono);
+        // An attempt that is not recorded when its turn has come is told of: no need to wake for it.
+        let none = self.armed.is_empty() && (self.recording == 0 || ready <= mono);
+        if none || self.flights.len() >= self.most_in_flight() {
             return None;
         }
-        Some(
-            self.pace
-                .ready_at(mono)
-                .max(self.blocked_until.unwrap_or(mono)),
-        )
+        Some(ready.max(self.blocked_until.unwrap_or(mono)))
     }
 
-    /// When a waiting message may be armed; `None` while an answer has to come first.
+    /// When a waiting message has to be armed; `None` while an answer has to come first.
     pub(super) fn arms_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
         if let Some(until) = self.capped_until(now) {
             return Some(mono + until.since(now));
         }
-        if !self.armed.is_empty() || self.recording > 0 {
-            return None;
-        }
-        let busy = self.flights.by_id.len();
-        (busy < self.most_in_flight()).then(|| {
-            let ready = self.pace.ready_at(mono) - ARM_AHEAD;
-            ready.max(self.blocked_until.unwrap_or(mono)).max(mono)
+        (self.busy() < self.most_in_flight()).then(|| {
+            let by = arms_by(mono + self.next_turn(mono));
+            by.max(self.blocked_until.unwrap_or(mono)).max(mono)
         })
     }
 
     /// When the oldest message in flight is given up on.
     pub(super) fn times_out_at(&self) -> Option<Mono> {
-        self.flights.order.front().map(|(at, _, _)| *at)
+        self.flights.times_out_at()
     }
 
     fn is_suppressed(&self, ready: &Ready<Item>) -> bool {
         self.suppressions
             .as_ref()
             .is_none_or(|set| set.contains(ready.recipient))
-    }
-
-    /// For how long a message has been in flight; `None` when it is not.
-    pub(super) fn in_flight_for(&self, id: MessageId, mono: Mono) -> Option<Duration> {
-        let flown_at = self.flights.by_id.get(&id)?.flown_at?;
-        Some(mono.since(flown_at))
-    }
-
-    /// Takes a message out of flight.
-    pub(super) fn land(&mut self, id: MessageId) -> Option<Armed> {
-        self.flights.by_id.remove(&id)
     }
 
     /// Takes an armed message out that was never handed over.
@@ -253,7 +245,12 @@ impl InstanceState {
 
     /// Takes messages from the window whose turn is near, and records their attempts.
     pub(super) fn arm(&mut self, now: Timestamp, mono: Mono) {
-        let wanted = self.outbox.wants(now, mono);
+        let company = if self.outcomes.is_due(mono) {
+            Company::Outcomes
+        } else {
+            Company::Alone
+        };
+        let wanted = self.outbox.wants(now, mono, company);
         let mut batch = Vec::new();
         while batch.len() < wanted {
             match self.window.take(now) {
@@ -378,7 +375,7 @@ impl InstanceState {
         }
         let careful = self.me.suspects.lock().careful;
         let mut frames = Vec::new();
-        while self.outbox.flights.by_id.len() < self.outbox.most_in_flight()
+        while self.outbox.flights.len() < self.outbox.most_in_flight()
             && self.outbox.pace.ready_at(mono) <= mono
             && !self.outbox.is_blocked(mono)
         {
@@ -432,11 +429,7 @@ impl InstanceState {
     fn fly(&mut self, mut armed: Armed, mono: Mono) {
         armed.flown_at = Some(mono);
         let timeout = mono + answer_timeout(self.me.instance.transport);
-        let flights = &mut self.outbox.flights;
-        flights
-            .order
-            .push_back((timeout, armed.ready.id, armed.attempt));
-        flights.by_id.insert(armed.ready.id, armed);
+        self.outbox.flights.begin(armed, timeout);
     }
 
     fn submit(&mut self, frames: Vec<Outbound>, mono: Mono) {
@@ -451,6 +444,9 @@ impl InstanceState {
             self.me.suspects.lock().current = Some(only.message.get().id());
         }
         let refused = transport.submit(frames);
+        // However long it took, no window holds more than the pace allows.
+        let over = self.me.mono();
+        self.outbox.pace.handed_over(count as u32, over);
         self.me.suspects.lock().current = None;
         self.me.context.metrics.handed_over(count - refused.len());
         if !refused.is_empty() {
@@ -460,12 +456,9 @@ impl InstanceState {
             .iter()
             .map(|frame| frame.message.get().id())
             .collect();
-        self.outbox
-            .flights
-            .order
-            .retain(|(_, id, _)| !left.contains(id));
+        self.outbox.flights.forget(&left);
         for frame in refused.into_iter().rev() {
-            if let Some(armed) = self.outbox.land(frame.message.get().id()) {
+            if let Some(armed) = self.outbox.flights.land(frame.message.get().id()) {
                 self.outbox.armed.push_front(armed);
             }
         }
@@ -473,16 +466,8 @@ impl InstanceState {
 
     /// Gives up on answers whose time is over: their outcome is not known.
     pub(super) fn time_out(&mut self, now: Timestamp, mono: Mono) {
-        while let Some((at, id, attempt)) = self.outbox.flights.order.front().copied() {
-            let flies = |armed: &Armed| armed.attempt == attempt;
-            let late = self.outbox.flights.by_id.get(&id).is_some_and(flies);
-            if late && at > mono {
-                break;
-            }
-            self.outbox.flights.order.pop_front();
-            if late {
-                self.ambiguous(id, now);
-            }
+        while let Some(id) = self.outbox.flights.next_late(mono) {
+            self.ambiguous(id, now);
         }
     }
 

@@ -11,6 +11,7 @@ use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::lifecycle::{Event, Outcome};
 use zajil_model::message::Queue;
+use zajil_model::pace::together_by;
 use zajil_model::refusal::Refusal;
 use zajil_model::retry::{AfterAmbiguous, Verdict, after_ambiguous, after_refusal, throttle_wait};
 use zajil_model::time::{Mono, Timestamp};
@@ -20,16 +21,21 @@ use zajil_transport::{Delivered, TransportEvent};
 
 use crate::instance::outbox::Armed;
 use crate::instance::reads::{Read, Reads};
+use crate::instance::written::{Answers, Written};
 use crate::instance::{InstanceMsg, InstanceState, checkpoint};
 
-/// How long a record waits for others (`DESIGN.md`, section 4).
+/// How long a record waits for others at most (`DESIGN.md`, section 4).
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Messages whose end is not yet seen by reads, above which the actor wants to know of each that
+/// is: it remembers them one by one.
+const MANY_ON_THE_WAY: usize = 1_024;
 
 /// Records that wait at most: more are written at once.
 const MOST_BUFFERED: usize = 512;
 
 /// Records on their way to the log.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Outcomes {
     buffer: Vec<Outcome>,
     /// Messages with an end in the buffer.
@@ -40,6 +46,8 @@ pub(crate) struct Outcomes {
     /// Writing failed: the next try waits for its time, however much there is.
     failed: bool,
     in_air: usize,
+    /// What the store answered.
+    pub(super) answers: Answers,
     pub(super) reads: Reads,
     /// Messages whose end is durable, with the newest read that may not have seen it.
     written: VecDeque<(Read, MessageId)>,
@@ -82,9 +90,24 @@ impl Outcomes {
         self.unflushed.len()
     }
 
+    /// Whether so many ends are on the way that each answer matters.
+    pub(super) fn has_much_on_the_way(&self) -> bool {
+        self.unflushed.len() > MANY_ON_THE_WAY
+    }
+
+    /// Whether the store has not answered everything, or not everything was looked at.
+    pub(super) const fn is_in_air(&self) -> bool {
+        self.in_air > 0
+    }
+
     /// When the buffer is written.
     pub(super) const fn due(&self) -> Option<Mono> {
         self.due
+    }
+
+    /// Whether the buffer is to be written now.
+    pub(super) fn is_due(&self, mono: Mono) -> bool {
+        self.due.is_some_and(|due| due <= mono)
     }
 
     /// Whether everything is written.
@@ -105,12 +128,12 @@ impl InstanceState {
             self.outcomes.ends.push(id);
         }
         if self.outcomes.due.is_none() {
-            self.outcomes.due = Some(self.me.mono() + FLUSH_AFTER);
+            self.outcomes.due = Some(together_by(self.me.mono() + FLUSH_AFTER));
         }
     }
 
     pub(super) fn flush_when_due(&mut self, mono: Mono) {
-        let due = self.outcomes.due.is_some_and(|due| due <= mono);
+        let due = self.outcomes.is_due(mono);
         let full = self.outcomes.buffer.len() >= MOST_BUFFERED;
         let leaving = self.upkeep.draining && !self.outcomes.buffer.is_empty();
         if due || ((full || leaving) && !self.outcomes.failed) {
@@ -134,15 +157,16 @@ impl InstanceState {
             entries.push(Entry::Rows(vec![row]));
         }
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
-        let tell = self.me.teller();
+        let (tell, answers) = (self.me.teller(), self.outcomes.answers.clone());
         let done = move |result: Result<(), StoreError>| {
-            if !batch.is_empty() {
-                tell(InstanceMsg::Recorded(batch, result.clone()));
-            }
-            tell(InstanceMsg::Flushed(
+            let written = Written {
+                armed: batch,
                 ends,
-                result.map_err(|error| (error, records)),
-            ));
+                result: result.map_err(|error| (error, records)),
+            };
+            if answers.put(written) {
+                tell(InstanceMsg::Wrote);
+            }
         };
         self.me.context.store.append(
             Append {
@@ -236,7 +260,7 @@ impl InstanceState {
         let Some(id) = self.ours(wa_id) else { return };
         self.outcome(id, at, Event::Acked);
         let mono = self.me.mono();
-        if let Some(took) = self.outbox.in_flight_for(id, mono) {
+        if let Some(took) = self.outbox.flights.answered(id, mono) {
             self.me.context.metrics.waits.acked(took);
         }
         self.outbox.pace.acked(mono);
@@ -245,7 +269,11 @@ impl InstanceState {
 
     /// The channel's word on a message settles it, wherever it is by now.
     pub(super) fn settled_outside(&mut self, id: MessageId) {
-        let armed = self.outbox.land(id).or_else(|| self.outbox.disarm(id));
+        let armed = self
+            .outbox
+            .flights
+            .land(id)
+            .or_else(|| self.outbox.disarm(id));
         if armed.is_some() {
             self.window.finished(id);
         } else {
@@ -265,7 +293,7 @@ impl InstanceState {
             let mono = self.me.mono();
             self.outbox.pace.throttled(throttle_wait(wait_ms), mono);
         }
-        let Some(mut armed) = self.outbox.land(id) else {
+        let Some(mut armed) = self.outbox.flights.land(id) else {
             // A message that was sent may still fail in the channel; anything else is late.
             if let Refusal::Permanent(reason) = refusal {
                 let failure = zajil_model::refusal::Failure { reason, code };
@@ -308,7 +336,7 @@ impl InstanceState {
 
     /// An attempt has no known outcome.
     pub(super) fn ambiguous(&mut self, id: MessageId, now: Timestamp) {
-        let Some(mut armed) = self.outbox.land(id) else {
+        let Some(mut armed) = self.outbox.flights.land(id) else {
             return;
         };
         self.me.context.metrics.ambiguous();

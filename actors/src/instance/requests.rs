@@ -13,6 +13,7 @@ use zajil_model::time::Mono;
 use zajil_storage::{Append, Entry, MessageRecord, StoreError};
 
 use crate::batch::part_state;
+use crate::instance::written::Written;
 use crate::instance::{InstanceMsg, InstanceState, Upkeep};
 use crate::send::{InstanceFigures, InstanceView, WaitReason, Waiting};
 
@@ -125,13 +126,19 @@ impl InstanceState {
         };
         let shard = self.me.handle.shard();
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
-        let tell = self.me.teller();
+        let (tell, answers) = (self.me.teller(), self.outcomes.answers.clone());
         self.me.context.metrics.outcome(&outcome.event);
         let done = move |result: Result<(), StoreError>| {
             answer(reply, result.clone().map(|()| Status::Cancelled));
-            // It is out of its queue by now: a cancel that failed is written later all the same.
-            let kept = result.map_err(|error| (error, vec![outcome]));
-            tell(InstanceMsg::Flushed(vec![id], kept));
+            let written = Written {
+                armed: Vec::new(),
+                ends: vec![id],
+                // It is out of its queue by now: a cancel that failed is written later all the same.
+                result: result.map_err(|error| (error, vec![outcome])),
+            };
+            if answers.put(written) {
+                tell(InstanceMsg::Wrote);
+            }
         };
         let entries = vec![Entry::Outcomes(vec![outcome])];
         self.me.context.store.append(

@@ -12,6 +12,9 @@ const BENCH: &str = "backlog";
 /// Instances that they wait in.
 const INSTANCES: usize = 100;
 
+/// How many times the messages that wait at first go through the node before.
+const WARM: usize = 10;
+
 /// Seconds until a node has settled.
 const SETTLE: f64 = 5.0;
 
@@ -40,9 +43,10 @@ pub(super) async fn run(run: Run) -> Result<()> {
     };
     let mut node = Node::start(plan).await?;
     node.tell(Order::Populate(INSTANCES, 0.0)).await?;
-    // Warm: everything was done once.
-    node.tell(Order::Fill(INSTANCES, few)).await?;
-    node.tell(Order::Sent(few as u64)).await?;
+    // Warm: everything was done once, and the caches hold what they may.
+    let warm = few * WARM;
+    node.tell(Order::Fill(INSTANCES, warm)).await?;
+    node.tell(Order::Sent(warm as u64)).await?;
     node.tell(Order::Pause(true)).await?;
     node.tell(Order::Fill(INSTANCES, few)).await?;
     let shallow = measure(&mut node, some).await?;

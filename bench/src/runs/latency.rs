@@ -28,6 +28,8 @@ pub(super) async fn run(run: Run) -> Result<()> {
     site.close().await?;
     let mut how = loaded.how(CONNECTIONS, INSTANCES);
     how["offered_per_second"] = json!(half.round());
+    let seconds = &loaded.driven.by_second;
+    how["p99_us_by_second"] = json!(seconds.iter().map(|one| one.p99_us).collect::<Vec<_>>());
     how["synced_write_us"] = json!({
         "bytes": SMALL_BLOCK, "p50": write, "p99": disk.times.value_at_quantile(0.99),
     });

@@ -129,6 +129,15 @@ impl Pace {
         true
     }
 
+    /// `count` hand-overs that were taken are over by `at`: they may have happened as late as that.
+    /// What was not made by then is not caught up, beyond the burst.
+    pub fn handed_over(&mut self, count: u32, at: Mono) {
+        let bucket = &mut self.bucket;
+        let oldest = at.as_nanos().saturating_sub(bucket.span);
+        let used = bucket.interval.saturating_mul(u64::from(count));
+        bucket.next = bucket.next.max(oldest.saturating_add(used));
+    }
+
     /// New settings, in force at once. Tokens are kept as they are, whole and in part: neither a
     /// change nor many of them give a burst.
     pub fn set(&mut self, spec: &PaceSpec, now: Mono) {

@@ -97,6 +97,7 @@ pub(super) enum Job {
 
 /// Serves a shard until it is told to end, or loses it.
 pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>) {
+    let appends = metrics::Appends::new();
     let mut ended = None;
     while ended.is_none() {
         let sweep = open.projection.unswept().first().copied();
@@ -134,7 +135,7 @@ pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>
             let (now, nothing) = (open.ground.db.clock.mono(), Arc::default());
             group.push(Call::new(record, Answer::Nobody, now, &nothing));
         }
-        if !group.is_empty() && !carry_out(&open, ttl, group).await {
+        if !group.is_empty() && !carry_out(&open, ttl, group, &appends).await {
             break;
         }
     }
@@ -153,7 +154,12 @@ pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>
 }
 
 /// Writes, applies and answers a group; false when the shard is lost.
-async fn carry_out(open: &Arc<Open>, ttl: i32, mut group: Vec<Call>) -> bool {
+async fn carry_out(
+    open: &Arc<Open>,
+    ttl: i32,
+    mut group: Vec<Call>,
+    appends: &metrics::Appends,
+) -> bool {
     let written = write(open, ttl, &mut group).await;
     let applied = match written {
         Ok(calls) => apply(open, calls).await,
@@ -162,7 +168,7 @@ async fn carry_out(open: &Arc<Open>, ttl: i32, mut group: Vec<Call>) -> bool {
     match applied {
         Ok(()) => {
             for call in group {
-                metrics::appended(open.ground.db.clock.mono().since(call.begun));
+                appends.answered(open.ground.db.clock.mono().since(call.begun));
                 call.answer(Ok(()));
             }
             flush_if_due(open).await;

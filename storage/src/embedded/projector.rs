@@ -27,6 +27,7 @@ pub(super) fn project(
     committer: &Arc<Committer<Call>>,
     durable: &Receiver<Durable>,
 ) {
+    let appends = metrics::Appends::new();
     let mut sweeping = sweep(shared, committer);
     while let Ok(group) = durable.recv() {
         let end = group.end;
@@ -46,7 +47,7 @@ pub(super) fn project(
             if let Some(lsn) = last {
                 shared.applied.store(lsn, Ordering::Release);
             }
-            metrics::appended(shared.clock.mono().since(call.begun));
+            appends.answered(shared.clock.mono().since(call.begun));
             call.answer(result);
         }
         shared.projection.advance(end);

@@ -50,9 +50,8 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         if block.find(first).is_some() {
             return Ok(());
         }
-        let before = block.bytes();
         block.insert(slot.clone());
-        let grown = block.bytes() - before;
+        let grown = slot.bytes();
         self.state.hot_bytes += grown;
         self.state.dirty_bytes += grown;
         self.state.index(&slot, target);

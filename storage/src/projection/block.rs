@@ -76,6 +76,13 @@ impl Slot {
         Arc::make_mut(states)
     }
 
+    /// About how much memory it takes in a block: there it also has an entry in the index by shard,
+    /// of about the same size.
+    pub(crate) fn bytes(&self) -> usize {
+        let states = self.states.as_ref().map_or(0, |states| states.len());
+        size_of::<Self>() * 2 + states * size_of::<MessageState>()
+    }
+
     /// How many of its messages are not settled.
     pub(crate) fn unsettled(&self) -> u32 {
         match &self.states {
@@ -129,11 +136,16 @@ impl Block {
 
     /// The place of the chunk that holds an id, and the id's place in that.
     pub(crate) fn find(&self, id: MessageId) -> Option<(usize, u32)> {
-        let place = self
-            .slots
-            .partition_point(|slot| slot.first <= id)
-            .checked_sub(1)?;
+        let place = self.places_upto(id).checked_sub(1)?;
         Some((place, self.slots[place].index_of(id)?))
+    }
+
+    /// How many chunks begin at an id or before. Most ids are the newest: they cost no search.
+    fn places_upto(&self, id: MessageId) -> usize {
+        match self.slots.last() {
+            Some(last) if last.first <= id => self.slots.len(),
+            _ => self.slots.partition_point(|slot| slot.first <= id),
+        }
     }
 
     /// Puts a chunk where its id says.
@@ -142,7 +154,7 @@ impl Block {
         self.unsettled += slot.unsettled();
         self.index_dirty = true;
         self.states_dirty = true;
-        let place = self.slots.partition_point(|known| known.first < slot.first);
+        let place = self.places_upto(slot.first);
         self.slots.insert(place, slot);
     }
 
@@ -153,14 +165,7 @@ impl Block {
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
-        let states: usize = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.states.as_ref())
-            .map(|s| s.len())
-            .sum();
-        // A chunk also has an entry in the index by shard, of about the same size as its slot.
-        256 + self.slots.len() * (size_of::<Slot>() * 2) + states * size_of::<MessageState>()
+        256 + self.slots.iter().map(Slot::bytes).sum::<usize>()
     }
 
     /// Its chunks as bytes.

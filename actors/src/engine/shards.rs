@@ -99,6 +99,8 @@ impl Shards for EngineShards {
         _from: Option<HandOver>,
     ) -> Result<(), ShardError> {
         let parts = &self.0.0;
+        // A pause that its former owner confirmed is in the row, and not in what was read before.
+        parts.context.directory.forget_changeable();
         let opened = parts.context.clocks.open(shard, epoch).await;
         opened.map_err(|error| ShardError(error.to_string()))?;
         let engine = self.0.clone();
@@ -142,8 +144,13 @@ impl Shards for EngineShards {
         if let Err(error) = parts.context.store.close_shard(shard, epoch).await {
             tracing::debug!(%shard, %error, "a lost shard was dropped");
         }
-        // What others changed meanwhile was not told to a node without a lease.
-        parts.context.directory.forget_all();
+        // What others changed meanwhile was not told to a node without a lease. Who runs on holds
+        // its list of opt-outs and goes on being told.
+        if parts.router.is_empty() {
+            parts.context.directory.forget_all();
+        } else {
+            parts.context.directory.forget_changeable();
+        }
     }
 
     async fn tell(&self, next: NodeId, shard: Shard, hand_over: HandOver) -> Option<Epoch> {

@@ -19,7 +19,7 @@ use zajil_model::pace::{
     CapWait, Company, DayCap, DaySaved, Pace, PaceSaved, arms_by, to_arm, turn_of_next,
 };
 use zajil_model::refusal::{Failure, Reason};
-use zajil_model::retry::answer_timeout;
+use zajil_model::retry::{answer_timeout, may_go_again};
 use zajil_model::time::{Mono, Timestamp};
 use zajil_storage::StoreError;
 use zajil_transport::Outbound;
@@ -382,6 +382,13 @@ impl InstanceState {
             let Some(armed) = self.outbox.armed.pop_front() else {
                 break;
             };
+            let item = &armed.ready.item;
+            let began = item.first_attempt_at.filter(|_| item.doubtful);
+            if began.is_some_and(|began| !may_go_again(began, now)) {
+                self.window.finished(armed.ready.id);
+                self.ended(&armed.ready, Event::Unknown, now);
+                continue;
+            }
             let Some(frame) = self.cleared(&armed) else {
                 self.window.finished(armed.ready.id);
                 self.ended(&armed.ready, Event::Suppressed, now);

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use support::site::Site;
 use support::{per_second, text};
+use zajil_actors::batch::{BatchText, Duplicates, NewBatch, NewRow, RowErrors};
+use zajil_actors::directory::{NewKey, Permission};
+use zajil_model::batch::{BatchState, Command};
 use zajil_model::lifecycle::Status;
 use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
 
@@ -158,4 +161,204 @@ async fn an_opt_out_holds_on_every_node_once_it_is_answered() {
 
     site.becomes(last.first, Status::Suppressed).await;
     assert!(!site.whatsapp.texts().contains(&"late".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_was_answered_holds_for_the_next_owner() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    // Every node has read it as it was before.
+    for node in site.nodes.values() {
+        let known = node.engine.directory().instance_by_id(instance.id).await;
+        assert!(!known.unwrap().unwrap().paused);
+    }
+    let sent = site
+        .send(other, &instance, vec![text(ANNA, "held")])
+        .await
+        .unwrap();
+    site.becomes(sent.first, Status::Sent).await;
+
+    let engine = site.engine(other);
+    let directory = engine.directory();
+    let paused = directory
+        .update_instance(account, instance.id, |instance| instance.paused = true)
+        .await
+        .unwrap();
+    assert!(
+        engine
+            .apply_instance(paused.clone())
+            .await
+            .unwrap()
+            .is_confirmed()
+    );
+    let held = site
+        .send(other, &paused, vec![text(ANNA, "held")])
+        .await
+        .unwrap();
+    site.kill(owner);
+    site.balanced().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+
+    assert_eq!(site.whatsapp.frames().len(), 1);
+    site.becomes(held.first, Status::Pending).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_lets_its_limit_through_whichever_nodes_are_asked() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let new = NewKey {
+        user: None,
+        name: "shop".to_owned(),
+        permissions: BTreeSet::from(Permission::ALL),
+        rate_limit: 30,
+        expires_at: None,
+        allowed_ips: Vec::new(),
+        allowed_instances: BTreeSet::new(),
+    };
+    let made = site.engine(1).directory().create_key(account, new).await;
+    let (key, _) = made.unwrap();
+
+    let mut left = Vec::new();
+    for turn in 0..40_u64 {
+        let quota = site
+            .engine(1 + turn % 3)
+            .buckets()
+            .take(&key)
+            .await
+            .unwrap();
+        left.push((quota.allowed, quota.remaining));
+    }
+
+    let expected = (0..40).map(|turn: u64| (turn < 30, 29_u64.saturating_sub(turn)));
+    assert_eq!(left, expected.collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_is_uploaded_at_one_node_steered_at_another_and_told_of_by_all() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let mut instances = Vec::new();
+    for n in 0..6 {
+        let name = format!("shop-{n}");
+        instances.push(site.instance(account, &name, per_second(100.0)).await);
+    }
+    let new = NewBatch {
+        name: "autumn".to_owned(),
+        instances: instances.clone(),
+        text: BatchText {
+            content: "Hello".to_owned(),
+            template: None,
+            variables: Vec::new(),
+        },
+        ttl_seconds: None,
+        start_at: None,
+        deadline: None,
+        duplicates: Duplicates::Skip,
+    };
+    let made = site.engine(1).batches().create(account, new).await.unwrap();
+    let id = made.record.id;
+    let rows = |from: u64, to: u64| -> Vec<Result<NewRow, RowErrors>> {
+        let row = |n| NewRow {
+            recipient: support::phone(&format!("+96650{n:07}")),
+            variables: Vec::new(),
+            content: None,
+            client_ref: None,
+        };
+        (from..to).map(|n| Ok(row(n))).collect()
+    };
+
+    let mut upload = site
+        .engine(2)
+        .batches()
+        .upload(account, id, 0)
+        .await
+        .unwrap();
+    upload.append_rows(rows(0, 500)).await.unwrap();
+    drop(upload);
+    let started = site
+        .engine(3)
+        .batches()
+        .change(account, id, Command::Start)
+        .await;
+    assert!(started.unwrap().barrier.is_confirmed());
+    site.kill(site.owner(&instances[0]));
+    let any = *site.nodes.keys().next().unwrap();
+    // A cut upload is repeated from a row before its end, with other borders.
+    let mut upload = site
+        .engine(any)
+        .batches()
+        .upload(account, id, 300)
+        .await
+        .unwrap();
+    upload.append_rows(rows(300, 900)).await.unwrap();
+    let progress = upload.append_rows(rows(900, 1_000)).await.unwrap().progress;
+    drop(upload);
+    let sealed = site
+        .engine(any)
+        .batches()
+        .change(account, id, Command::Seal)
+        .await;
+    assert!(sealed.unwrap().barrier.is_confirmed());
+
+    assert_eq!((progress.rows_received, progress.taken), (1_000, 1_000));
+    for _ in 0..600 {
+        let view = site.engine(any).batches().view(account, id).await.unwrap();
+        if view.record.life.state == BatchState::Finished {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let shown: BTreeSet<_> = site
+        .whatsapp
+        .frames()
+        .iter()
+        .map(|frame| frame.wa_id)
+        .collect();
+    assert_eq!(shown.len(), 1_000);
+    for node in site.nodes.values() {
+        let view = node.engine.batches().view(account, id).await.unwrap();
+        assert_eq!(view.record.life.state, BatchState::Finished);
+        assert_eq!(view.counts[Status::Sent as usize], 1_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_change_feed_is_whole_from_any_node_and_across_a_take_over() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let mut instances = Vec::new();
+    for n in 0..6 {
+        let name = format!("shop-{n}");
+        instances.push(site.instance(account, &name, per_second(5.0)).await);
+    }
+    let mut sent = BTreeSet::new();
+    for instance in &instances {
+        for n in 0..10 {
+            let to = format!("+96650{n:07}");
+            let taken = site.send(1, instance, vec![text(&to, "hello")]).await;
+            sent.insert(taken.unwrap().first);
+        }
+    }
+
+    let (mut after, mut acked) = (None, BTreeSet::new());
+    for turn in 0..400_usize {
+        let nodes: Vec<u64> = site.nodes.keys().copied().collect();
+        let engine = site.engine(nodes[turn % nodes.len()]);
+        let page = engine.store().changes(account, after, 7).await.unwrap();
+        let told = page
+            .changes
+            .iter()
+            .filter(|(_, it)| it.status == Status::Sent);
+        acked.extend(told.map(|(_, change)| change.id));
+        after = page.next;
+        if turn == 8 {
+            site.kill(site.owner(&instances[0]));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    assert_eq!(acked, sent);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zajil_model::id::MessageId;
 use zajil_model::lane::window_size;
+use zajil_model::lifecycle::MessageState;
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::time::Timestamp;
 use zajil_storage::{QueuedChunk, StoreError};
@@ -134,8 +135,8 @@ impl InstanceState {
 
     /// Admits what a read brought, and what the edge told during it.
     ///
-    /// Under reserved ids something may have become durable *behind* where the read began. It may
-    /// have been answered before the newest that was read was asked for, so it goes first.
+    /// Under reserved ids something may have become durable *behind* what was read. It may have
+    /// been answered before the newest that was read was asked for, so all go by their ids.
     fn admit_read(
         &mut self,
         queue: Queue,
@@ -144,36 +145,38 @@ impl InstanceState {
         stash: Vec<(Arc<Chunk>, Told)>,
     ) {
         let now = self.me.now();
-        let began = self
-            .inbox
-            .readers
-            .get(&queue)
-            .and_then(|reader| reader.after);
-        let is_behind = |first| began.is_some_and(|began| first <= began);
         let late = single(queue).and_then(|lane| self.me.handle.take_late(lane));
-        let (behind, stash): (Vec<_>, Vec<_>) = stash
-            .into_iter()
-            .partition(|(chunk, told)| *told == Told::Late && is_behind(chunk.first));
-        for (chunk, told) in behind {
-            self.on_stored(chunk, told);
-        }
         let Some(reader) = self.inbox.readers.get_mut(&queue) else {
             return;
         };
+        let began = reader.after;
+        let seen = std::mem::take(&mut reader.seen);
         // Of one that the edge had no room to tell of only the id is known: it is read before the
         // rest, which is read again.
-        let void = late.is_some_and(is_behind);
+        let void = late.is_some_and(|late| Some(late) <= began);
+        let chunks = if void { &[] } else { chunks };
         if !void {
             reader.read(chunks, next);
         }
+        let (behind, stash): (Vec<_>, Vec<_>) = stash
+            .into_iter()
+            .partition(|(chunk, told)| *told == Told::Late && Some(chunk.first) <= reader.after);
+        let new = |first| !seen.contains(first) && !reader.seen.contains(first);
+        let behind = behind.iter().filter(|(chunk, _)| new(&chunk.first));
+        let mut ahead: Vec<(&Arc<Chunk>, Option<&[MessageState]>)> = chunks
+            .iter()
+            .map(|read| (&read.chunk, Some(read.states.as_slice())))
+            .chain(behind.map(|(chunk, _)| (chunk, None)))
+            .collect();
+        ahead.sort_by_key(|(chunk, _)| chunk.first);
         if let Some(late) = late {
             reader.go_back(late);
         }
         if let Some(lane) = single(queue).filter(|_| void || next.is_some()) {
             self.me.handle.withdraw(lane);
         }
-        for read in chunks.iter().filter(|_| !void) {
-            self.admit(&read.chunk, Some(&read.states), now);
+        for (chunk, states) in ahead {
+            self.admit(chunk, states, now);
         }
         for (chunk, told) in stash {
             self.on_stored(chunk, told);

@@ -38,11 +38,6 @@ pub(super) const fn hour(lsn: u64) -> u32 {
     ((lsn >> SHARD_BITS) / TICKS_PER_BUCKET) as u32
 }
 
-/// The place below every record of an hour.
-pub(super) const fn begin_of(hour: u32) -> u64 {
-    (hour as u64 * TICKS_PER_BUCKET) << SHARD_BITS
-}
-
 impl LogClock {
     /// A clock that gave `last` before, and may give ticks up to `ceiling`.
     pub(super) const fn new(shard: Shard, last: Tick, ceiling: Tick, told: Arc<AtomicU64>) -> Self {
@@ -77,6 +72,19 @@ impl LogClock {
     pub(super) fn wanted(&self, now: Timestamp) -> Tick {
         let last = self.state.lock().last;
         Tick(last.max(self.due(now)) + CEILING_AHEAD.0)
+    }
+
+    /// The place of the first record, were it written now.
+    pub(super) fn first(&self, now: Timestamp) -> u64 {
+        let last = self.state.lock().last;
+        Tick(self.due(now).max(last + 1)).id(self.shard)
+    }
+
+    /// The place of the next record at the earliest, if none is under way.
+    pub(super) fn next_if_idle(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let next = Tick(state.last + 1).id(self.shard);
+        state.under_way.is_none().then_some(next)
     }
 
     /// The tick that a record would get now, were it the first.

@@ -11,7 +11,6 @@ use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lease::shard::Seals;
 
 use super::alive::Alive;
-use super::clock::begin_of;
 use super::db::{Db, FIRST_PAUSE, LONGEST_PAUSE};
 use super::tools::random;
 use crate::codec::varint::{self, Reader};
@@ -57,11 +56,6 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// From where a new owner reads the log: behind what was flushed, and not before the log begins.
-    pub(super) fn replays_from(&self) -> u64 {
-        self.tail.max(begin_of(self.floor))
-    }
-
     fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let mut out = vec![VERSION];
         let redo = &self.redo;
@@ -339,20 +333,5 @@ mod tests {
             .seal_below(Epoch(3), sealed(90).map(|id| (Epoch(1), id)));
 
         assert_eq!(Head::decode(&head.encode().unwrap()), Ok(head));
-    }
-
-    #[test]
-    fn a_shard_that_was_never_flushed_is_not_read_from_the_beginning_of_time() {
-        let fresh = Head {
-            floor: 7_000,
-            ..Head::default()
-        };
-        let flushed = Head {
-            tail: begin_of(7_100) + 5,
-            ..fresh.clone()
-        };
-
-        assert_eq!(fresh.replays_from(), begin_of(7_000));
-        assert_eq!(flushed.replays_from(), begin_of(7_100) + 5);
     }
 }

@@ -65,6 +65,6 @@ async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, Sto
     let stored = head::read(&shared.db, shard).await?.unwrap_or_default();
     // It was decided, so that anybody may do it.
     put_in_place(&ground, &stored).await?;
-    let tail = log::tail(&ground, stored.head.replays_from(), stored.head.log).await?;
+    let tail = log::tail(&ground, stored.head.tail, stored.head.log).await?;
     project(&ground, None, shared.means.budgets, &stored.head, tail).await
 }

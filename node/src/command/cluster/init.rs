@@ -1,4 +1,4 @@
-//! `zajil cluster`: what several nodes need to be one.
+//! `zajil cluster init`: what several nodes need to trust each other.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Args;
 use zajil_cluster::link::ClusterId;
 use zajil_cluster::link::pki::{self, MOST_NODES, NodeKeys};
 use zajil_model::lease::NodeId;
@@ -20,29 +20,6 @@ const DAYS: u32 = 3_650;
 
 /// The longest that a certificate may be good, in days.
 const MOST_DAYS: i64 = 36_500;
-
-/// Make what the nodes of a cluster need to trust each other.
-#[derive(Args, Debug)]
-pub struct ClusterArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub action: Action,
-}
-
-/// What can be done with clusters.
-#[derive(Debug, Subcommand)]
-pub enum Action {
-    /// Make the keys and certificates of a cluster, or of one more node of it.
-    ///
-    /// Nodes that talk over a network show each other certificates of their cluster's own
-    /// authority, and seal their gossip with a key that all of them have. This writes both into a
-    /// folder, with a folder in it for each node. It talks to no node, and never overwrites a
-    /// file. Nodes on one machine need none of it when they listen on loopback.
-    #[command(after_help = "Examples:\n  \
-        zajil cluster init --dir zajil-cluster --nodes 3\n  \
-        zajil cluster init --dir zajil-cluster --add 4")]
-    Init(InitArgs),
-}
 
 /// What to make.
 #[derive(Args, Debug)]
@@ -68,8 +45,7 @@ pub struct InitArgs {
 }
 
 /// Does it.
-pub fn run(args: ClusterArgs) -> Result<ExitCode> {
-    let Action::Init(args) = args.action;
+pub(super) fn run(args: InitArgs) -> Result<ExitCode> {
     let made = init(args, SystemClock::new().now())?;
     show::print(&made)?;
     Ok(ExitCode::SUCCESS)
@@ -113,7 +89,9 @@ fn lines(nodes: &[NodeKeys]) -> String {
 fn bring_it() -> &'static str {
     "Next, for each node:\n  \
      1. Bring its folder to its machine, readable by the user that runs zajil alone.\n  \
-     2. Put its cluster.toml into the zajil.toml there, and set where the folder is.\n"
+     2. Make its cluster.toml the zajil.toml there (or a part of it), and set in it where the \
+     folder, the database and the other nodes are.\n  \
+     3. See with `zajil check` that nothing is missing, and start it: `zajil serve`.\n"
 }
 
 fn keep_it(dir: &Path, next: usize) -> String {

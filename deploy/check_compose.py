@@ -19,6 +19,7 @@ CONDITIONS = {"service_started", "service_healthy", "service_completed_successfu
 path = pathlib.Path(sys.argv[1])
 compose = yaml.safe_load(path.read_text())
 services = compose["services"]
+settings = (path.parent / "../docs/CONFIGURATION.md").read_text()
 faults = []
 
 
@@ -78,13 +79,22 @@ def check_addresses(name, service):
                 check(host in known, f"{name}: {key} names {host}, which is nobody")
 
 
+def check_settings(name, service):
+    """Settings are some that the engine knows."""
+    for key in service.get("environment", {}):
+        if key.startswith("ZAJIL__"):
+            setting = key.removeprefix("ZAJIL__").replace("__", ".").lower()
+            check(f"| `{setting}` |" in settings, f"{name}: {key} is no setting")
+
+
 published = [port.rsplit(":", 1)[0] for s in services.values() for port in s.get("ports", [])]
 check(len(published) == len(set(published)), "a port is published twice")
 for name, service in services.items():
     unknown = set(service) - SERVICE_KEYS
     check(not unknown, f"{name}: unknown keys {sorted(unknown)}")
     check("image" in service, f"{name}: no image")
-    for part in (check_build, check_depends, check_volumes, check_networks, check_addresses):
+    for part in (check_build, check_depends, check_volumes, check_networks, check_addresses,
+                 check_settings):
         part(name, service)
 used = {v.split(":")[0] for s in services.values() for v in s.get("volumes", [])}
 check(set(compose["volumes"]) <= used, f"unused volumes: {set(compose['volumes']) - used}")

@@ -9,6 +9,7 @@ use rand::rngs::OsRng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_cluster::{Cluster, Ownership};
+pub use zajil_cluster::{PeerStatus, ShardsStatus, Status as ClusterStatus, Trouble};
 use zajil_model::id::AccountId;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;

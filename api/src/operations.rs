@@ -14,8 +14,6 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use zajil_actors::directory::Account;
-use zajil_model::id::SHARDS;
-use zajil_storage::Health;
 
 use crate::auth::{Gate, bearer};
 use crate::body::MAX_BODY;
@@ -27,7 +25,11 @@ use crate::stamp::Stamp;
 use crate::state::ApiState;
 use crate::validate::{self, field};
 
+mod cluster;
 mod figures;
+mod readiness;
+
+use readiness::Readiness;
 
 /// Instances of one answer of `/metrics/instances`.
 const MAX_INSTANCES: i64 = 1_000;
@@ -64,6 +66,11 @@ impl OpsState {
             rendering: Arc::default(),
             drain,
         }
+    }
+
+    /// Whether this node stops, or was asked to.
+    fn drains(&self) -> bool {
+        self.api.engine.is_draining() || self.drain.is_cancelled()
     }
 }
 
@@ -130,35 +137,9 @@ async fn livez() -> Answer {
 
 /// Says whether requests should come here, and what speaks against it.
 async fn readyz(State(ops): State<OpsState>) -> Answer {
-    let engine = &ops.api.engine;
-    let (store, store_ok) = match engine.health() {
-        Health::Ready => ("ok".to_owned(), true),
-        Health::ReadOnly(reason) => (format!("read only: {reason}"), false),
-        Health::Failed(reason) => (format!("failed: {reason}"), false),
-    };
-    let damaged = engine.damaged();
-    let messages = match damaged {
-        0 => "ok".to_owned(),
-        _ => format!("damaged on disk, for {damaged} instances: see the log"),
-    };
-    let draining = engine.is_draining() || ops.drain.is_cancelled();
-    let ready = store_ok && !draining;
-    let body = json!({
-        "success": ready,
-        "data": {
-            "ready": ready,
-            "checks": {
-                "store": { "ok": store_ok, "detail": store },
-                "draining": { "ok": !draining, "detail": if draining { "draining" } else { "no" } },
-                // The others are served; this is for people, and so is `zajil_instances_damaged`.
-                "messages": { "ok": damaged == 0, "detail": messages },
-                // A restored node serves reads and accepts; it only does not send yet.
-                "held": { "ok": true, "detail": if engine.is_held() { "held" } else { "no" } },
-            },
-            "durability": "embedded: one copy, on stable storage before an accept is answered",
-        },
-    });
-    let status = if ready {
+    let readiness = Readiness::of(&ops.api.engine, ops.drains());
+    let body = json!({ "success": readiness.ready, "data": readiness });
+    let status = if readiness.ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
@@ -207,22 +188,11 @@ async fn instances(State(ops): State<OpsState>, called: Called) -> Result<Respon
 /// Shows who owns what.
 async fn cluster(State(ops): State<OpsState>) -> Answer {
     let engine = &ops.api.engine;
-    let state = if engine.is_draining() {
-        "draining"
-    } else {
-        "live"
+    let shown = match engine.cluster() {
+        Some(cluster) => cluster::several(&cluster.status(), engine.running(), ops.drains()),
+        None => cluster::alone(engine.running(), ops.drains()),
     };
-    envelope::data(json!({
-        "store": "embedded",
-        "shards": SHARDS,
-        "nodes": [{
-            "node": "local",
-            "state": state,
-            "shards_owned": SHARDS,
-            "instances_running": engine.running(),
-        }],
-    }))
-    .answer()
+    envelope::data(shown).answer()
 }
 
 /// Asks the node to stop in good order.

@@ -1,6 +1,7 @@
 //! How this node's part in the cluster is, for people and for `/readyz`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -16,6 +17,8 @@ use crate::shared::Shared;
 pub struct Status {
     /// This node.
     pub node: NodeId,
+    /// Where its link is reached.
+    pub link: SocketAddr,
     /// Which of its lives; `None` while it joins.
     pub incarnation: Option<Incarnation>,
     /// What it may do by its lease.
@@ -43,6 +46,10 @@ pub struct PeerStatus {
     pub heard: bool,
     /// Its lease row, as last read.
     pub lease: Option<NodeRow>,
+    /// Where its link is reached, as gossip says.
+    pub link: Option<SocketAddr>,
+    /// The version of its program, as gossip says.
+    pub version: Option<String>,
     /// Shards that it owns.
     pub shards: u16,
 }
@@ -82,6 +89,7 @@ impl Status {
         let shards = shards(shared);
         Self {
             node: shared.me(),
+            link: shared.config.link,
             incarnation: holder.map(|holder| holder.incarnation()),
             standing,
             lease_age_ms: lease
@@ -142,11 +150,16 @@ fn peers(shared: &Shared, shards: &ShardsStatus) -> Vec<PeerStatus> {
     let heard = view.iter().map(|peer| peer.node);
     let all: BTreeSet<NodeId> = rows.keys().copied().chain(heard).collect();
     let me = shared.me();
-    let status = |node: NodeId| PeerStatus {
-        node,
-        heard: view.get(node).is_some(),
-        lease: rows.get(&node).copied(),
-        shards: shards.by_node.get(&node).copied().unwrap_or(0),
+    let status = |node: NodeId| {
+        let says = view.get(node);
+        PeerStatus {
+            node,
+            heard: says.is_some(),
+            lease: rows.get(&node).copied(),
+            link: says.map(|peer| peer.link),
+            version: says.map(|peer| peer.version.clone()),
+            shards: shards.by_node.get(&node).copied().unwrap_or(0),
+        }
     };
     all.into_iter()
         .filter(|node| *node != me)

@@ -50,7 +50,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     /// Check the configuration and print what is in force, and where each value comes from.
     Check(check::CheckArgs),
-    /// Make what the nodes of a cluster need to trust each other.
+    /// Make, see and steer the nodes that share one store.
     Cluster(cluster::ClusterArgs),
     /// Print the completions of a shell.
     Completions(completions::CompletionsArgs),

@@ -198,6 +198,15 @@ impl Client {
         .await
     }
 
+    /// Asks the operations address something that changes nothing.
+    ///
+    /// # Errors
+    /// Nothing answered, or the node refused.
+    pub async fn ask(&self, path: &str) -> Result<Value, CallError> {
+        self.json(Method::GET, format!("{}{path}", self.operations), None)
+            .await
+    }
+
     /// Sends rows of a batch.
     ///
     /// # Errors
@@ -268,6 +277,10 @@ impl Client {
         let foreign = || CallError::Foreign {
             url: url.to_owned(),
         };
+        // What only reads is answered soon, or not at all.
+        let slow = method == Method::POST
+            && url.starts_with(&self.operations)
+            && self.operations != self.api;
         let mut request = Request::builder()
             .method(method)
             .uri(url)
@@ -288,7 +301,6 @@ impl Client {
             .authority()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let slow = url.starts_with(&self.operations) && self.operations != self.api;
         let patience = if slow { OPERATOR_PATIENCE } else { PATIENCE };
         let answered = tokio::time::timeout(patience, self.http.request(request)).await;
         match answered {
@@ -300,7 +312,9 @@ impl Client {
 }
 
 fn addresses(config: &Config, target: &Target) -> Result<(String, String)> {
-    let here = Presence::read(&config.data_dir);
+    // Who names a node means that one with both addresses, never the one that runs here.
+    let named = target.url.is_some() || target.operations_url.is_some();
+    let here = Presence::read(&config.data_dir).filter(|_| !named);
     let url = |said: &Option<String>, here: Option<std::net::SocketAddr>| {
         let found = here.map(|at| format!("http://{}", files::reachable(at)));
         said.as_ref()

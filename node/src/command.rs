@@ -34,7 +34,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&settings, &args),
         Some(Command::Simulator(args)) => simulator::run(&settings, args),
         Some(Command::Check(args)) => check::run(&settings, &args),
-        Some(Command::Cluster(args)) => cluster::run(args),
+        Some(Command::Cluster(args)) => cluster::run(&settings, args),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Restore(args)) => restore::run(&settings, args),
         Some(Command::Account(args)) => client(account::run(&settings, args)),

@@ -65,6 +65,8 @@ fn every_command_explains_itself() {
         "check",
         "cluster",
         "cluster init",
+        "cluster status",
+        "cluster drain",
         "completions",
     ];
 
@@ -208,6 +210,57 @@ fn a_cluster_is_made_once_and_grows_by_a_node() {
             folder.path().join("keys/node-3").join(file).exists(),
             "{file}"
         );
+    }
+}
+
+#[test]
+fn what_is_made_for_a_node_is_good_as_its_configuration_but_for_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = zajil(
+        folder.path(),
+        &["cluster", "init", "--dir", "keys", "--nodes", "2"],
+    );
+    assert!(made.status.success(), "{}", stderr(&made));
+    let made = folder.path().join("keys/node-2/cluster.toml");
+    std::fs::copy(made, folder.path().join("zajil.toml")).unwrap();
+
+    let lacking = zajil(folder.path(), &["check"]);
+    let database = "storage.contact_points=127.0.0.1:9042";
+    let whole = zajil(folder.path(), &["check", "--set", database]);
+
+    assert_eq!(lacking.status.code(), Some(2));
+    let faults = stderr(&lacking);
+    assert!(
+        faults.contains("storage.contact_points") && faults.lines().count() <= 3,
+        "{faults}"
+    );
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    let shown = stdout(&whole);
+    assert!(
+        shown.contains("keys/node-2\"") && shown.contains("node = 2"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_drain_needs_somebody_to_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = "http://127.0.0.1:1";
+
+    for command in ["status", "drain"] {
+        let args = [
+            "cluster",
+            command,
+            "--operations-url",
+            nobody,
+            "--token",
+            "t",
+        ];
+        let output = zajil(folder.path(), &args);
+
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let told = stderr(&output);
+        assert!(told.contains("no node answers at 127.0.0.1:1"), "{told}");
     }
 }
 

@@ -41,6 +41,11 @@ impl Running {
         Self(child)
     }
 
+    /// Waits until it ended by itself.
+    fn ended(mut self) -> ExitStatus {
+        self.0.wait().expect("it is our child")
+    }
+
     fn signal(mut self, name: &str) -> ExitStatus {
         let pid = self.0.id().to_string();
         assert!(
@@ -71,6 +76,37 @@ fn zajil(folder: &Path, args: &[&str]) -> String {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "zajil {args:?}: {told}");
     String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn an_operator_sees_a_node_and_has_it_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Running::start(folder.path());
+
+    let status = zajil(folder.path(), &["cluster", "status"]);
+    let drained = zajil(folder.path(), &["cluster", "drain"]);
+
+    let line = status.lines().nth(1).unwrap_or_default();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..3], ["local", "live", "1024"], "{status}");
+    assert!(drained.ends_with("node local left\n"), "{drained}");
+    assert!(node.ended().success());
+}
+
+#[test]
+fn a_node_that_is_named_is_asked_and_not_the_one_that_runs_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let _here = Running::start(folder.path());
+
+    let other = Command::new(env!("CARGO_BIN_EXE_zajil"))
+        .args(["cluster", "drain", "--url", "http://127.0.0.1:1"])
+        .current_dir(folder.path())
+        .output()
+        .expect("it runs");
+
+    assert!(!other.status.success());
+    let status = zajil(folder.path(), &["cluster", "status"]);
+    assert!(status.contains("live"), "{status}");
 }
 
 /// The request of the first start, exactly as it is to be pasted.

@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 
+use crate::link::{ClusterId, NotAClusterId};
 use crate::membership::keys::KeyRing;
 
 /// More seeds do not help: any one that answers names all others.
 pub const MOST_SEEDS: usize = 32;
-
-/// Longer ids of a cluster are no names.
-pub const LONGEST_CLUSTER_ID: usize = 64;
 
 /// What gossip is started with.
 #[derive(Clone, Debug)]
@@ -46,10 +44,13 @@ pub enum BadGossip {
         advertise: SocketAddr,
     },
     /// An id that cannot be.
-    #[error(
-        "the cluster id {0:?} is not one of 1 to {LONGEST_CLUSTER_ID} letters, digits, dots and dashes"
-    )]
-    ClusterId(String),
+    #[error("the cluster id {id:?} cannot be")]
+    ClusterId {
+        /// It.
+        id: String,
+        /// What it should be: the same as for the link.
+        source: NotAClusterId,
+    },
     /// A seed without a host or a port.
     #[error("the seed {0:?} is not a host and a port, such as node-1:7946")]
     Seed(String),
@@ -65,10 +66,9 @@ impl GossipConfig {
     /// What is wrong with them.
     pub fn check(&self) -> Result<(), BadGossip> {
         self.check_addresses()?;
-        let letters = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let length = 1..=LONGEST_CLUSTER_ID;
-        if !length.contains(&self.cluster.len()) || !self.cluster.bytes().all(letters) {
-            return Err(BadGossip::ClusterId(self.cluster.clone()));
+        if let Err(source) = self.cluster.parse::<ClusterId>() {
+            let id = self.cluster.clone();
+            return Err(BadGossip::ClusterId { id, source });
         }
         if self.seeds.len() > MOST_SEEDS {
             return Err(BadGossip::TooManySeeds);
@@ -171,17 +171,13 @@ mod tests {
 
     #[test]
     fn ids_and_seeds_that_cannot_be_are_refused() {
-        for id in [
-            "",
-            "two words",
-            "naïve",
-            &"x".repeat(LONGEST_CLUSTER_ID + 1),
-        ] {
+        let long = "x".repeat(41);
+        for id in ["", "two words", "naïve", "Home", "my.home", "-home", &long] {
             let config = GossipConfig {
                 cluster: id.to_owned(),
                 ..home()
             };
-            assert_eq!(config.check(), Err(BadGossip::ClusterId(id.to_owned())));
+            assert!(matches!(config.check(), Err(BadGossip::ClusterId { id: it, .. }) if it == id));
         }
         for seed in [
             "",

@@ -153,7 +153,8 @@ pub fn add(
     write(&home.join("cert.pem"), &certificate.pem())?;
     write(&home.join(AUTHORITY), &read(&folder.join(AUTHORITY))?)?;
     write(&home.join(GOSSIP), &read(&folder.join(GOSSIP))?)?;
-    write(&home.join("cluster.toml"), &snippet(&cluster, node))?;
+    let found = std::path::absolute(&home).map_err(at("find", &home))?;
+    write(&home.join("cluster.toml"), &snippet(&cluster, node, &found))?;
     Ok(NodeKeys {
         node,
         name,
@@ -172,14 +173,28 @@ pub fn cluster_in(folder: &Path) -> Result<ClusterId, PkiError> {
 }
 
 /// The part of a node's settings that names it, with the files beside it.
-fn snippet(cluster: &ClusterId, node: NodeId) -> String {
+///
+/// It is good as it is, but for what only people know: where the database and the nodes are.
+fn snippet(cluster: &ClusterId, node: NodeId, folder: &Path) -> String {
     format!(
-        "# Put this into the zajil.toml of node {id}, with the files of this folder where it says.\n\
+        "# The zajil.toml of node {id}, or a part of it. `zajil check` tells what it still lacks.\n\
+         \n\
          [cluster]\n\
          id = \"{cluster}\"\n\
          node = {id}\n\
-         keys = \"/etc/zajil/node-{id}\"\n",
-        id = node.0
+         # This folder, wherever it is on the machine of the node.\n\
+         keys = {folder:?}\n\
+         # Where other nodes reach this one, and where it finds some of them; else on this machine.\n\
+         # gossip = \"10.0.0.1:7946\"\n\
+         # link = \"10.0.0.1:7947\"\n\
+         # seeds = \"10.0.0.1:7946, 10.0.0.2:7946, 10.0.0.3:7946\"\n\
+         \n\
+         [storage]\n\
+         kind = \"cql\"\n\
+         # Some servers of the database that all nodes share: needed.\n\
+         # contact_points = \"10.0.0.11:9042, 10.0.0.12:9042\"\n",
+        id = node.0,
+        folder = folder.to_string_lossy(),
     )
 }
 

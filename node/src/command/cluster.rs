@@ -1,27 +1,19 @@
-//! `zajil cluster`: what several nodes need to be one.
+//! `zajil cluster`: several nodes that are one.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zajil_cluster::link::ClusterId;
-use zajil_cluster::link::pki::{self, MOST_NODES, NodeKeys};
-use zajil_model::lease::NodeId;
-use zajil_model::time::{Clock, Timestamp};
 
-use crate::clock::SystemClock;
-use crate::show;
+use super::client;
+use crate::cli::Settings;
+use crate::client::Target;
 
-/// Certificates end with the cluster and not before: ten years. Whoever wants less says so.
-const DAYS: u32 = 3_650;
+mod drain;
+mod init;
+mod status;
 
-/// The longest that a certificate may be good, in days.
-const MOST_DAYS: i64 = 36_500;
-
-/// Make what the nodes of a cluster need to trust each other.
+/// Make, see and steer the nodes that share one store.
 #[derive(Args, Debug)]
 pub struct ClusterArgs {
     /// What to do.
@@ -41,85 +33,42 @@ pub enum Action {
     #[command(after_help = "Examples:\n  \
         zajil cluster init --dir zajil-cluster --nodes 3\n  \
         zajil cluster init --dir zajil-cluster --add 4")]
-    Init(InitArgs),
+    Init(init::InitArgs),
+    /// Show the nodes as one of them knows them: state, shards, lease, link, version.
+    ///
+    /// A node is `live`, `draining` (it gives its shards away), `silent` (it has its lease, but is
+    /// not heard), `suspended` (it could not renew its lease, and sends nothing), `joining`, or
+    /// `dead` (its shards belong to others). How old a lease is, each node knows of its own alone.
+    /// Below the table stands what moves, what has no owner, why the node that was asked is not
+    /// ready, and what went wrong last.
+    #[command(after_help = "Examples:\n  \
+        zajil cluster status --data-dir /var/lib/zajil\n  \
+        zajil cluster status --operations-url http://10.0.0.7:8081")]
+    Status(Asked),
+    /// Have a node give its shards away and end, and wait until it did.
+    ///
+    /// The same as SIGTERM: other nodes take its shards over one by one, what is in flight is
+    /// finished, and the process ends with exit code 0, at the latest after `node.drain_timeout`.
+    /// A supervisor that always restarts starts it again.
+    #[command(after_help = "Examples:\n  \
+        zajil cluster drain --data-dir /var/lib/zajil\n  \
+        zajil cluster drain --operations-url http://10.0.0.7:8081 --token TOKEN")]
+    Drain(Asked),
 }
 
-/// What to make.
+/// Which node is asked.
 #[derive(Args, Debug)]
-pub struct InitArgs {
-    /// Folder to write; with --add, the one that was written before.
-    #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
-    /// How many nodes, numbered from 1.
-    #[arg(long, value_name = "N", required_unless_present = "add",
-          value_parser = clap::value_parser!(u64).range(1..=MOST_NODES))]
-    pub nodes: Option<u64>,
-    /// Add the node of this number to a cluster that was made before.
-    #[arg(long, value_name = "N", conflicts_with_all = ["nodes", "name"],
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub add: Option<u64>,
-    /// What the cluster is called: a-z, 0-9 and - [default: zajil- and a random number].
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<ClusterId>,
-    /// How many days the certificates are good.
-    #[arg(long, value_name = "D", default_value_t = DAYS,
-          value_parser = clap::value_parser!(u32).range(1..=MOST_DAYS))]
-    pub days: u32,
+pub struct Asked {
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// Does it.
-pub fn run(args: ClusterArgs) -> Result<ExitCode> {
-    let Action::Init(args) = args.action;
-    let made = init(args, SystemClock::new().now())?;
-    show::print(&made)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Makes it, and answers what to tell.
-fn init(args: InitArgs, now: Timestamp) -> Result<String> {
-    let dir = &args.dir;
-    let good_for = Duration::from_secs(u64::from(args.days) * 24 * 3_600);
-    if let Some(node) = args.add {
-        let made = pki::add(dir, NodeId(node), now, good_for)?;
-        let cluster = pki::cluster_in(dir)?;
-        return Ok(format!(
-            "node {node} of cluster {cluster}:\n{}\n{}",
-            lines(&[made]),
-            bring_it()
-        ));
+pub fn run(settings: &Settings, args: ClusterArgs) -> Result<ExitCode> {
+    match args.action {
+        Action::Init(args) => init::run(args),
+        Action::Status(asked) => client(status::run(settings, asked.target)),
+        Action::Drain(asked) => client(drain::run(settings, asked.target)),
     }
-    let cluster = match args.name {
-        Some(name) => name,
-        None => pki::unique_id()?,
-    };
-    let nodes = pki::create(dir, &cluster, args.nodes.unwrap_or(1), now, good_for)?;
-    Ok(format!(
-        "cluster {cluster}, good for {} days:\n{}\n{}{}",
-        args.days,
-        lines(&nodes),
-        bring_it(),
-        keep_it(dir, nodes.len() + 1)
-    ))
-}
-
-fn lines(nodes: &[NodeKeys]) -> String {
-    nodes.iter().fold(String::new(), |mut text, made| {
-        let (folder, name) = (made.folder.display(), &made.name);
-        writeln!(text, "  {folder}  all that {name} needs").expect("a string takes everything");
-        text
-    })
-}
-
-fn bring_it() -> &'static str {
-    "Next, for each node:\n  \
-     1. Bring its folder to its machine, readable by the user that runs zajil alone.\n  \
-     2. Put its cluster.toml into the zajil.toml there, and set where the folder is.\n"
-}
-
-fn keep_it(dir: &Path, next: usize) -> String {
-    format!(
-        "Keep {dir}/ca-key.pem away from the nodes: whoever has it can make more of them. To add one \
-         later:\n  zajil cluster init --dir {dir} --add {next}\n",
-        dir = dir.display()
-    )
 }

@@ -290,7 +290,7 @@ pub const SETTINGS: &[Setting] = &[
         "cluster.id",
         Kind::Text,
         "zajil",
-        "The name of the cluster: nodes of another one are refused.",
+        "The name of the cluster, of a-z, 0-9 and -: nodes of another one are refused.",
     ),
     setting(
         "cluster.node",

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use zajil_cluster::link::ClusterId;
+
 use super::{Layers, address, count, schema};
 
 /// The store that several nodes share, and how they find each other.
@@ -69,6 +71,9 @@ pub(super) fn check(layers: &mut Layers) {
         let wanted = "an IP address that other nodes can reach, such as \"10.0.0.7\"".to_owned();
         layers.refuse("cluster.advertise", wanted);
     }
+    if let Err(rule) = layers.text("cluster.id").parse::<ClusterId>() {
+        layers.refuse("cluster.id", format!("a good name: {rule}"));
+    }
     if layers.text("storage.kind") != "cql" {
         return;
     }
@@ -109,6 +114,15 @@ mod tests {
         let said = faults.to_string();
         assert!(said.contains("storage.contact_points"), "{said}");
         assert!(said.contains("cluster.node"), "{said}");
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_one_rule_for_gossip_link_and_certificates() {
+        for wrong in ["", "My Cluster", "my.cluster", "-mine"] {
+            let faults = Config::from_layers(&mut with(&[("cluster.id", wrong)])).unwrap_err();
+
+            assert!(faults.to_string().contains("1 to 40 of a-z"), "{faults}");
+        }
     }
 
     #[test]

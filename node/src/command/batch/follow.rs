@@ -96,15 +96,22 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<()> {
                     break;
                 }
             }
-            Err(CallError::Unreachable { .. } | CallError::Lost { .. }) if silent < PATIENCE => {
-                silent += 1;
-            }
+            Err(error) if passes(&error) && silent < PATIENCE => silent += 1,
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(POLL).await;
     }
     progress.done();
     Ok(())
+}
+
+/// Whether it is over soon: a node starts again, a shard moves to another one, or too much is asked.
+const fn passes(error: &CallError) -> bool {
+    match error {
+        CallError::Unreachable { .. } | CallError::Lost { .. } => true,
+        CallError::Refused { retry_after, .. } => retry_after.is_some(),
+        CallError::Foreign { .. } => false,
+    }
 }
 
 /// How many messages are settled, and how many there are.
@@ -136,6 +143,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn following_outlasts_what_the_node_says_will_pass() {
+        let refused = |retry_after| CallError::Refused {
+            status: http::StatusCode::SERVICE_UNAVAILABLE,
+            code: "unavailable".to_owned(),
+            message: "the window of the key is overloaded".to_owned(),
+            fields: String::new(),
+            retry_after,
+        };
+
+        assert!(passes(&refused(Some(Duration::from_secs(1)))));
+        assert!(!passes(&refused(None)));
+    }
 
     #[test]
     fn what_may_still_go_anywhere_is_not_settled() {

@@ -79,7 +79,7 @@ pub enum InstanceMsg {
     Scheduled(Scheduled),
     /// A page of a backlog was looked through for what expired.
     Swept(Swept),
-    /// The store answered something that the actor waits for: see [`Answers`].
+    /// The store answered something that the actor waits for: see [`written`].
     Wrote,
     /// The opt-outs of the account were read.
     Suppressions(Option<Arc<SuppressionSet>>),

@@ -46,6 +46,7 @@ pub(super) fn several(status: &ClusterStatus, running: usize, drains: bool) -> V
         "nodes": nodes,
         "moving": status.shards.moving,
         "nobody": status.shards.nobody,
+        "held_back": status.shards.held_back,
         "not_ready": status.not_ready,
         "troubles": troubles.collect::<Vec<_>>(),
         "status": status,

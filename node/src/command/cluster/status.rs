@@ -54,6 +54,12 @@ fn notes(cluster: &Value) -> String {
     if count("nobody") > 0 {
         line(format!("{} shards have no owner", count("nobody")));
     }
+    if count("held_back") > 0 {
+        line(format!(
+            "{} nodes look dead and are given one more lease, because most do",
+            count("held_back")
+        ));
+    }
     let each = |name: &str| cluster[name].as_array().cloned().unwrap_or_default();
     for why in each("not_ready") {
         line(format!("not ready: {}", word(&why, "")));
@@ -78,6 +84,7 @@ mod tests {
         let ill = json!({
             "moving": 12,
             "nobody": 3,
+            "held_back": 1,
             "not_ready": ["the clock is off"],
             "troubles": [{ "at": "2027-01-15T08:00:00.000000Z", "what": "a take failed" }],
         });
@@ -85,7 +92,8 @@ mod tests {
         assert_eq!(notes(&well), "");
         assert_eq!(
             notes(&ill),
-            "12 shards are moving\n3 shards have no owner\nnot ready: the clock is off\n\
+            "12 shards are moving\n3 shards have no owner\n\
+             1 nodes look dead and are given one more lease, because most do\nnot ready: the clock is off\n\
              trouble at 2027-01-15T08:00:00.000000Z: a take failed\n"
         );
     }

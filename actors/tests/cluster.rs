@@ -3,12 +3,15 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::site::Site;
 use support::{per_second, text};
+use zajil_actors::owners::StoreRows;
+use zajil_cluster::Rows;
 use zajil_model::lifecycle::Status;
-use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
+use zajil_storage::{ListFilter, ListRequest, MemoryStore, TotalsFilter};
 
 const ANNA: &str = "+966501234567";
 
@@ -158,4 +161,17 @@ async fn an_opt_out_holds_on_every_node_once_it_is_answered() {
 
     site.becomes(last.first, Status::Suppressed).await;
     assert!(!site.whatsapp.texts().contains(&"late".to_owned()));
+}
+
+#[tokio::test]
+async fn a_store_is_of_the_cluster_whose_node_came_first() {
+    let clock = Arc::new(support::TokioClock::new());
+    let rows = StoreRows::new(Arc::new(MemoryStore::new()), clock);
+
+    let named = rows.cluster("first").await.unwrap();
+
+    assert_eq!(named, "first");
+    assert_eq!(rows.cluster("second").await.unwrap(), "first");
+    assert_eq!(rows.cluster("first").await.unwrap(), "first");
+    assert_eq!(rows.members().await.unwrap(), []);
 }

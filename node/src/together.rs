@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,15 @@ impl Before {
         gossip.check()?;
         self.answers.speak_for(engine.clone());
         self.link.listen(self.listener, Arc::new(self.answers))?;
-        let rows: Arc<dyn Rows> = Arc::new(StoreRows::new(store.clone(), clock.clone()));
+        let rows = StoreRows::new(store.clone(), clock.clone());
+        let of = rows.cluster(&settings.cluster).await?;
+        ensure!(
+            of == settings.cluster,
+            "keyspace {} is of cluster {of}, and this node is of cluster {}: set cluster.id or storage.keyspace",
+            settings.keyspace,
+            settings.cluster
+        );
+        let rows: Arc<dyn Rows> = Arc::new(rows);
         self.places.refresh(&rows).await?;
         let node = NodeId(settings.node);
         let api = SocketAddr::new(link.ip(), api.port());

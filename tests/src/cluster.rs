@@ -213,6 +213,35 @@ impl Engine {
         at
     }
 
+    /// Freezes it until it is thawed. Customers see it gone, as behind a balancer that asks whether
+    /// it is well; answers when, in microseconds of the wall clock.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub async fn freeze(&mut self) -> Result<i64> {
+        let process = self.running.as_ref().expect("the node runs");
+        process.stand_still().await?;
+        self.at.set(None);
+        Ok(wall_micros())
+    }
+
+    /// Lets it go on after a freeze.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub async fn thaw(&mut self) -> Result<()> {
+        let process = self.running.as_ref().expect("the node runs");
+        process.go_on().await?;
+        self.at.set(Presence::read(&self.folder));
+        Ok(())
+    }
+
     /// Asks it to stop, and waits until it did.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Somebody who sends: what they ask, what they were promised, and what they do not know.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -13,14 +14,13 @@ use zajil_model::message::Lane;
 use crate::clock::wall_micros;
 use crate::cluster::Whereabouts;
 use crate::http::{Answer, Failure, Http, Sending};
-use crate::ledger::{Accepted, Book, Final, Indeterminate};
+use crate::ledger::{Accepted, Book, Indeterminate};
 use crate::wait::{millis, until};
+
+mod reads;
 
 /// Between two tries of somebody who repeats a request until it is answered.
 const TRY_AGAIN_AFTER: Duration = millis(50);
-
-/// Messages of a page when all are read.
-const PAGE: usize = 200;
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,8 @@ impl Letter {
 /// A customer with an API key; clones are the same one, with one book.
 #[derive(Clone, Debug)]
 pub struct Customer {
-    at: Whereabouts,
+    doors: Arc<Vec<Whereabouts>>,
+    turn: Arc<AtomicUsize>,
     key: Arc<Mutex<String>>,
     http: Http,
     book: Arc<Mutex<Book>>,
@@ -83,13 +84,36 @@ pub struct Customer {
 impl Customer {
     /// A customer of the node that is `at`.
     pub fn new(at: Whereabouts, key: &str) -> Self {
+        Self::of_many(vec![at], key)
+    }
+
+    /// A customer who goes from one node to the next with every request, as behind a balancer.
+    pub fn of_many(doors: Vec<Whereabouts>, key: &str) -> Self {
         Self {
-            at,
+            doors: Arc::new(doors),
+            turn: Arc::default(),
             key: Arc::new(Mutex::new(key.to_owned())),
             http: Http::new(),
             book: Arc::default(),
             requests: Arc::default(),
         }
+    }
+
+    /// The same customer, with the same book, who goes to this node alone.
+    #[must_use]
+    pub fn only_at(&self, door: &Whereabouts) -> Self {
+        Self {
+            doors: Arc::new(vec![door.clone()]),
+            ..self.clone()
+        }
+    }
+
+    /// Where the next request goes: to the next node that runs.
+    fn door(&self) -> Option<SocketAddr> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let from = turn % self.doors.len();
+        let (before, after) = self.doors.split_at(from);
+        after.iter().chain(before).find_map(Whereabouts::api)
     }
 
     /// The secret of the key.
@@ -117,7 +141,7 @@ impl Customer {
         path: &str,
         sending: Sending,
     ) -> Result<Answer, Failure> {
-        let Some(address) = self.at.api() else {
+        let Some(address) = self.door() else {
             return Err(Failure::NeverLeft("the node does not run".to_owned()));
         };
         let url = format!("http://{address}/integration/v1{path}");
@@ -281,81 +305,6 @@ impl Customer {
             (left == 0).then_some(())
         });
         settled.await;
-    }
-
-    /// Every message of the account, newest first: the documents of the list.
-    ///
-    /// # Panics
-    /// The node does not answer.
-    pub async fn list(&self) -> Vec<Value> {
-        let mut all = Vec::new();
-        let mut cursor = String::new();
-        loop {
-            let path = format!("/messages?per_page={PAGE}{cursor}");
-            let mut page = self.get(&path).await.expect_status(200).data();
-            let Value::Array(messages) = page["data"].take() else {
-                panic!("a page has data")
-            };
-            all.extend(messages);
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return all,
-            }
-        }
-    }
-
-    /// What the API says of every message of the account.
-    ///
-    /// # Panics
-    /// The node does not answer.
-    pub async fn finals(&self) -> Vec<Final> {
-        let mut finals = Vec::new();
-        for listed in self.list().await {
-            let id = listed["id"].as_u64().expect("a message has an id");
-            let told = self
-                .get(&format!("/messages/{id}/status"))
-                .await
-                .expect_status(200)
-                .data();
-            finals.push(Final {
-                id,
-                client_ref: text(&listed["client_ref"]),
-                recipient: text(&listed["recipient_number"]),
-                status: read_status(&told),
-                wa_id: told["message_key"]["id"].as_str().map(str::to_owned),
-            });
-        }
-        finals
-    }
-
-    /// Every status change of the account so far, from the feed: message and status, in its order.
-    ///
-    /// # Panics
-    /// The node does not answer.
-    pub async fn changes(&self) -> Vec<(u64, Status)> {
-        let mut all = Vec::new();
-        let mut after = String::new();
-        loop {
-            let path = format!("/messages/changes?limit=1000{after}");
-            let page = self.get(&path).await.expect_status(200).data();
-            let changes = page["changes"].as_array().expect("the feed has changes");
-            let read = |change: &Value| {
-                (
-                    change["message_id"]
-                        .as_u64()
-                        .expect("a change names its message"),
-                    read_status(change),
-                )
-            };
-            all.extend(changes.iter().map(read));
-            if changes.is_empty() {
-                return all;
-            }
-            after = format!(
-                "&after={}",
-                page["next_cursor"].as_str().expect("it goes on")
-            );
-        }
     }
 }
 

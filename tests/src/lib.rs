@@ -3,7 +3,7 @@
 //!
 //! A scenario runs the real program. [`cluster::Engine`] is a node as a process that can be
 //! killed and started again, [`whatsapp::WhatsApp`] a made-up WhatsApp as a process of its own
-//! with a ledger of every frame, [`customer::Customer`] somebody who sends and writes down what
+//! with a ledger of every frame, [`nodes::Nodes`] several nodes over one database, [`customer::Customer`] somebody who sends and writes down what
 //! was promised to them. [`checker`] compares the two books, and [`cql`] is a real CQL server.
 //! `docs/GUARANTEES.md` says which scenario holds which promise.
 
@@ -16,6 +16,7 @@ pub mod form;
 pub mod http;
 pub mod ledger;
 pub mod load;
+pub mod nodes;
 pub mod operator;
 pub mod program;
 pub mod scene;
@@ -27,6 +28,7 @@ pub use zajil_tests_cql as cql;
 
 pub use cluster::Engine;
 pub use customer::Customer;
+pub use nodes::Nodes;
 pub use scene::Scene;
 pub use wait::{eventually, until};
 pub use whatsapp::WhatsApp;

@@ -127,8 +127,24 @@ impl Running {
     /// # Errors
     /// A signal cannot be sent.
     pub async fn freeze(&self, time: Duration) -> Result<()> {
-        self.signal("-STOP").await?;
+        self.stand_still().await?;
         tokio::time::sleep(time).await;
+        self.go_on().await
+    }
+
+    /// Freezes it until it is told to go on.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub async fn stand_still(&self) -> Result<()> {
+        self.signal("-STOP").await
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub async fn go_on(&self) -> Result<()> {
         self.signal("-CONT").await
     }
 

@@ -17,7 +17,7 @@ use crate::wait::seconds;
 use crate::whatsapp::WhatsApp;
 
 /// How long the rest of a load may take to be settled and its receipts to come in.
-fn settles_within() -> Duration {
+pub(crate) fn settles_within() -> Duration {
     short_or_long(seconds(60), seconds(900))
 }
 

@@ -33,6 +33,23 @@ impl StoreRows {
         Self { store, clock }
     }
 
+    /// The name of the cluster whose store this is: the first node that asks gives it.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn cluster(&self, first: &str) -> Result<String, RowsError> {
+        const DOING: &str = "read whose store it is";
+        let key = RowKey::new(Table::Members, *b"cluster", []);
+        if let Some(named) = self.read(DOING, &key).await? {
+            return Ok(named);
+        }
+        match self.cas(DOING, key, None, first.to_owned()).await {
+            Cas::Applied => Ok(first.to_owned()),
+            Cas::Conflict(named) => Ok(named.unwrap_or_default()),
+            Cas::Unknown(error) => Err(error),
+        }
+    }
+
     async fn read<T: DeserializeOwned>(
         &self,
         doing: &'static str,

@@ -32,6 +32,7 @@ mod alive;
 mod clock;
 mod config;
 mod db;
+mod failed;
 mod feed;
 mod head;
 mod insist;
@@ -40,8 +41,10 @@ mod kv;
 mod log;
 mod merge;
 mod redo;
+mod retire;
 mod rows;
 mod schema;
+mod serving;
 mod shard;
 mod statements;
 mod store;
@@ -147,6 +150,7 @@ impl CqlStore {
         config: CqlConfig,
         handle: tokio::runtime::Handle,
     ) -> Result<Shared, CqlOpenError> {
+        crate::metrics::describe_cql();
         let db = Arc::new(Db::connect(&config).await?);
         intents::finish_abandoned(&db).await?;
         let means = Means {
@@ -166,6 +170,13 @@ impl CqlStore {
             waiting: Arc::default(),
             closed: AtomicBool::new(false),
         })
+    }
+}
+
+impl CqlStore {
+    /// How many requests of each kind were made: what a message costs is measured by it.
+    pub fn requests(&self) -> Vec<(&'static str, u64)> {
+        self.shared.db.requests()
     }
 }
 

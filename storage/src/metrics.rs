@@ -22,6 +22,8 @@ const CQL_ASKED: &str = "zajil_cql_requests_total";
 const CQL_SECONDS: &str = "zajil_cql_request_duration_seconds";
 const CQL_UNKNOWN: &str = "zajil_cql_unknown_outcomes_total";
 const CQL_REPEATED: &str = "zajil_cql_repeated_total";
+const CQL_SHARDS: &str = "zajil_cql_open_shards";
+const CQL_REPLAYED: &str = "zajil_cql_replayed_appends_total";
 const CQL_IN_FLIGHT: &str = "zajil_cql_requests_in_flight";
 
 /// Calls that a full disk may refuse.
@@ -92,6 +94,16 @@ pub(crate) fn cql_unknown(what: &'static str) {
     counter!(CQL_UNKNOWN, "what" => what).increment(1);
 }
 
+/// So many shards are held here.
+pub(crate) fn cql_shards(count: usize) {
+    gauge!(CQL_SHARDS).set(count as f64);
+}
+
+/// So many appends of a shard's log were applied again when it was taken.
+pub(crate) fn cql_replayed(appends: usize) {
+    counter!(CQL_REPLAYED).increment(appends as u64);
+}
+
 /// The projection of a shard was flushed.
 pub(crate) fn cql_flushed(took: Duration) {
     histogram!(FLUSH).record(took);
@@ -100,6 +112,33 @@ pub(crate) fn cql_flushed(took: Duration) {
 /// A request that failed is made again.
 pub(crate) fn cql_repeated() {
     counter!(CQL_REPEATED).increment(1);
+}
+
+/// Describes what a store in a database tells, once it is opened.
+pub(crate) fn describe_cql() {
+    counter!(CQL_REPEATED).increment(0);
+    counter!(CQL_REPLAYED).increment(0);
+    for what in ["rows", "shard"] {
+        counter!(CQL_UNKNOWN, "what" => what).increment(0);
+    }
+    gauge!(CQL_SHARDS).set(0.0);
+    describe_counter!(CQL_ASKED, "requests to the database, by kind and outcome");
+    describe_histogram!(
+        CQL_SECONDS,
+        Unit::Seconds,
+        "time that a request to the database takes, by kind"
+    );
+    describe_gauge!(CQL_IN_FLIGHT, "requests that are not answered, by kind");
+    describe_counter!(
+        CQL_UNKNOWN,
+        "conditional writes whose answer was lost and that were looked into"
+    );
+    describe_counter!(CQL_REPEATED, "requests that failed and were made again");
+    describe_gauge!(CQL_SHARDS, "shards that this node holds in the database");
+    describe_counter!(
+        CQL_REPLAYED,
+        "appends that were applied again when a shard was taken"
+    );
 }
 
 /// How long appends take; held, because looking the histogram up costs more than a record.

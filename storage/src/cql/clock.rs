@@ -79,6 +79,19 @@ impl LogClock {
         Tick(last.max(self.due(now)) + CEILING_AHEAD.0)
     }
 
+    /// The place of the first record, were it written now.
+    pub(super) fn first(&self, now: Timestamp) -> u64 {
+        let last = self.state.lock().last;
+        Tick(self.due(now).max(last + 1)).id(self.shard)
+    }
+
+    /// The place of the next record at the earliest, if none is under way.
+    pub(super) fn next_if_idle(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let next = Tick(state.last + 1).id(self.shard);
+        state.under_way.is_none().then_some(next)
+    }
+
     /// The tick that a record would get now, were it the first.
     fn due(&self, now: Timestamp) -> u64 {
         Tick::at(now).0.max(self.told.load(Ordering::Acquire) + 1)

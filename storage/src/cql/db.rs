@@ -3,23 +3,24 @@
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::errors::ExecutionError;
 use scylla::frame::Compression;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::value::{CqlValue, Row};
-use zajil_model::time::Clock;
+use zajil_model::time::{Clock, Mono};
 
 use super::config::{CqlConfig, CqlOpenError, Unreachable};
+use super::failed::{Failed, had_no_effect, unreadable};
 use super::schema;
 use super::statements::{Kind, Prepared, Profiles, Statements};
 use crate::{StoreError, metrics};
@@ -42,25 +43,6 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// See [`FIRST_PAUSE`].
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Why a request failed.
-#[derive(Clone, Debug)]
-pub(super) struct Failed {
-    /// What was said.
-    pub(super) reason: String,
-    /// Whether it certainly did nothing; else that is not known.
-    pub(super) had_no_effect: bool,
-}
-
-impl Failed {
-    /// As the port says it.
-    pub(super) fn of(self, operation: &'static str) -> StoreError {
-        StoreError::Io {
-            operation,
-            reason: self.reason,
-        }
-    }
-}
-
 /// The database.
 pub(super) struct Db {
     session: Session,
@@ -69,6 +51,10 @@ pub(super) struct Db {
     profiles: Profiles,
     /// The last timestamp that was given to a write of a row.
     stamped: AtomicI64,
+    /// Requests of each kind.
+    asked: [AtomicU64; Kind::ALL.len()],
+    /// Since when every request failed, in nanoseconds of the clock; 0 when the last one did not.
+    failing: AtomicU64,
 }
 
 impl std::fmt::Debug for Db {
@@ -96,7 +82,22 @@ impl Db {
             clock: Arc::clone(&config.clock),
             profiles,
             stamped: AtomicI64::new(0),
+            asked: Default::default(),
+            failing: AtomicU64::new(0),
         })
+    }
+
+    /// How many requests of each kind were made.
+    pub(super) fn requests(&self) -> Vec<(&'static str, u64)> {
+        let count =
+            |(kind, asked): (Kind, &AtomicU64)| (kind.label(), asked.load(Ordering::Relaxed));
+        Kind::ALL.into_iter().zip(&self.asked).map(count).collect()
+    }
+
+    /// For how long every request has failed, if the last one did.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        let since = self.failing.load(Ordering::Relaxed);
+        (since != 0).then(|| self.clock.mono().since(Mono::from_nanos(since)))
     }
 
     /// A time for a plain write of a row, later than every one before.
@@ -140,7 +141,7 @@ impl Db {
         prepared: &Prepared,
         values: impl SerializeRow,
     ) -> Result<QueryResult, Failed> {
-        let asked = Asked::now(&self.clock, prepared.kind);
+        let asked = Asked::now(self, prepared.kind);
         let result = self
             .session
             .execute_unpaged(&prepared.statement, values)
@@ -154,7 +155,7 @@ impl Db {
         kind: Kind,
         writes: Vec<(&Prepared, V)>,
     ) -> Result<bool, Failed> {
-        let asked = Asked::now(&self.clock, kind);
+        let asked = Asked::now(self, kind);
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_execution_profile_handle(Some(self.profiles.handle(kind)));
         batch.set_is_idempotent(kind != Kind::Conditional);
@@ -206,7 +207,7 @@ impl Db {
         let mut paging = PagingState::start();
         loop {
             statement.set_page_size(page);
-            let asked = Asked::now(&self.clock, prepared.kind);
+            let asked = Asked::now(self, prepared.kind);
             let answer = self
                 .session
                 .execute_single_page(&statement, &values, paging)
@@ -234,18 +235,19 @@ impl Db {
 
 /// A request on its way, to be counted.
 struct Asked<'a> {
-    clock: &'a Arc<dyn Clock>,
+    db: &'a Db,
     kind: Kind,
-    begun: zajil_model::time::Mono,
+    begun: Mono,
 }
 
 impl<'a> Asked<'a> {
-    fn now(clock: &'a Arc<dyn Clock>, kind: Kind) -> Self {
+    fn now(db: &'a Db, kind: Kind) -> Self {
         metrics::cql_asked(kind.label());
+        db.asked[kind as usize].fetch_add(1, Ordering::Relaxed);
         Self {
-            clock,
+            db,
             kind,
-            begun: clock.mono(),
+            begun: db.clock.mono(),
         }
     }
 
@@ -255,11 +257,19 @@ impl<'a> Asked<'a> {
                 result
                     .warnings()
                     .for_each(|warning| tracing::warn!(warning, "the database warns"));
+                self.db.failing.store(0, Ordering::Relaxed);
                 self.done("ok");
                 Ok(result)
             }
             Err(error) => {
                 let had_no_effect = had_no_effect(&error);
+                let (never, since) = (0, self.begun.as_nanos().max(1));
+                let order = Ordering::Relaxed;
+                // Failing already is as good.
+                self.db
+                    .failing
+                    .compare_exchange(never, since, order, order)
+                    .ok();
                 self.done(if had_no_effect { "refused" } else { "unknown" });
                 Err(Failed {
                     reason: error.to_string(),
@@ -270,35 +280,8 @@ impl<'a> Asked<'a> {
     }
 
     fn done(&self, outcome: &'static str) {
-        let took = self.clock.mono().since(self.begun);
+        let took = self.db.clock.mono().since(self.begun);
         metrics::cql_answered(self.kind.label(), outcome, took);
-    }
-}
-
-fn unreadable(error: &impl std::error::Error) -> Failed {
-    Failed {
-        reason: error.to_string(),
-        had_no_effect: true,
-    }
-}
-
-/// Whether a request that failed was certainly not carried out anywhere.
-fn had_no_effect(error: &ExecutionError) -> bool {
-    match error {
-        ExecutionError::BadQuery(_)
-        | ExecutionError::EmptyPlan
-        | ExecutionError::PrepareError(_)
-        | ExecutionError::ConnectionPoolError(_)
-        | ExecutionError::UseKeyspaceError(_) => true,
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => matches!(
-            error,
-            DbError::Unavailable { .. }
-                | DbError::SyntaxError
-                | DbError::Invalid
-                | DbError::Unauthorized
-                | DbError::IsBootstrapping
-        ),
-        _ => false,
     }
 }
 

@@ -2,7 +2,8 @@
 //! the database is going through.
 
 use super::alive::Alive;
-use super::db::{FIRST_PAUSE, Failed, LONGEST_PAUSE};
+use super::db::{FIRST_PAUSE, LONGEST_PAUSE};
+use super::failed::Failed;
 use crate::{StoreError, metrics};
 
 /// Makes a request until it succeeds, or until nobody needs it any more.

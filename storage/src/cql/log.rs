@@ -139,7 +139,7 @@ impl ChunkSource for LogChunks {
     }
 }
 
-async fn one(db: &Db, lsn: u64) -> Result<Option<Vec<u8>>, super::db::Failed> {
+async fn one(db: &Db, lsn: u64) -> Result<Option<Vec<u8>>, super::failed::Failed> {
     let shard = (lsn % u64::from(SHARDS)) as i16;
     const { assert!(SHARDS == 1 << SHARD_BITS) };
     let values = (shard, hour(lsn) as i32, lsn as i64);

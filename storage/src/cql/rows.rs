@@ -118,7 +118,7 @@ pub(super) async fn put(
     db: &Db,
     rows: &[(&RowKey, Option<&[u8]>)],
     stamp: i64,
-) -> Result<(), super::db::Failed> {
+) -> Result<(), super::failed::Failed> {
     let put =
         |(key, value): &(&RowKey, Option<&[u8]>)| -> (i64, Option<Vec<u8>>, i8, Vec<u8>, Vec<u8>) {
             (
@@ -200,7 +200,7 @@ async fn attempt(db: &Db, rows: &[RowWrite]) -> Result<Attempt, StoreError> {
 async fn look(
     db: &Db,
     rows: &[RowWrite],
-    failed: super::db::Failed,
+    failed: super::failed::Failed,
 ) -> Result<Attempt, StoreError> {
     crate::metrics::cql_unknown("rows");
     let (mut is_there, mut may_be_repeated) = (true, true);
@@ -226,7 +226,7 @@ type Swap = (Option<Vec<u8>>, i8, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 type Set = (Option<Vec<u8>>, i8, Vec<u8>, Vec<u8>);
 
 /// Writes rows of one partition by compare-and-set, at least one of them under a condition.
-pub(super) async fn swap(db: &Db, rows: &[RowWrite]) -> Result<bool, super::db::Failed> {
+pub(super) async fn swap(db: &Db, rows: &[RowWrite]) -> Result<bool, super::failed::Failed> {
     let set = |row: &RowWrite| -> Set {
         let key = row.key.clone();
         (row.value.clone(), key.table as i8, key.partition, key.sort)

@@ -127,8 +127,10 @@ impl Open {
     async fn raise(&self, change: impl FnOnce(&mut Head)) -> Result<Head, StoreError> {
         let Ground { db, alive, .. } = &self.ground;
         let ceiling = self.log.wanted(db.clock.now());
+        let flushed = self.all_is_flushed();
         let changed = self.held.change(db, alive, None, |head| {
             head.log = head.log.max(ceiling);
+            head.tail = flushed.unwrap_or(head.tail).max(head.tail);
             change(head);
         });
         let head = changed.await?;
@@ -136,11 +138,22 @@ impl Open {
         Ok(head)
     }
 
+    /// The place before which every record is flushed, when that is all there are: the next owner
+    /// need not look through the hours in which nothing happened.
+    fn all_is_flushed(&self) -> Option<u64> {
+        let next = self.log.next_if_idle()?;
+        (!self.projection.is_behind()).then_some(next)
+    }
+
     /// Ends in good order: what was flushed is named, and the next owner begins right behind it.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
         let Ground { db, alive, .. } = &self.ground;
         let last = self.log.last();
-        let changed = self.held.change(db, alive, None, |head| head.log = last);
+        let flushed = self.all_is_flushed();
+        let changed = self.held.change(db, alive, None, |head| {
+            head.log = last;
+            head.tail = flushed.unwrap_or(head.tail).max(head.tail);
+        });
         changed.await.map(drop)
     }
 }
@@ -176,8 +189,10 @@ async fn seal(
             .iter()
             .filter_map(|found| Some((found.epoch, sealed(found.lsn)?)));
         head.seals.seal_below(epoch, seen);
-        if head.floor == 0 {
-            head.floor = hour(log.wanted(ground.db.clock.now()).id(ground.shard)).saturating_sub(1);
+        if head.tail == 0 {
+            // Nothing was ever written: its first record comes now at the earliest.
+            head.tail = log.first(ground.db.clock.now());
+            head.floor = hour(head.tail);
         }
         head.log = head.log.max(ceiling);
     });
@@ -222,6 +237,7 @@ pub(super) async fn project(
             put_rows(ground, at, changes).await?;
         }
         if count > 0 {
+            crate::metrics::cql_replayed(count);
             tracing::info!(shard = %ground.shard, appends = count, "the log was replayed");
         }
     }
@@ -314,7 +330,9 @@ mod tests {
         testing::Ground::with(async |ground| {
             for (number, bytes) in [(1, 100), (2, 2 << 20)] {
                 let shard = Shard::new(number).unwrap();
-                let value: Vec<u8> = (0..bytes).map(|n| (n * n % 251) as u8).collect();
+                let value: Vec<u8> = (0..bytes)
+                    .map(|n| (n % 251 * (n % 239) % 251) as u8)
+                    .collect();
                 let (first, _) = Open::take(&ground.means(), shard, None).await.unwrap();
                 let changes = redo::changes(vec![KvWrite {
                     space: Space::Main,

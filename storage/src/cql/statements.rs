@@ -31,6 +31,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Each of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Append,
+        Self::Conditional,
+        Self::Serial,
+        Self::Read,
+        Self::Scan,
+    ];
+
     /// The word for metrics.
     pub(super) const fn label(self) -> &'static str {
         match self {

@@ -122,7 +122,7 @@ pub(super) struct Stored {
 pub(super) async fn read(db: &Db, shard: Shard) -> Result<Option<Stored>, StoreError> {
     type Columns = (i64, i64, Vec<u8>, Option<Vec<u8>>);
     let row = db
-        .first::<Columns>(&db.statements.shard_row, (shard.number() as i16,))
+        .first::<Columns>(&db.statements.shards.row, (shard.number() as i16,))
         .await
         .map_err(|failed| failed.of("read the row of a shard"))?;
     let Some((epoch, seq, head, redo)) = row else {
@@ -194,16 +194,16 @@ async fn write(
     let (epoch, seq, head) = (next.epoch.0 as i64, next.seq as i64, next.head.encode()?);
     let all = &db.statements;
     let swapped = match (before, redo) {
-        (None, _) => db.swap(&all.shard_first, (epoch, seq, head, number)).await,
+        (None, _) => db.swap(&all.shards.first, (epoch, seq, head, number)).await,
         (Some(before), None) => {
             let was = (before.epoch.0 as i64, before.seq as i64);
             let values = (epoch, seq, head, number, was.0, was.1);
-            db.swap(&all.shard_next, values).await
+            db.swap(&all.shards.next, values).await
         }
         (Some(before), Some(redo)) => {
             let was = (before.epoch.0 as i64, before.seq as i64);
             let values = (epoch, seq, head, redo, number, was.0, was.1);
-            db.swap(&all.shard_flush, values).await
+            db.swap(&all.shards.flush, values).await
         }
     };
     Ok(swapped.map_err(|failed| failed.reason))

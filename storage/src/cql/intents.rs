@@ -242,7 +242,7 @@ async fn begin(db: &Db, changes: &[Change]) -> Result<IntentId, StoreError> {
         db.clock.now().as_micros(),
         encode(changes),
     );
-    let put = db.write(&db.statements.intent_put, values).await;
+    let put = db.write(&db.statements.intents.put, values).await;
     put.map_err(|failed| failed.of("write an intent"))?;
     Ok(id)
 }
@@ -250,13 +250,13 @@ async fn begin(db: &Db, changes: &[Change]) -> Result<IntentId, StoreError> {
 /// Decides an intent; answers whether it is decided that way, by whomever.
 async fn decide(db: &Db, id: IntentId, way: i8) -> Result<bool, StoreError> {
     let swapped = db
-        .swap(&db.statements.intent_decide, (way, id.bucket, id.id))
+        .swap(&db.statements.intents.decide, (way, id.bucket, id.id))
         .await;
     if matches!(swapped, Ok(true)) {
         return Ok(true);
     }
     let state = db
-        .first::<(Option<i8>,)>(&db.statements.intent_state, (id.bucket, id.id))
+        .first::<(Option<i8>,)>(&db.statements.intents.state, (id.bucket, id.id))
         .await
         .map_err(|failed| failed.of("decide an intent"))?;
     Ok(state.is_some_and(|(state,)| state == Some(way)))
@@ -264,7 +264,7 @@ async fn decide(db: &Db, id: IntentId, way: i8) -> Result<bool, StoreError> {
 
 /// Forgets an intent; one that stays is found to be done later.
 async fn drop_intent(db: &Db, id: IntentId) {
-    let dropped = db.write(&db.statements.intent_drop, (id.bucket, id.id));
+    let dropped = db.write(&db.statements.intents.drop, (id.bucket, id.id));
     if let Err(failed) = dropped.await {
         tracing::debug!(reason = failed.reason, "an intent stays for a while");
     }
@@ -283,7 +283,7 @@ pub(super) async fn finish_abandoned(db: &Db) -> Result<usize, StoreError> {
             }
             ControlFlow::Continue(())
         };
-        db.each(&db.statements.intents, 64, (bucket,), visit)
+        db.each(&db.statements.intents.all, 64, (bucket,), visit)
             .await
             .map_err(|failed| failed.of("read the intents"))?;
     }

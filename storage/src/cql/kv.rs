@@ -136,7 +136,7 @@ impl Kv for CqlKv {
         } = &self.ground;
         let values = (shard.number() as i16, number(space), key);
         let read = insist(alive, "read a key", move || async move {
-            db.first::<(Vec<u8>,)>(&db.statements.kv_get, values).await
+            db.first::<(Vec<u8>,)>(&db.statements.kv.get, values).await
         });
         Ok(handle.block_on(read)?.map(|(value,)| value))
     }
@@ -155,8 +155,8 @@ impl Kv for CqlKv {
             alive,
         } = &self.ground;
         let statement = match direction {
-            Direction::Up => &db.statements.kv_up,
-            Direction::Down => &db.statements.kv_down,
+            Direction::Up => &db.statements.kv.up,
+            Direction::Down => &db.statements.kv.down,
         };
         let (mut span, mut pause) = (span.clone(), FIRST_PAUSE);
         let mut is_over = false;
@@ -225,7 +225,7 @@ impl Kv for CqlKv {
             let at = redo::stamp(redo.epoch, redo.seq);
             let values = (at, shard.number() as i16, number(Space::Period(period)));
             insist(alive, "drop a period", move || async move {
-                db.write(&db.statements.kv_drop, values).await
+                db.write(&db.statements.kv.drop, values).await
             })
             .await
         })?;

@@ -61,7 +61,7 @@ pub(super) async fn write<'a>(
     let values: Vec<Values<'a>> = lines.iter().map(values).collect();
     let values = &values[..];
     insist(alive, "append to the log", move || async move {
-        let put = &db.statements.log_put;
+        let put = &db.statements.log.put;
         match values {
             [] => Ok(()),
             [line] => db.write(put, *line).await,
@@ -94,7 +94,7 @@ pub(super) async fn tail(ground: &Ground, from: u64, upto: Tick) -> Result<Vec<F
                 });
                 ControlFlow::Continue(())
             };
-            db.each(&db.statements.log_from, FIRST_PAGE, values, visit)
+            db.each(&db.statements.log.from, FIRST_PAGE, values, visit)
                 .await?;
             Ok(part)
         })
@@ -111,7 +111,7 @@ pub(super) async fn drop_hour(ground: &Ground, at: i64, hour: u32) -> Result<(),
     } = ground;
     let values = (at, shard.number() as i16, hour as i32);
     insist(alive, "drop an hour of the log", move || async move {
-        db.write(&db.statements.log_drop, values).await
+        db.write(&db.statements.log.drop, values).await
     })
     .await
 }
@@ -144,7 +144,7 @@ async fn one(db: &Db, lsn: u64) -> Result<Option<Vec<u8>>, super::failed::Failed
     const { assert!(SHARDS == 1 << SHARD_BITS) };
     let values = (shard, hour(lsn) as i32, lsn as i64);
     let row = db
-        .first::<(Vec<u8>,)>(&db.statements.log_one, values)
+        .first::<(Vec<u8>,)>(&db.statements.log.one, values)
         .await?;
     Ok(row.map(|(payload,)| payload))
 }

@@ -131,7 +131,7 @@ pub(super) async fn write_parts(
     for (place, body) in (0_i32..).zip(parts) {
         let values = (number, slot(redo.seq), place, seq, *body, at);
         insist(alive, "write a flush", move || async move {
-            db.write(&db.statements.redo_put, values).await
+            db.write(&db.statements.shards.put_part, values).await
         })
         .await?;
     }
@@ -155,7 +155,8 @@ pub(super) async fn read_parts(
             }
             ControlFlow::Continue(())
         };
-        db.each(&db.statements.redo_read, 8, values, visit).await?;
+        db.each(&db.statements.shards.parts, 8, values, visit)
+            .await?;
         Ok(parts)
     })
     .await?;
@@ -215,11 +216,11 @@ async fn put(
         let writes = keys.iter().map(|(space, key, value)| match value {
             Some(value) => {
                 let values = (shard, number(*space), *key, *value, at);
-                (&db.statements.kv_put, Values::Put(values))
+                (&db.statements.kv.put, Values::Put(values))
             }
             None => {
                 let values = (at, shard, number(*space), *key);
-                (&db.statements.kv_delete, Values::Delete(values))
+                (&db.statements.kv.delete, Values::Delete(values))
             }
         });
         db.batch(Kind::Append, writes.collect()).await.map(drop)

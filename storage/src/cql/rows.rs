@@ -41,9 +41,9 @@ pub(super) fn is_plain(table: Table) -> bool {
 /// Reads one row.
 pub(super) async fn row(db: &Db, key: &RowKey) -> Result<Option<Vec<u8>>, StoreError> {
     let statement = if DECIDING.contains(&key.table) {
-        &db.statements.row_serial
+        &db.statements.rows.get_serial
     } else {
-        &db.statements.row_get
+        &db.statements.rows.get
     };
     let found = db
         .first::<(Option<Vec<u8>>,)>(statement, named(key))
@@ -55,7 +55,7 @@ pub(super) async fn row(db: &Db, key: &RowKey) -> Result<Option<Vec<u8>>, StoreE
 /// Reads one row after every conditional write of it that was answered.
 pub(super) async fn decided(db: &Db, key: &RowKey) -> Result<Option<Vec<u8>>, StoreError> {
     let found = db
-        .first::<(Option<Vec<u8>>,)>(&db.statements.row_serial, named(key))
+        .first::<(Option<Vec<u8>>,)>(&db.statements.rows.get_serial, named(key))
         .await
         .map_err(|failed| failed.of("read a row"))?;
     Ok(found.and_then(|(value,)| value))
@@ -92,17 +92,17 @@ pub(super) async fn rows(
     let (tab, page, all) = (table as i8, limit.min(FIRST_PAGE), &db.statements);
     let read = match (after, reverse) {
         (None, false) if DECIDING.contains(&table) => {
-            db.each(&all.rows_serial, page, (tab, partition), visit)
+            db.each(&all.rows.up_serial, page, (tab, partition), visit)
                 .await
         }
-        (None, false) => db.each(&all.rows_up, page, (tab, partition), visit).await,
-        (None, true) => db.each(&all.rows_down, page, (tab, partition), visit).await,
+        (None, false) => db.each(&all.rows.up, page, (tab, partition), visit).await,
+        (None, true) => db.each(&all.rows.down, page, (tab, partition), visit).await,
         (Some(after), false) => {
-            db.each(&all.rows_up_after, page, (tab, partition, after), visit)
+            db.each(&all.rows.up_after, page, (tab, partition, after), visit)
                 .await
         }
         (Some(after), true) => {
-            db.each(&all.rows_down_after, page, (tab, partition, after), visit)
+            db.each(&all.rows.down_after, page, (tab, partition, after), visit)
                 .await
         }
     };
@@ -133,10 +133,10 @@ pub(super) async fn put(
         [] => Ok(()),
         [(key, value)] => {
             let values: Put<'_> = (stamp, *value, key.table as i8, &key.partition, &key.sort);
-            db.write(&db.statements.row_put, values).await
+            db.write(&db.statements.sets.put, values).await
         }
         many => {
-            let writes = many.iter().map(|row| (&db.statements.row_put, put(row)));
+            let writes = many.iter().map(|row| (&db.statements.sets.put, put(row)));
             db.batch(Kind::Append, writes.collect()).await.map(drop)
         }
     }
@@ -238,17 +238,20 @@ pub(super) async fn swap(db: &Db, rows: &[RowWrite]) -> Result<bool, super::fail
     let all = &db.statements;
     if let [row] = rows {
         return match &row.condition {
-            Condition::None => db.write(&all.row_set, set(row)).await.map(|()| true),
-            Condition::Present => db.swap(&all.row_present, set(row)).await,
-            Condition::Absent => db.swap(&all.row_swap, swap(row, None)).await,
-            Condition::Is(value) => db.swap(&all.row_swap, swap(row, Some(value.clone()))).await,
+            Condition::None => db.write(&all.sets.set, set(row)).await.map(|()| true),
+            Condition::Present => db.swap(&all.sets.present, set(row)).await,
+            Condition::Absent => db.swap(&all.sets.swap, swap(row, None)).await,
+            Condition::Is(value) => {
+                db.swap(&all.sets.swap, swap(row, Some(value.clone())))
+                    .await
+            }
         };
     }
     let writes = rows.iter().map(|row| match &row.condition {
-        Condition::None => (&all.row_set, Either::Set(set(row))),
-        Condition::Present => (&all.row_present, Either::Set(set(row))),
-        Condition::Absent => (&all.row_swap, Either::Swap(swap(row, None))),
-        Condition::Is(value) => (&all.row_swap, Either::Swap(swap(row, Some(value.clone())))),
+        Condition::None => (&all.sets.set, Either::Set(set(row))),
+        Condition::Present => (&all.sets.present, Either::Set(set(row))),
+        Condition::Absent => (&all.sets.swap, Either::Swap(swap(row, None))),
+        Condition::Is(value) => (&all.sets.swap, Either::Swap(swap(row, Some(value.clone())))),
     });
     db.batch(Kind::Conditional, writes.collect()).await
 }

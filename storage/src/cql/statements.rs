@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Timeouts;
+use Kind::{Append, Conditional, Read, Scan, Serial};
 
 /// Rows of a page of a scan: some hundred KiB at most.
 const PAGE_ROWS: i32 = 256;
@@ -109,219 +110,232 @@ pub(super) struct Prepared {
     pub(super) statement: PreparedStatement,
 }
 
-/// The statements.
+/// The statements, by what they are about.
 #[derive(Debug)]
 pub(super) struct Statements {
-    pub(super) log_put: Prepared,
-    pub(super) log_one: Prepared,
-    pub(super) log_from: Prepared,
-    pub(super) log_drop: Prepared,
-    pub(super) shard_row: Prepared,
-    pub(super) shard_first: Prepared,
-    pub(super) shard_next: Prepared,
-    pub(super) shard_flush: Prepared,
-    pub(super) redo_put: Prepared,
-    pub(super) redo_read: Prepared,
-    pub(super) kv_get: Prepared,
-    pub(super) kv_up: Prepared,
-    pub(super) kv_down: Prepared,
-    pub(super) kv_put: Prepared,
-    pub(super) kv_delete: Prepared,
-    pub(super) kv_drop: Prepared,
-    pub(super) row_get: Prepared,
-    pub(super) row_serial: Prepared,
-    pub(super) rows_up: Prepared,
-    pub(super) rows_up_after: Prepared,
-    pub(super) rows_down: Prepared,
-    pub(super) rows_down_after: Prepared,
-    pub(super) rows_serial: Prepared,
-    pub(super) row_put: Prepared,
-    pub(super) row_set: Prepared,
-    pub(super) row_swap: Prepared,
-    pub(super) row_present: Prepared,
-    pub(super) intent_put: Prepared,
-    pub(super) intent_decide: Prepared,
-    pub(super) intent_state: Prepared,
-    pub(super) intent_drop: Prepared,
-    pub(super) intents: Prepared,
+    pub(super) time: Prepared,
+    pub(super) log: Log,
+    pub(super) shards: Shards,
+    pub(super) kv: Keys,
+    pub(super) rows: Rows,
+    pub(super) sets: Sets,
+    pub(super) intents: Intents,
 }
 
 impl Statements {
     /// Prepares them all.
-    #[expect(clippy::too_many_lines, reason = "it is a list")]
     pub(super) async fn prepare(
         session: &Session,
         profiles: &Profiles,
     ) -> Result<Self, PrepareError> {
-        let prepare = async |kind: Kind, text: &str| {
-            let mut statement = session.prepare(text).await?;
-            statement.set_execution_profile_handle(Some(profiles.handle(kind)));
-            // Absolute values: the same once or twice. Conditional ones are looked into instead.
-            statement.set_is_idempotent(kind != Kind::Conditional);
-            statement.set_page_size(PAGE_ROWS);
-            Ok::<_, PrepareError>(Prepared { kind, statement })
-        };
-        use Kind::{Append, Conditional, Read, Scan, Serial};
+        let with = Preparing { session, profiles };
         Ok(Self {
-            log_put: prepare(
-                Append,
-                "INSERT INTO log (shard, bucket, lsn, epoch, at, body) VALUES (?, ?, ?, ?, ?, ?) \
-                 USING TIMESTAMP ? AND TTL ?",
-            )
-            .await?,
-            log_one: prepare(
-                Read,
-                "SELECT body FROM log WHERE shard = ? AND bucket = ? AND lsn = ?",
-            )
-            .await?,
-            log_from: prepare(
-                Scan,
-                "SELECT lsn, epoch, at, body FROM log WHERE shard = ? AND bucket = ? AND lsn >= ?",
-            )
-            .await?,
-            log_drop: prepare(
-                Append,
-                "DELETE FROM log USING TIMESTAMP ? WHERE shard = ? AND bucket = ?",
-            )
-            .await?,
-            shard_row: prepare(
-                Serial,
-                "SELECT epoch, seq, head, redo FROM shards WHERE shard = ?",
-            )
-            .await?,
-            shard_first: prepare(
-                Conditional,
-                "INSERT INTO shards (epoch, seq, head, shard) VALUES (?, ?, ?, ?) IF NOT EXISTS",
-            )
-            .await?,
-            shard_next: prepare(
-                Conditional,
-                "UPDATE shards SET epoch = ?, seq = ?, head = ? WHERE shard = ? \
-                 IF epoch = ? AND seq = ?",
-            )
-            .await?,
-            shard_flush: prepare(
-                Conditional,
-                "UPDATE shards SET epoch = ?, seq = ?, head = ?, redo = ? WHERE shard = ? \
-                 IF epoch = ? AND seq = ?",
-            )
-            .await?,
-            redo_put: prepare(
-                Append,
-                "INSERT INTO redo (shard, slot, part, seq, body) VALUES (?, ?, ?, ?, ?) \
-                 USING TIMESTAMP ?",
-            )
-            .await?,
-            redo_read: prepare(
-                Scan,
-                "SELECT part, seq, body FROM redo WHERE shard = ? AND slot = ?",
-            )
-            .await?,
-            kv_get: prepare(
-                Read,
-                "SELECT value FROM kv WHERE shard = ? AND space = ? AND key = ?",
-            )
-            .await?,
-            kv_up: prepare(
-                Scan,
-                "SELECT key, value FROM kv WHERE shard = ? AND space = ? AND key >= ? AND key < ?",
-            )
-            .await?,
-            kv_down: prepare(
-                Scan,
-                "SELECT key, value FROM kv WHERE shard = ? AND space = ? AND key >= ? AND key < ? \
-                 ORDER BY key DESC",
-            )
-            .await?,
-            kv_put: prepare(
-                Append,
-                "INSERT INTO kv (shard, space, key, value) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-            )
-            .await?,
-            kv_delete: prepare(
-                Append,
-                "DELETE FROM kv USING TIMESTAMP ? WHERE shard = ? AND space = ? AND key = ?",
-            )
-            .await?,
-            kv_drop: prepare(
-                Append,
-                "DELETE FROM kv USING TIMESTAMP ? WHERE shard = ? AND space = ?",
-            )
-            .await?,
-            row_get: prepare(
-                Read,
-                "SELECT value FROM rows WHERE tab = ? AND part = ? AND sort = ?",
-            )
-            .await?,
-            row_serial: prepare(
-                Serial,
-                "SELECT value FROM rows WHERE tab = ? AND part = ? AND sort = ?",
-            )
-            .await?,
-            rows_up: prepare(Scan, "SELECT sort, value FROM rows WHERE tab = ? AND part = ?")
+            time: with
+                .one(Read, "SELECT toUnixTimestamp(now()) FROM system.local")
                 .await?,
-            rows_up_after: prepare(
-                Scan,
-                "SELECT sort, value FROM rows WHERE tab = ? AND part = ? AND sort > ?",
-            )
-            .await?,
-            rows_down: prepare(
-                Scan,
-                "SELECT sort, value FROM rows WHERE tab = ? AND part = ? ORDER BY sort DESC",
-            )
-            .await?,
-            rows_down_after: prepare(
-                Scan,
-                "SELECT sort, value FROM rows WHERE tab = ? AND part = ? AND sort < ? \
-                 ORDER BY sort DESC",
-            )
-            .await?,
-            rows_serial: prepare(
-                Serial,
-                "SELECT sort, value FROM rows WHERE tab = ? AND part = ?",
-            )
-            .await?,
-            row_put: prepare(
-                Append,
-                "UPDATE rows USING TIMESTAMP ? SET value = ? WHERE tab = ? AND part = ? AND sort = ?",
-            )
-            .await?,
-            row_set: prepare(
-                Conditional,
-                "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ?",
-            )
-            .await?,
-            row_swap: prepare(
-                Conditional,
-                "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ? IF value = ?",
-            )
-            .await?,
-            row_present: prepare(
-                Conditional,
-                "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ? IF value != null",
-            )
-            .await?,
-            intent_put: prepare(
-                Append,
-                "INSERT INTO intents (bucket, id, begun, writes) VALUES (?, ?, ?, ?)",
-            )
-            .await?,
-            intent_decide: prepare(
-                Conditional,
-                "UPDATE intents SET state = ? WHERE bucket = ? AND id = ? IF state = null",
-            )
-            .await?,
-            intent_state: prepare(
-                Serial,
-                "SELECT state FROM intents WHERE bucket = ? AND id = ?",
-            )
-            .await?,
-            intent_drop: prepare(Append, "DELETE FROM intents WHERE bucket = ? AND id = ?").await?,
-            intents: prepare(
-                Scan,
-                "SELECT id, begun, writes, state FROM intents WHERE bucket = ?",
-            )
-            .await?,
+            log: Log::prepare(&with).await?,
+            shards: Shards::prepare(&with).await?,
+            kv: Keys::prepare(&with).await?,
+            rows: Rows::prepare(&with).await?,
+            sets: Sets::prepare(&with).await?,
+            intents: Intents::prepare(&with).await?,
+        })
+    }
+}
+
+/// What it takes to prepare one.
+struct Preparing<'a> {
+    session: &'a Session,
+    profiles: &'a Profiles,
+}
+
+impl Preparing<'_> {
+    async fn one(&self, kind: Kind, text: &str) -> Result<Prepared, PrepareError> {
+        let mut statement = self.session.prepare(text).await?;
+        statement.set_execution_profile_handle(Some(self.profiles.handle(kind)));
+        // Absolute values: the same once or twice. Conditional ones are looked into instead.
+        statement.set_is_idempotent(kind != Kind::Conditional);
+        statement.set_page_size(PAGE_ROWS);
+        Ok(Prepared { kind, statement })
+    }
+}
+
+/// Of the logs.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) put: Prepared,
+    pub(super) one: Prepared,
+    pub(super) from: Prepared,
+    pub(super) drop: Prepared,
+}
+
+impl Log {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let put = "INSERT INTO log (shard, bucket, lsn, epoch, at, body) VALUES (?, ?, ?, ?, ?, \
+                 ?) USING TIMESTAMP ? AND TTL ?";
+        let one = "SELECT body FROM log WHERE shard = ? AND bucket = ? AND lsn = ?";
+        let from = "SELECT lsn, epoch, at, body FROM log WHERE shard = ? AND bucket = ? AND lsn >= \
+                 ?";
+        let drop = "DELETE FROM log USING TIMESTAMP ? WHERE shard = ? AND bucket = ?";
+        Ok(Self {
+            put: with.one(Append, put).await?,
+            one: with.one(Read, one).await?,
+            from: with.one(Scan, from).await?,
+            drop: with.one(Append, drop).await?,
+        })
+    }
+}
+
+/// Of the heads of shards, and of flushes that are kept beside them.
+#[derive(Debug)]
+pub(super) struct Shards {
+    pub(super) row: Prepared,
+    pub(super) first: Prepared,
+    pub(super) next: Prepared,
+    pub(super) flush: Prepared,
+    pub(super) put_part: Prepared,
+    pub(super) parts: Prepared,
+}
+
+impl Shards {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let row = "SELECT epoch, seq, head, redo FROM shards WHERE shard = ?";
+        let first =
+            "INSERT INTO shards (epoch, seq, head, shard) VALUES (?, ?, ?, ?) IF NOT EXISTS";
+        let next = "UPDATE shards SET epoch = ?, seq = ?, head = ? WHERE shard = ? IF epoch = ? \
+                 AND seq = ?";
+        let flush = "UPDATE shards SET epoch = ?, seq = ?, head = ?, redo = ? WHERE shard = ? IF \
+                 epoch = ? AND seq = ?";
+        let put_part = "INSERT INTO redo (shard, slot, part, seq, body) VALUES (?, ?, ?, ?, ?) USING \
+                 TIMESTAMP ?";
+        let parts = "SELECT part, seq, body FROM redo WHERE shard = ? AND slot = ?";
+        Ok(Self {
+            row: with.one(Serial, row).await?,
+            first: with.one(Conditional, first).await?,
+            next: with.one(Conditional, next).await?,
+            flush: with.one(Conditional, flush).await?,
+            put_part: with.one(Append, put_part).await?,
+            parts: with.one(Scan, parts).await?,
+        })
+    }
+}
+
+/// Of the projections.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) get: Prepared,
+    pub(super) up: Prepared,
+    pub(super) down: Prepared,
+    pub(super) put: Prepared,
+    pub(super) delete: Prepared,
+    pub(super) drop: Prepared,
+}
+
+impl Keys {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let get = "SELECT value FROM kv WHERE shard = ? AND space = ? AND key = ?";
+        let up = "SELECT key, value FROM kv WHERE shard = ? AND space = ? AND key >= ? AND key < \
+                 ?";
+        let down = "SELECT key, value FROM kv WHERE shard = ? AND space = ? AND key >= ? AND key < \
+                 ? ORDER BY key DESC";
+        let put = "INSERT INTO kv (shard, space, key, value) VALUES (?, ?, ?, ?) USING TIMESTAMP \
+                 ?";
+        let delete = "DELETE FROM kv USING TIMESTAMP ? WHERE shard = ? AND space = ? AND key = ?";
+        let drop = "DELETE FROM kv USING TIMESTAMP ? WHERE shard = ? AND space = ?";
+        Ok(Self {
+            get: with.one(Read, get).await?,
+            up: with.one(Scan, up).await?,
+            down: with.one(Scan, down).await?,
+            put: with.one(Append, put).await?,
+            delete: with.one(Append, delete).await?,
+            drop: with.one(Append, drop).await?,
+        })
+    }
+}
+
+/// Reads of rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) get: Prepared,
+    pub(super) get_serial: Prepared,
+    pub(super) up: Prepared,
+    pub(super) up_after: Prepared,
+    pub(super) down: Prepared,
+    pub(super) down_after: Prepared,
+    pub(super) up_serial: Prepared,
+}
+
+impl Rows {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let get = "SELECT value FROM rows WHERE tab = ? AND part = ? AND sort = ?";
+        let get_serial = "SELECT value FROM rows WHERE tab = ? AND part = ? AND sort = ?";
+        let up = "SELECT sort, value FROM rows WHERE tab = ? AND part = ?";
+        let up_after = "SELECT sort, value FROM rows WHERE tab = ? AND part = ? AND sort > ?";
+        let down = "SELECT sort, value FROM rows WHERE tab = ? AND part = ? ORDER BY sort DESC";
+        let down_after = "SELECT sort, value FROM rows WHERE tab = ? AND part = ? AND sort < ? ORDER BY \
+                 sort DESC";
+        let up_serial = "SELECT sort, value FROM rows WHERE tab = ? AND part = ?";
+        Ok(Self {
+            get: with.one(Read, get).await?,
+            get_serial: with.one(Serial, get_serial).await?,
+            up: with.one(Scan, up).await?,
+            up_after: with.one(Scan, up_after).await?,
+            down: with.one(Scan, down).await?,
+            down_after: with.one(Scan, down_after).await?,
+            up_serial: with.one(Serial, up_serial).await?,
+        })
+    }
+}
+
+/// Writes of rows.
+#[derive(Debug)]
+pub(super) struct Sets {
+    pub(super) put: Prepared,
+    pub(super) set: Prepared,
+    pub(super) swap: Prepared,
+    pub(super) present: Prepared,
+}
+
+impl Sets {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let put = "UPDATE rows USING TIMESTAMP ? SET value = ? WHERE tab = ? AND part = ? AND \
+                 sort = ?";
+        let set = "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ?";
+        let swap = "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ? IF value = ?";
+        let present = "UPDATE rows SET value = ? WHERE tab = ? AND part = ? AND sort = ? IF value != \
+                 null";
+        Ok(Self {
+            put: with.one(Append, put).await?,
+            set: with.one(Conditional, set).await?,
+            swap: with.one(Conditional, swap).await?,
+            present: with.one(Conditional, present).await?,
+        })
+    }
+}
+
+/// Of writes that are under way.
+#[derive(Debug)]
+pub(super) struct Intents {
+    pub(super) put: Prepared,
+    pub(super) decide: Prepared,
+    pub(super) state: Prepared,
+    pub(super) drop: Prepared,
+    pub(super) all: Prepared,
+}
+
+impl Intents {
+    async fn prepare(with: &Preparing<'_>) -> Result<Self, PrepareError> {
+        let put = "INSERT INTO intents (bucket, id, begun, writes) VALUES (?, ?, ?, ?)";
+        let decide = "UPDATE intents SET state = ? WHERE bucket = ? AND id = ? IF state = null";
+        let state = "SELECT state FROM intents WHERE bucket = ? AND id = ?";
+        let drop = "DELETE FROM intents WHERE bucket = ? AND id = ?";
+        let all = "SELECT id, begun, writes, state FROM intents WHERE bucket = ?";
+        Ok(Self {
+            put: with.one(Append, put).await?,
+            decide: with.one(Conditional, decide).await?,
+            state: with.one(Serial, state).await?,
+            drop: with.one(Append, drop).await?,
+            all: with.one(Scan, all).await?,
         })
     }
 }

@@ -232,6 +232,17 @@ impl Store for CqlStore {
         ))
     }
 
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.shared.check()?;
+        let db = Arc::clone(&self.shared.db);
+        self.run(async move {
+            let millis = db.first::<(i64,)>(&db.statements.time, ()).await;
+            let millis = millis.map_err(|failed| failed.of("read the clock of the database"))?;
+            Ok(millis.map(|(millis,)| Timestamp::from_millis(millis)))
+        })
+        .await
+    }
+
     fn health(&self) -> Health {
         if self.shared.check().is_err() {
             return Health::Failed("closed".to_owned());

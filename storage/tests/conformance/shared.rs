@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lifecycle::{Event, Outcome, Status};
 use zajil_model::message::{Chunk, Queue};
+use zajil_model::time::Timestamp;
 use zajil_storage::cql::SHARD_BUDGETS;
 use zajil_storage::{
     Append, Condition, CqlConfig, CqlOpenError, CqlStore, Cursor, Entry, ListFilter, ListRequest,
@@ -275,6 +276,18 @@ fn a_write_of_several_partitions_happens_as_a_whole_or_not_at_all() {
         for write in [row("second"), index("second")] {
             assert_eq!(two.second.row(&write.key).await, Ok(None));
         }
+    });
+}
+
+#[test]
+fn the_clock_of_the_database_is_told() {
+    with_database(async || {
+        let two = Two::new();
+
+        let first = two.second.clock().await.unwrap().unwrap();
+        let second = two.second.clock().await.unwrap().unwrap();
+
+        assert!(Timestamp::from_seconds(1_700_000_000) < first && first <= second);
     });
 }
 

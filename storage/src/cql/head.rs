@@ -150,7 +150,14 @@ pub(super) async fn take(
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
     for _ in 0..TRIES {
-        let before = read(db, shard).await?;
+        let before = match read(db, shard).await {
+            Err(StoreError::Io { reason, .. }) => {
+                said = reason;
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            answered => answered?,
+        };
         let stored = before.clone().unwrap_or_default();
         if stored.head.owner == owner {
             // What was not answered has happened.

@@ -24,7 +24,7 @@ use crate::world::{
 const LOST: f64 = 0.03;
 
 /// Accepts, outcomes and counts each.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 30;
 
 /// Between a store and its database.
 struct Between {
@@ -91,10 +91,10 @@ fn what_was_answered_is_there_once_whatever_got_lost_on_the_way() {
     world.store = Arc::new(open_shared(CqlConfig {
         replication: 1,
         timeouts: Timeouts {
-            append: short(200),
-            conditional: short(300),
-            read: short(200),
-            scan: short(300),
+            append: short(400),
+            conditional: short(600),
+            read: short(400),
+            scan: short(600),
             ..Timeouts::default()
         },
         ..usual

@@ -237,7 +237,7 @@ fn what_is_made_for_a_node_is_good_as_its_configuration_but_for_the_database() {
     assert!(whole.status.success(), "{}", stderr(&whole));
     let shown = stdout(&whole);
     assert!(
-        shown.contains("keys/node-2\"") && shown.contains("node = 2"),
+        shown.contains("keys/node-2\"") && shown.contains("node = \"2\""),
         "{shown}"
     );
 }

@@ -13,6 +13,8 @@ use zajil_actors::directory::{NewKey, Permission};
 use zajil_actors::owners::StoreRows;
 use zajil_cluster::Rows;
 use zajil_model::batch::{BatchState, Command};
+use zajil_model::instance::Instance;
+use zajil_model::lease::NodeId;
 use zajil_model::lifecycle::Status;
 use zajil_storage::{ListFilter, ListRequest, MemoryStore, TotalsFilter};
 
@@ -248,30 +250,9 @@ async fn a_campaign_is_uploaded_at_one_node_steered_at_another_and_told_of_by_al
         let name = format!("shop-{n}");
         instances.push(site.instance(account, &name, per_second(100.0)).await);
     }
-    let new = NewBatch {
-        name: "autumn".to_owned(),
-        instances: instances.clone(),
-        text: BatchText {
-            content: "Hello".to_owned(),
-            template: None,
-            variables: Vec::new(),
-        },
-        ttl_seconds: None,
-        start_at: None,
-        deadline: None,
-        duplicates: Duplicates::Skip,
-    };
+    let new = campaign(&instances);
     let made = site.engine(1).batches().create(account, new).await.unwrap();
     let id = made.record.id;
-    let rows = |from: u64, to: u64| -> Vec<Result<NewRow, RowErrors>> {
-        let row = |n| NewRow {
-            recipient: support::phone(&format!("+96650{n:07}")),
-            variables: Vec::new(),
-            content: None,
-            client_ref: None,
-        };
-        (from..to).map(|n| Ok(row(n))).collect()
-    };
 
     let mut upload = site
         .engine(2)
@@ -377,4 +358,61 @@ async fn a_store_is_of_the_cluster_whose_node_came_first() {
     assert_eq!(rows.cluster("second").await.unwrap(), "first");
     assert_eq!(rows.cluster("first").await.unwrap(), "first");
     assert_eq!(rows.members().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_reached_some_parts_only_is_counted_once_when_it_comes_again() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let mut instances = Vec::new();
+    for n in 0..6 {
+        let name = format!("shop-{n}");
+        instances.push(site.instance(account, &name, per_second(100.0)).await);
+    }
+    let new = campaign(&instances);
+    let made = site.engine(1).batches().create(account, new).await.unwrap();
+    let id = made.record.id;
+    let owns = |node: &&u64| site.engine(**node).ownership().owns(id.shard());
+    let parent = *site.nodes.keys().find(owns).unwrap();
+    let cut = site.nodes.keys().find(|node| **node != parent).unwrap();
+    let batches = site.engine(parent).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+
+    site.network.cut(NodeId(parent), NodeId(*cut));
+    upload.append_rows(rows(100, 400)).await.unwrap_err();
+    drop(upload);
+    site.network.heal(NodeId(parent), NodeId(*cut));
+    let mut upload = batches.upload(account, id, 100).await.unwrap();
+    let progress = upload.append_rows(rows(100, 400)).await.unwrap().progress;
+
+    assert_eq!((progress.taken, progress.duplicates), (400, 0));
+    let view = batches.view(account, id).await.unwrap();
+    assert_eq!(view.counts.iter().sum::<u64>(), 400);
+}
+
+fn campaign(instances: &[Arc<Instance>]) -> NewBatch {
+    NewBatch {
+        name: "autumn".to_owned(),
+        instances: instances.to_vec(),
+        text: BatchText {
+            content: "Hello".to_owned(),
+            template: None,
+            variables: Vec::new(),
+        },
+        ttl_seconds: None,
+        start_at: None,
+        deadline: None,
+        duplicates: Duplicates::Skip,
+    }
+}
+
+fn rows(from: u64, to: u64) -> Vec<Result<NewRow, RowErrors>> {
+    let row = |n| NewRow {
+        recipient: support::phone(&format!("+96650{n:07}")),
+        variables: Vec::new(),
+        content: None,
+        client_ref: None,
+    };
+    (from..to).map(|n| Ok(row(n))).collect()
 }

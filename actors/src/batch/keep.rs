@@ -5,7 +5,7 @@
 //! one in the list of batches that are not over, for waking them after a start.
 
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId, InstanceId};
+use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
 
 use super::port::{PartPhase, PartState};
@@ -66,19 +66,38 @@ fn filled_row(id: BatchId, instance: InstanceId) -> RowKey {
     RowKey::new(Table::Batches, partition, number(instance.get()))
 }
 
-/// The write that says before which row of a batch the part of an instance is filled.
-pub(super) fn filled(id: BatchId, instance: InstanceId, upto: u64) -> RowWrite {
-    RowWrite::put(filled_row(id, instance), number(upto).to_vec())
+/// How far the part of an instance is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Filled {
+    /// It has what it gets of the rows before this one.
+    pub(super) upto: u64,
+    /// The first message of the block that it was filled with last.
+    pub(super) first: MessageId,
 }
 
-/// Before which row of a batch the part of an instance is filled.
+/// The write that says how far the part of an instance is filled.
+pub(super) fn filled(id: BatchId, instance: InstanceId, filled: Filled) -> RowWrite {
+    let value = [number(filled.upto), number(filled.first.get())].concat();
+    RowWrite::put(filled_row(id, instance), value)
+}
+
+/// How far the part of an instance is filled; `None` when nothing was put into it.
 pub(super) async fn load_filled(
     store: &dyn Store,
     id: BatchId,
     instance: InstanceId,
-) -> Result<u64, StoreError> {
-    let row = store.row(&filled_row(id, instance)).await?;
-    Ok(row.and_then(|row| read_number(&row.value)).unwrap_or(0))
+) -> Result<Option<Filled>, StoreError> {
+    let Some(row) = store.row(&filled_row(id, instance)).await? else {
+        return Ok(None);
+    };
+    let upto = read_number(&row.value);
+    let first = row.value.get(8..).and_then(read_number);
+    let filled = upto.zip(first.and_then(MessageId::new));
+    let filled = filled.map(|(upto, first)| Filled { upto, first });
+    filled.map(Some).ok_or_else(|| StoreError::Corrupt {
+        what: "filling of a part",
+        detail: "not a row and an id".to_owned(),
+    })
 }
 
 /// The write that keeps a refused row.

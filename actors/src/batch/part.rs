@@ -96,17 +96,28 @@ impl Batches {
 async fn fill(ports: &BatchPorts, part: AppendPart) -> Result<(), StoreError> {
     let (batch, instance) = (part.batch, part.instance);
     let filled = keep::load_filled(&*ports.store, batch, instance).await?;
-    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= filled);
+    let begins = part.rows.first().map_or(0, |(row, _)| *row);
+    let upto = filled.map_or(0, |filled| filled.upto);
+    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= upto);
     let Some((from, first)) = fresh.next() else {
         return Ok(());
     };
     let messages = std::iter::once(first).chain(fresh.map(|(_, message)| message));
     let mut entries = Vec::new();
+    // What was put in of this block before belongs to it as well.
+    let mut block = filled
+        .filter(|filled| filled.upto > begins)
+        .map(|filled| filled.first);
     for messages in chunks(messages.collect()) {
         let chunk = chunk(ports, (part.account, batch), instance, from, messages).await?;
+        block.get_or_insert(chunk.first);
         entries.push(Entry::Accept(Arc::new(chunk)));
     }
-    entries.push(Entry::Rows(vec![keep::filled(batch, instance, part.upto)]));
+    if let Some(first) = block {
+        let upto = part.upto;
+        let filled = keep::filled(batch, instance, keep::Filled { upto, first });
+        entries.push(Entry::Rows(vec![filled]));
+    }
     let shard = instance.shard();
     let epoch = ports.clocks.ensure(shard, 1).await?;
     let (reply, answer) = oneshot::channel();

@@ -175,12 +175,17 @@ impl NearUpload {
         let mut seen = FxHashSet::default();
         if self.record.duplicates == Duplicates::Skip && progress.taken > 0 {
             for (instance, _) in &self.senders {
+                // A block that was put into some parts and is not counted yet is brought again.
+                let filled = keep::load_filled(store, self.record.id, *instance).await?;
+                let again = filled.filter(|filled| filled.upto > progress.rows_received);
+                let counted = |id: MessageId| again.is_none_or(|again| id < again.first);
                 let mut after = None;
                 loop {
                     let page = store
                         .recipients(*instance, self.record.id, after, SEEN_PAGE)
                         .await?;
-                    seen.extend(page.iter().map(|(_, recipient)| *recipient));
+                    let known = page.iter().filter(|(id, _)| counted(*id));
+                    seen.extend(known.map(|(_, recipient)| *recipient));
                     match page.last() {
                         Some((last, _)) => after = Some(*last),
                         None => break,

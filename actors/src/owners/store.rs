@@ -59,11 +59,6 @@ impl RoutedStore {
         Self { inner, owners }
     }
 
-    /// The store of this node alone.
-    pub const fn inner(&self) -> &Arc<dyn Store> {
-        &self.inner
-    }
-
     /// The changes of an account over all shards; `None` when not every shard was told of.
     async fn changes_of_all(
         &self,

@@ -107,6 +107,31 @@ async fn a_short_lived_message_expires_in_time_deep_in_a_backlog_of_long_lived_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_start_a_short_lived_message_expires_in_time_and_the_backlog_around_it_is_not_read()
+{
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(10.0)).await;
+    world.whatsapp.starts_offline();
+    for _ in 0..300 {
+        world.send(vec![lasting(86_400); 100]).await;
+    }
+    let short = world.send(vec![lasting(60); 50]).await;
+    for _ in 0..300 {
+        world.send(vec![lasting(86_400); 100]).await;
+    }
+
+    world.dies_and_starts_again().await;
+    let before = trouble.messages_read();
+    seconds(119).await;
+
+    assert_eq!(world.state(short.first).await.status, Status::Expired);
+    let last = short.first.plus(49);
+    assert_eq!(world.state(last).await.status, Status::Expired);
+    let read = trouble.messages_read() - before;
+    assert!(read < 10_000, "{read} of 60,050 messages were read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_armed_before_a_pause_expires_in_time() {
     let mut world = World::new(per_second(10.0)).await;
     let accepted = world.send(vec![lasting(60); 20]).await;

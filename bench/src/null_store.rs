@@ -13,9 +13,9 @@ use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::{
-    Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MemoryStore, MessageRecord,
-    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
-    TotalsFilter, Work, Written,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MemoryStore,
+    MessageRecord, QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table,
+    Totals, TotalsFilter, Work, Written,
 };
 
 /// A store that forgets what it accepts.
@@ -84,6 +84,16 @@ impl Store for NullStore {
         _: usize,
         _: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn expiries(
+        &self,
+        _: InstanceId,
+        _: Queue,
+        _: Option<MessageId>,
+        _: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
         Ok((Vec::new(), None))
     }
 

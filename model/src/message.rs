@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
 use crate::phone::Phone;
 use crate::time::Timestamp;
+use std::time::Duration;
 
 pub mod limits;
 
@@ -239,6 +240,17 @@ impl Message {
         };
         OVERHEAD + payload
     }
+
+    /// When it may first go, if it was accepted at `created_at`.
+    pub fn due(&self, created_at: Timestamp) -> Timestamp {
+        self.send_at.unwrap_or(created_at).max(created_at)
+    }
+
+    /// When it is not sent any more, if it was accepted at `created_at` and waits in no batch: there
+    /// the time begins with the batch.
+    pub fn expires_at(&self, created_at: Timestamp) -> Timestamp {
+        self.due(created_at) + Duration::from_secs(u64::from(self.ttl_seconds))
+    }
 }
 
 const fn default_ttl() -> u32 {
@@ -295,6 +307,12 @@ impl Chunk {
     /// The id of the last message.
     pub fn last(&self) -> MessageId {
         self.first.plus(u64::from(self.len().saturating_sub(1)))
+    }
+
+    /// When the first of its messages expires, as [`Message::expires_at`] says.
+    pub fn earliest_expiry(&self) -> Option<Timestamp> {
+        let all = self.messages.iter();
+        all.map(|message| message.expires_at(self.created_at)).min()
     }
 
     /// The index of a message of this chunk; `None` for an id that is not in it.
@@ -360,9 +378,6 @@ impl MessageRef {
 
     /// When it may first go.
     pub fn due(&self) -> Timestamp {
-        self.message()
-            .send_at
-            .unwrap_or(self.chunk.created_at)
-            .max(self.chunk.created_at)
+        self.message().due(self.chunk.created_at)
     }
 }

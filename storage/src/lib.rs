@@ -88,6 +88,18 @@ pub struct QueuedChunk {
     pub states: Vec<MessageState>,
 }
 
+/// Some messages in a row of one queue, and when the first of them expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiring {
+    /// The id of the first one.
+    pub first: MessageId,
+    /// The id of the last one.
+    pub last: MessageId,
+    /// None of those that are not settled expires before, as
+    /// [`Message::expires_at`](zajil_model::message::Message::expires_at) says.
+    pub at: Timestamp,
+}
+
 /// An instance that has unsettled messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
@@ -191,6 +203,18 @@ pub trait Store: Send + Sync + fmt::Debug {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>;
+
+    /// Where unsettled messages of a queue expire, in the order of acceptance, from after the id
+    /// `after`: each is in one of the stretches. At most `limit` steps are made, and none reads a message: how a
+    /// backlog of any length is looked through. `None` in the second place means that the queue
+    /// holds nothing more, else it is the id to go on after.
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError>;
 
     /// Messages of an instance in its schedule that are due at `until` or before, earliest
     /// first, and the earliest due time of those that remain.

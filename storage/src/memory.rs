@@ -24,9 +24,9 @@ use crate::projection::key::QueueKey;
 use crate::projection::{Budgets, Positioned, Projection};
 use crate::row::unmet;
 use crate::{
-    Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
-    Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals, TotalsFilter, Work,
-    Written,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
+    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
+    TotalsFilter, Work, Written,
 };
 
 /// Chunks, by the record that brought them.
@@ -246,6 +246,17 @@ impl Store for MemoryStore {
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
         self.projection
             .queued(QueueKey { instance, queue }, after, max_messages, max_bytes)
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        self.projection
+            .expiries(QueueKey { instance, queue }, after, limit)
     }
 
     async fn scheduled(

@@ -3,22 +3,26 @@
 
 use std::time::Duration;
 
-use zajil_model::id::MessageId;
+use zajil_model::id::{InstanceId, MessageId};
 use zajil_model::lane::{Blocked, Ready};
 use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{MessageRef, Queue};
 use zajil_model::time::Timestamp;
-use zajil_storage::{QueuedChunk, StoreError};
+use zajil_storage::{Expiring, QueuedChunk, Store, StoreError};
 
 use crate::instance::damage::Place;
 use crate::instance::expiries::Stretch;
-use crate::instance::inbox::NEVER;
+use crate::instance::inbox::{NEVER, single};
 use crate::instance::outbox::Item;
 use crate::instance::reads::Read;
 use crate::instance::{InstanceMsg, InstanceState};
 
 /// Messages that are looked through at once.
 const PAGE: usize = 2_000;
+
+/// Steps in the index of what expires that are made at once: what is not due of 65,000 messages is
+/// passed over in the time that it takes to look through a few thousand.
+const STEPS: usize = 256;
 
 /// Bytes of them.
 const PAGE_BYTES: usize = 1 << 20;
@@ -33,13 +37,57 @@ const PAGE_EVERY: Duration = Duration::from_millis(20);
 /// The wait before a failed read is tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A page of a queue that was looked through.
+/// A part of a queue that was looked through.
 #[derive(Debug)]
 pub struct Swept {
     queue: Queue,
     stretch: Stretch,
     read: Read,
-    result: Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>,
+    result: Result<Page, StoreError>,
+}
+
+/// What was found there.
+#[derive(Debug, Default)]
+struct Page {
+    /// What was passed over: nothing in it has expired.
+    later: Vec<Expiring>,
+    /// The messages behind that.
+    chunks: Vec<QueuedChunk>,
+    /// Where to go on, if there is more.
+    next: Option<MessageId>,
+}
+
+/// Looks through a queue from after an id: passes over what expires later, and reads what may
+/// have expired.
+async fn look(
+    store: &dyn Store,
+    (instance, queue): (InstanceId, Queue),
+    after: Option<MessageId>,
+    now: Timestamp,
+) -> Result<Page, StoreError> {
+    let mut page = Page::default();
+    let mut from = after;
+    // The rows of a part expire together, by the time of their batch: all of it is read.
+    if single(queue).is_some() {
+        let (mut stretches, next) = store.expiries(instance, queue, after, STEPS).await?;
+        let due = stretches.iter().position(|stretch| stretch.at <= now);
+        let Some(due) = due else {
+            page.later = stretches;
+            page.next = next;
+            return Ok(page);
+        };
+        from = from.max(before(stretches[due].first));
+        stretches.truncate(due);
+        page.later = stretches;
+    }
+    let read = store.queued(instance, queue, from, PAGE, PAGE_BYTES);
+    (page.chunks, page.next) = read.await?;
+    Ok(page)
+}
+
+/// The id to begin after, to begin with `first`.
+fn before(first: MessageId) -> Option<MessageId> {
+    MessageId::new(first.get().saturating_sub(1))
 }
 
 /// What has to be looked through now, and when.
@@ -92,17 +140,14 @@ impl InstanceState {
         let rest = self.inbox.sweep.rest.take();
         let due = rest.or_else(|| self.inbox.expired_unread(&self.me.handle, now));
         let Some((queue, stretch)) = due else { return };
-        let after = MessageId::new(stretch.first.get().saturating_sub(1));
         self.inbox.sweep.reading = true;
         let read = self.outcomes.reads.begin();
         let (context, tell) = (self.me.context.clone(), self.me.teller());
         let instance = self.me.id();
         self.me.context.tasks.spawn(async move {
             let _turn = context.sweeps.acquire().await;
-            let result = context
-                .store
-                .queued(instance, queue, after, PAGE, PAGE_BYTES)
-                .await;
+            let (store, after) = (context.store.as_ref(), before(stretch.first));
+            let result = look(store, (instance, queue), after, now).await;
             tell(InstanceMsg::Swept(Swept {
                 queue,
                 stretch,
@@ -123,7 +168,7 @@ impl InstanceState {
         } = swept;
         self.inbox.sweep.reading = false;
         self.note_read(Place::Backlog(queue), result.as_ref().err());
-        let (chunks, next) = match result {
+        let page = match result {
             Ok(page) => page,
             Err(_) => {
                 self.outcomes.read_ended(read);
@@ -133,7 +178,12 @@ impl InstanceState {
             }
         };
         let mut settled = 0;
-        for read in &chunks {
+        for later in &page.later {
+            let (first, last) = (later.first, later.last);
+            let within = Stretch { first, last };
+            self.inbox.expires_unread(queue, later.at, within);
+        }
+        for read in &page.chunks {
             let (gone, earliest) = self.settle_expired(read, now);
             settled += gone;
             let within = Stretch {
@@ -143,7 +193,7 @@ impl InstanceState {
             self.inbox.expires_unread(queue, earliest, within);
         }
         self.outcomes.read_ended(read);
-        let first = next.and_then(|next| MessageId::new(next.get() + 1));
+        let first = page.next.and_then(|next| MessageId::new(next.get() + 1));
         let rest = first.map(|first| (queue, Stretch { first, ..stretch }));
         self.inbox.sweep.rest = rest.filter(|(_, rest)| rest.first <= rest.last);
         self.inbox.sweep.next_at = (settled == 0).then(|| now + PAGE_EVERY);

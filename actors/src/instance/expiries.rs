@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use zajil_model::id::MessageId;
-use zajil_model::message::{Chunk, Message};
+use zajil_model::message::Chunk;
 use zajil_model::time::Timestamp;
 
 /// Expiries are rounded up to this: a message settles at most so much later for it.
@@ -32,12 +32,6 @@ pub struct Stretch {
 #[derive(Clone, Debug, Default)]
 pub struct Expiries(BTreeMap<Timestamp, Stretch>);
 
-/// When a message of the single lanes that was accepted at `created_at` expires.
-pub(super) fn expiry(message: &Message, created_at: Timestamp) -> Timestamp {
-    let due = message.send_at.unwrap_or(created_at).max(created_at);
-    due + Duration::from_secs(u64::from(message.ttl_seconds))
-}
-
 impl Expiries {
     /// Nothing between the ends of this stretch expires before `at`.
     pub fn note(&mut self, at: Timestamp, stretch: Stretch) {
@@ -59,11 +53,7 @@ impl Expiries {
 
     /// The messages of a chunk of a single lane.
     pub fn note_chunk(&mut self, chunk: &Chunk) {
-        let all = chunk
-            .messages
-            .iter()
-            .map(|message| expiry(message, chunk.created_at));
-        if let Some(earliest) = all.min() {
+        if let Some(earliest) = chunk.earliest_expiry() {
             self.note(
                 earliest,
                 Stretch {

@@ -19,7 +19,7 @@ use crate::batch::{PartPhase, PartState};
 use crate::instance::InstanceState;
 use crate::instance::damage::Damage;
 use crate::instance::expire::Sweep;
-use crate::instance::expiries::{Expiries, Stretch, expiry};
+use crate::instance::expiries::{Expiries, Stretch};
 use crate::instance::handle::Handle;
 use crate::instance::outbox::Item;
 use crate::instance::schedule::Schedule;
@@ -340,7 +340,7 @@ impl InstanceState {
     pub(super) fn expires_at(&self, message: &MessageRef) -> Timestamp {
         let ttl_seconds = message.message().ttl_seconds;
         match message.chunk().queue {
-            Queue::High | Queue::Normal => expiry(message.message(), message.chunk().created_at),
+            Queue::High | Queue::Normal => message.message().expires_at(message.chunk().created_at),
             queue @ Queue::Part(_) => self
                 .inbox
                 .readers

@@ -18,9 +18,9 @@ use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::{
-    Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
-    Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals, TotalsFilter, Work,
-    Written,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
+    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
+    TotalsFilter, Work, Written,
 };
 
 use super::questions::{ReadChanges, ReadList, ReadMessage, ReadRecipients, ReadTotals};
@@ -312,6 +312,16 @@ impl Store for RoutedStore {
         inner
             .queued(instance, queue, after, max_messages, max_bytes)
             .await
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        self.inner.expiries(instance, queue, after, limit).await
     }
 
     async fn scheduled(

@@ -11,7 +11,7 @@ use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::{
-    Append, ChangePage, Cursor, Done, Entry, Health, ListPage, ListRequest, MemoryStore,
+    Append, ChangePage, Cursor, Done, Entry, Expiring, Health, ListPage, ListRequest, MemoryStore,
     MessageRecord, QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table,
     Totals, TotalsFilter, Work, Written,
 };
@@ -148,6 +148,16 @@ impl Store for TroubledStore {
             self.messages_read.fetch_add(count, Ordering::Relaxed);
         }
         self.slowly(read).await
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        self.inner.expiries(instance, queue, after, limit).await
     }
 
     async fn scheduled(

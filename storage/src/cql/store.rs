@@ -16,9 +16,9 @@ use super::writer::{Answer, Call, Job};
 use super::{CqlStore, feed, intents, rows};
 use crate::projection::key::QueueKey;
 use crate::{
-    Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
-    Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals, TotalsFilter, Work,
-    Written, metrics,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
+    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
+    TotalsFilter, Work, Written, metrics,
 };
 
 /// A database that failed every request for this long is said to be gone.
@@ -158,6 +158,20 @@ impl Store for CqlStore {
         let queue = QueueKey { instance, queue };
         self.own(instance.shard(), move |projection| {
             projection.queued(queue, after, max_messages, max_bytes)
+        })
+        .await
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        let queue = QueueKey { instance, queue };
+        self.own(instance.shard(), move |projection| {
+            projection.expiries(queue, after, limit)
         })
         .await
     }

@@ -22,9 +22,9 @@ use crate::kv::Direction;
 use crate::projection::Projection;
 use crate::projection::key::QueueKey;
 use crate::{
-    Append, ChangePage, Cursor, Done, Entry, Health, ListPage, ListRequest, MessageRecord,
-    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
-    TotalsFilter, Work, Written, metrics,
+    Append, ChangePage, Cursor, Done, Entry, Expiring, Health, ListPage, ListRequest,
+    MessageRecord, QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table,
+    Totals, TotalsFilter, Work, Written, metrics,
 };
 
 impl EmbeddedStore {
@@ -208,6 +208,18 @@ impl Store for EmbeddedStore {
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
         let queue = QueueKey { instance, queue };
         self.ask(move |projection| projection.queued(queue, after, max_messages, max_bytes))
+            .await
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        let queue = QueueKey { instance, queue };
+        self.ask(move |projection| projection.expiries(queue, after, limit))
             .await
     }
 

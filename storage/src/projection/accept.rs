@@ -44,13 +44,14 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         let home = self.home(queue, first, count)?;
         let target = self.make_block(queue, &chunk, &home)?;
         let slot = new_slot(lsn, len, &chunk);
+        let expires_at = chunk.earliest_expiry().unwrap_or(chunk.created_at);
         let Some(block) = self.state.block_mut(target) else {
             return Ok(());
         };
         if block.find(first).is_some() {
             return Ok(());
         }
-        block.insert(slot.clone());
+        block.insert(slot.clone(), expires_at);
         let grown = slot.bytes();
         self.state.hot_bytes += grown;
         self.state.dirty_bytes += grown;

@@ -19,8 +19,9 @@ use crate::codec::{read_account, read_message};
 /// flush, large enough that a row carries many single messages.
 pub(crate) const BLOCK_MESSAGES: u32 = 256;
 
-/// The form below; a reader refuses others.
-const VERSION: u8 = 1;
+/// The forms below; a reader refuses others.
+const INDEX_VERSION: u8 = 2;
+const STATES_VERSION: u8 = 1;
 
 /// A chunk in its block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub(crate) struct Block {
     pub(crate) messages: u32,
     /// How many of them are not settled, mass cancels that are not in the states left out.
     pub(crate) unsettled: u32,
+    /// When the first of them expires, settled or not, as [`zajil_model::message::Message::expires_at`] says.
+    pub(crate) expires_at: Timestamp,
     /// Whether its chunks have to be written.
     pub(crate) index_dirty: bool,
     /// Whether its states have to be written.
@@ -129,6 +132,7 @@ impl Block {
             slots: Vec::new(),
             messages: 0,
             unsettled: 0,
+            expires_at: Timestamp::from_micros(i64::MAX),
             index_dirty: true,
             states_dirty: true,
         }
@@ -148,14 +152,20 @@ impl Block {
         }
     }
 
-    /// Puts a chunk where its id says.
-    pub(crate) fn insert(&mut self, slot: Slot) {
+    /// Puts a chunk where its id says. `expires_at`: when the first of its messages does.
+    pub(crate) fn insert(&mut self, slot: Slot, expires_at: Timestamp) {
+        self.expires_at = self.expires_at.min(expires_at);
         self.messages += slot.count;
         self.unsettled += slot.unsettled();
         self.index_dirty = true;
         self.states_dirty = true;
         let place = self.places_upto(slot.first);
         self.slots.insert(place, slot);
+    }
+
+    /// The id of its last message.
+    pub(crate) fn last(&self) -> MessageId {
+        self.slots.last().map_or(self.key.first, Slot::last)
     }
 
     /// Whether it has to be written.
@@ -171,10 +181,11 @@ impl Block {
     /// Its chunks as bytes.
     pub(crate) fn encode_index(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32 + self.slots.len() * 16);
-        out.push(VERSION);
+        out.push(INDEX_VERSION);
         varint::put(&mut out, self.account.get());
         varint::put(&mut out, self.prev.map_or(0, MessageId::get));
         varint::put(&mut out, self.next.map_or(0, MessageId::get));
+        varint::put_signed(&mut out, self.expires_at.as_micros());
         varint::put(&mut out, self.slots.len() as u64);
         let (mut first, mut lsn, mut at) = (0_u64, 0_i64, 0_i64);
         for slot in &self.slots {
@@ -196,7 +207,7 @@ impl Block {
     /// Its states as bytes.
     pub(crate) fn encode_states(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + self.messages as usize * 8);
-        out.push(VERSION);
+        out.push(STATES_VERSION);
         for slot in &self.slots {
             varint::put(&mut out, slot.seen.saturating_sub(slot.lsn));
             match &slot.states {
@@ -217,15 +228,16 @@ impl Block {
         states: Option<&[u8]>,
     ) -> Result<Self, StoreError> {
         let mut reader = Reader::new("block", index);
-        if reader.byte()? != VERSION {
+        if reader.byte()? != INDEX_VERSION {
             return Err(reader.fault("unknown version"));
         }
         let account = read_account(&mut reader)?;
         let prev = Some(read_message(&mut reader)?).filter(|id| id.get() != 0);
         let next = Some(read_message(&mut reader)?).filter(|id| id.get() != 0);
+        let expires_at = Timestamp::from_micros(reader.signed()?);
         let count = reader.small()? as usize;
         let mut block = Self::new(key, account, prev);
-        block.next = next;
+        (block.next, block.expires_at) = (next, expires_at);
         let (mut first, mut lsn, mut at) = (0_u64, 0_i64, 0_i64);
         for _ in 0..count {
             first = first.wrapping_add(reader.number()?);
@@ -258,7 +270,7 @@ impl Block {
 
     fn read_states(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let mut reader = Reader::new("states", bytes);
-        if reader.byte()? != VERSION {
+        if reader.byte()? != STATES_VERSION {
             return Err(reader.fault("unknown version"));
         }
         for slot in &mut self.slots {

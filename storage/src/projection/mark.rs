@@ -169,7 +169,7 @@ mod tests {
         let mut block = Block::new(key, account, Some(id(2)));
         let mut slot = slot(10);
         slot.states_mut()[1].apply(Event::Acked, Timestamp::from_seconds(12));
-        block.insert(slot);
+        block.insert(slot, Timestamp::from_seconds(70));
         (block.index_dirty, block.states_dirty) = (false, false);
 
         let states = block.encode_states();

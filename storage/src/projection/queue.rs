@@ -13,7 +13,7 @@ use super::read::{SCAN_STEP, after};
 use super::{Projection, disk, schedule};
 use crate::kv::{Direction, Kv};
 use crate::query::MessageRecord;
-use crate::{QueuedChunk, StoreError};
+use crate::{Expiring, QueuedChunk, StoreError};
 
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Chunks of a queue that hold something to send, after an id.
@@ -65,6 +65,37 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             }
         }
         Ok((found, None))
+    }
+
+    /// Where messages of a queue that are not settled expire, a block a stretch.
+    pub(crate) fn expiries(
+        &self,
+        queue: QueueKey,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        let Some(head) = self.head(queue)?.filter(|head| head.unsettled() > 0) else {
+            return Ok((Vec::new(), None));
+        };
+        let mut next = Some(self.start(queue, &head, after)?);
+        let mut found = Vec::new();
+        for _ in 0..limit {
+            let Some(first) = next else { break };
+            let Some(block) = self.block(BlockKey { queue, first })? else {
+                return Ok((found, None));
+            };
+            next = block.next;
+            let last = block.last();
+            if block.unsettled > 0 && after.is_none_or(|id| last > id) {
+                found.push(Expiring {
+                    first,
+                    last,
+                    at: block.expires_at,
+                });
+            }
+        }
+        let more = next.and_then(|first| MessageId::new(first.get().saturating_sub(1)));
+        Ok((found, more))
     }
 
     /// The block of a queue from which to go on after an id.

@@ -7,7 +7,7 @@ use zajil_model::id::MessageId;
 use zajil_model::lifecycle::{MessageState, Status};
 use zajil_model::message::Queue;
 use zajil_model::time::{Day, Timestamp};
-use zajil_storage::{ListFilter, ListRequest, MessageRecord, TotalsFilter};
+use zajil_storage::{Expiring, ListFilter, ListRequest, MessageRecord, TotalsFilter};
 
 use crate::model::{Naive, work_set};
 use crate::world::{START, World, account, instance, part, phone};
@@ -29,6 +29,7 @@ pub(crate) async fn same(world: &World, naive: &Naive) {
     for of in 0..INSTANCES {
         for queue in queues() {
             queued(world, naive, of, queue).await;
+            expiries(world, naive, of, queue).await;
         }
         scheduled(world, naive, of).await;
         recipients(world, naive, of).await;
@@ -111,6 +112,46 @@ async fn queued(world: &World, naive: &Naive, of: u64, queue: Queue) {
         naive.ready(instance(of), queue),
         "queue {queue:?} of {of}"
     );
+}
+
+/// Each message that is not settled is in one stretch, and each stretch is told when the first of
+/// its messages expires.
+async fn expiries(world: &World, naive: &Naive, of: u64, queue: Queue) {
+    let known: Vec<_> = naive.of_queue(instance(of), queue).collect();
+    let mut found: Vec<Expiring> = Vec::new();
+    let mut after = None;
+    for _ in 0..=known.len() + 1 {
+        let (some, next) = world
+            .store
+            .expiries(instance(of), queue, after, 2)
+            .await
+            .unwrap();
+        assert!(some.len() <= 2, "no more than was asked for");
+        found.extend(some);
+        after = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(after, None, "the stretches of a queue come to an end");
+    for (id, one) in &known {
+        let homes = found
+            .iter()
+            .filter(|home| home.first <= *id && *id <= home.last);
+        let homes = homes.count();
+        let fits = homes == 1 || (homes == 0 && one.state.status.is_settled());
+        assert!(fits, "{id} of {of} is in {homes} stretches of {queue:?}");
+    }
+    for home in found {
+        let within = known
+            .iter()
+            .filter(|(id, _)| home.first <= *id && *id <= home.last);
+        let first = within.map(|(_, one)| {
+            let message = &one.chunk.messages[one.index];
+            message.expires_at(one.chunk.created_at)
+        });
+        assert_eq!(first.min(), Some(home.at), "{home:?} of {of} in {queue:?}");
+    }
 }
 
 async fn scheduled(world: &World, naive: &Naive, of: u64) {

@@ -141,17 +141,29 @@ impl Naive {
         ids
     }
 
+    /// Messages of a queue, in order.
+    pub(crate) fn of_queue(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+    ) -> impl Iterator<Item = (MessageId, &Known)> {
+        self.messages
+            .iter()
+            .filter(move |(_, known)| {
+                (known.chunk.instance, known.chunk.queue) == (instance, queue)
+            })
+            .map(|(id, known)| (*id, known))
+    }
+
     /// Messages of a queue that are ready, in order.
     pub(crate) fn ready(
         &self,
         instance: InstanceId,
         queue: Queue,
     ) -> Vec<(MessageId, MessageState)> {
-        self.messages
-            .iter()
-            .filter(|(_, known)| (known.chunk.instance, known.chunk.queue) == (instance, queue))
+        self.of_queue(instance, queue)
             .filter(|(_, known)| matches!(known.state.status, Status::Pending | Status::Processing))
-            .map(|(id, known)| (*id, known.state))
+            .map(|(id, known)| (id, known.state))
             .collect()
     }
 

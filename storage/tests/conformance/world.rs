@@ -90,7 +90,7 @@ pub(crate) fn message(number: u64) -> Message {
         recipient: phone(number % 7),
         payload: Payload::Text(format!("hello, number {number}").into()),
         send_at: None,
-        ttl_seconds: 86_400,
+        ttl_seconds: 86_400 - (number % 11) as u32,
         client_ref: number
             .is_multiple_of(3)
             .then(|| format!("ref-{}", number % 5).into()),

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::trouble::troubled;
@@ -316,6 +317,34 @@ async fn what_came_under_a_reserved_id_during_a_read_goes_before_what_the_read_b
 #[tokio::test(start_paused = true)]
 async fn what_came_under_a_reserved_id_and_had_no_room_goes_before_what_a_read_brings() {
     keeps_order_during_a_read(30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_held_up_between_its_ids_and_the_log_is_not_passed_over_for_higher_reserved_ids() {
+    let (trouble, store) = troubled();
+    let world = Arc::new(World::on(store, per_second(10.0)).await);
+    let first = world.send(vec![text(ANNA, "1")]).await;
+    world.becomes(first.first, Status::Sent).await;
+
+    trouble.hold_up_an_accept();
+    let held_up = tokio::spawn({
+        let world = world.clone();
+        async move { world.send(vec![text(ANNA, "2")]).await }
+    });
+    while !trouble.holds_up_an_accept() {
+        tokio::task::yield_now().await;
+    }
+    let reserved = world.engine.reserve(&world.instance, 1, false).await;
+    let overtakes = submission(&world, vec![text(BADR, "3")]);
+    let reserved = reserved.unwrap();
+    let late = world.engine.accept(reserved, overtakes).await.unwrap();
+
+    let held_up = held_up.await.unwrap();
+    assert!(held_up.first < late.first);
+    seconds(2).await;
+    for id in [held_up.first, late.first] {
+        assert_eq!(world.state(id).await.status, Status::Sent);
+    }
 }
 
 #[tokio::test(start_paused = true)]

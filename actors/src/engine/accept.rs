@@ -151,7 +151,10 @@ impl Engine {
             ));
         }
         let admitted = self.admit(submission)?;
-        let answer = self.append(reserved, admitted, Told::Late);
+        let handle = Arc::clone(&admitted.entered);
+        // Whoever took a lower id than these appends before: the actor passes over lower ids once
+        // it was told of these.
+        let answer = handle.in_order(|| self.append(reserved, admitted, Told::Late));
         self.durable(answer, reserved).await
     }
 

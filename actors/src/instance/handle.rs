@@ -143,7 +143,7 @@ impl Handle {
         self.account
     }
 
-    /// One at a time: gives ids and appends under them.
+    /// One at a time: gives ids and appends under them, or appends under ids that were given before.
     pub fn in_order<T>(&self, append: impl FnOnce() -> T) -> T {
         let _order = self.order.lock();
         append()

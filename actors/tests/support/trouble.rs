@@ -16,6 +16,9 @@ use zajil_storage::{
     Totals, TotalsFilter, Work, Written,
 };
 
+/// Far longer than an accept that nobody holds up.
+const OVERTAKING: Duration = Duration::from_millis(500);
+
 /// The store, and what troubles it.
 #[derive(Debug, Default)]
 pub struct TroubledStore {
@@ -28,6 +31,8 @@ pub struct TroubledStore {
     outcomes_to_refuse: AtomicUsize,
     refused: AtomicUsize,
     messages_read: AtomicUsize,
+    /// Whether the next append that accepts holds up its thread.
+    holds_up: AtomicBool,
     damaged: AtomicBool,
     /// An instance whose checkpoint kills who reads it; 0 is none.
     deadly: AtomicU64,
@@ -59,6 +64,16 @@ impl TroubledStore {
     /// The next so many appends of outcomes are refused.
     pub fn refuse_outcomes(&self, count: usize) {
         self.outcomes_to_refuse.store(count, Ordering::Relaxed);
+    }
+
+    /// The next append that accepts stops its thread for as long as others need to overtake it.
+    pub fn hold_up_an_accept(&self) {
+        self.holds_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the append that was to be held up is.
+    pub fn holds_up_an_accept(&self) -> bool {
+        !self.holds_up.load(Ordering::Relaxed)
     }
 
     /// From now on queues cannot be read, or can be again.
@@ -115,6 +130,10 @@ impl TroubledStore {
 #[async_trait]
 impl Store for TroubledStore {
     fn append(&self, append: Append, done: Done) {
+        let accepts = |entry: &Entry| matches!(entry, Entry::Accept(_));
+        if append.entries.iter().any(accepts) && self.holds_up.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(OVERTAKING);
+        }
         if self.refuses(&append) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             done(Err(StoreError::Overloaded));

@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
-use zajil_model::lifecycle::Outcome;
+use zajil_model::lifecycle::{MessageState, Outcome};
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::time::Timestamp;
 
+use crate::projection::feed::Placed;
 use crate::row::{RowKey, RowWrite, Table};
 use crate::{Entry, StoreError};
 
 mod chunk;
+mod moved;
 pub(crate) mod outcomes;
 pub(crate) mod varint;
 
@@ -57,6 +59,10 @@ pub(crate) enum Record {
     Sweep(InstanceId),
     /// Periods below this one end, as far as nothing in them is unsettled.
     Retire(u32),
+    /// What another store knew of messages.
+    Known(Vec<(MessageId, MessageState)>),
+    /// What another store told an account.
+    Told(AccountId, Vec<Placed>),
 }
 
 /// A record with its bytes.
@@ -110,6 +116,12 @@ pub(crate) fn encode(entries: Vec<Entry>) -> Result<Vec<Encoded>, StoreError> {
             }
             Entry::Rows(rows) if rows.is_empty() => {}
             Entry::Rows(rows) => records.push(encode_record(Record::Rows(changes(rows)))),
+            Entry::Known(states) if states.is_empty() => {}
+            Entry::Known(states) => records.push(encode_record(Record::Known(states))),
+            Entry::Told { changes, .. } if changes.is_empty() => {}
+            Entry::Told { account, changes } => {
+                records.push(encode_record(Record::Told(account, changes)));
+            }
         }
     }
     if let Some(first) = records.first_mut() {
@@ -170,6 +182,14 @@ fn encode_record(record: Record) -> Encoded {
             varint::put(&mut body, u64::from(*period));
             5
         }
+        Record::Known(states) => {
+            moved::put_states(&mut body, states);
+            6
+        }
+        Record::Told(account, changes) => {
+            moved::put_told(&mut body, *account, changes);
+            7
+        }
     };
     framed(record, kind, &body)
 }
@@ -197,6 +217,11 @@ pub(crate) fn decode(payload: &[u8]) -> Result<(Place, Record), StoreError> {
                 4 => Record::Sweep(read_instance(&mut reader)?),
                 _ => Record::Retire(reader.small()?),
             }
+        }
+        6 => Record::Known(moved::read_states(&mut reader)?),
+        7 => {
+            let (account, changes) = moved::read_told(&mut reader)?;
+            Record::Told(account, changes)
         }
         _ => return Err(reader.fault(format!("kind {kind}"))),
     };

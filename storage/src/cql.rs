@@ -46,6 +46,7 @@ mod rows;
 mod schema;
 mod serving;
 mod shard;
+mod source;
 mod statements;
 mod store;
 mod tasks;
@@ -55,7 +56,8 @@ mod tools;
 mod view;
 mod writer;
 
-pub use config::{CqlConfig, CqlOpenError, Credentials, SHARD_BUDGETS, Timeouts, Unreachable};
+pub use source::Contents;
+pub use config::{CqlConfig, CqlOpenError, Credentials, Missing, SHARD_BUDGETS, Timeouts, Unreachable};
 
 use db::Db;
 use shard::{Means, Open, ShardProjection};

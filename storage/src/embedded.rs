@@ -56,6 +56,7 @@ use space::{FileSystem, Space};
 use stage::Commit;
 
 use crate::projection::Budgets;
+use crate::transfer::Source;
 
 /// Groups that may wait for the projector. The committer then waits too, its queue fills, and
 /// callers are refused: memory is bounded from end to end.
@@ -79,6 +80,9 @@ pub struct EmbeddedConfig {
     pub segment_bytes: u64,
     /// Whether the log is written past the page cache where the file system can.
     pub direct: bool,
+    /// Where a log that is begun has its first record, or behind it: above every place of a change
+    /// feed that is imported. One that is there goes on as it is.
+    pub log_begins: u64,
     /// What its projection may hold in memory.
     pub budgets: Budgets,
     /// Below this many free bytes on the file system of the directory accepts are refused, until
@@ -100,6 +104,7 @@ impl EmbeddedConfig {
             on_fatal,
             segment_bytes: SEGMENT_BYTES,
             direct: true,
+            log_begins: 0,
             budgets: Budgets::default(),
             min_free: None,
             space: Arc::new(FileSystem),
@@ -201,6 +206,17 @@ impl EmbeddedStore {
     /// The data directory.
     pub fn dir(&self) -> &std::path::Path {
         &self.dir
+    }
+
+    /// Everything that is in it, to be exported. Nobody writes it meanwhile.
+    pub fn source(&self) -> Source {
+        let ceiling = self.ceilings.lock().written;
+        Source {
+            kind: "embedded",
+            parts: vec![self.shared.projection.clone()],
+            rows: self.shared.projection.clone(),
+            ceilings: Shard::all().map(|shard| (shard, ceiling)).collect(),
+        }
     }
 
     /// Writes what waits and ends the threads.

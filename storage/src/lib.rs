@@ -26,6 +26,8 @@ pub mod metrics;
 mod projection;
 pub mod query;
 pub mod row;
+mod staged;
+pub mod transfer;
 
 pub use cql::{CqlConfig, CqlOpenError, CqlStore};
 pub use embedded::{EmbeddedConfig, EmbeddedStore, OpenError, RestoreError, restore};
@@ -37,6 +39,7 @@ pub use query::{
     TotalsFilter,
 };
 pub use row::{Condition, Row, RowKey, RowWrite, Table, Written};
+pub use staged::{StageError, StagedFolder};
 
 /// Called once, when an append is durable or has failed. It runs on the store's own thread and
 /// must be quick and never block: send a message, wake a task.
@@ -77,6 +80,17 @@ pub enum Entry {
     },
     /// Rows written without a condition, together with the rest of the append.
     Rows(Vec<RowWrite>),
+    /// What another store knew of messages, for those that nothing happened to here. Totals and
+    /// schedule follow; the change feed, which comes along as [`Entry::Told`], says nothing of it.
+    Known(Vec<(MessageId, MessageState)>),
+    /// Changes that another store told an account, in the order of their places. They keep these,
+    /// so that cursors stay good, unless this append lies before them.
+    Told {
+        /// The account.
+        account: AccountId,
+        /// The changes, each with its place.
+        changes: Vec<(Cursor, StatusChange)>,
+    },
 }
 
 /// A chunk of a queue with what is known of its messages.

@@ -23,6 +23,7 @@ use crate::projection::bodies::ChunkSource;
 use crate::projection::key::QueueKey;
 use crate::projection::{Budgets, Positioned, Projection};
 use crate::row::unmet;
+use crate::transfer::Source;
 use crate::{
     Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
     QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
@@ -61,7 +62,7 @@ struct Writer {
 /// A store that keeps everything in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    projection: Projection<MapKv, Chunks>,
+    projection: Arc<Projection<MapKv, Chunks>>,
     writer: Mutex<Writer>,
 }
 
@@ -80,9 +81,24 @@ impl MemoryStore {
     /// An empty store with other budgets: small ones exercise what a large backlog would.
     pub fn with_budgets(budgets: Budgets) -> Self {
         let projection = Projection::open(MapKv::default(), Chunks::default(), budgets);
+        let projection = projection.expect("empty maps hold nothing that could be corrupt");
         Self {
-            projection: projection.expect("empty maps hold nothing that could be corrupt"),
+            projection: Arc::new(projection),
             writer: Mutex::default(),
+        }
+    }
+
+    /// Everything that is in it, to be exported.
+    pub fn source(&self) -> Source {
+        let shards = &self.writer.lock().shards;
+        Source {
+            kind: "memory",
+            parts: vec![self.projection.clone()],
+            rows: self.projection.clone(),
+            ceilings: shards
+                .iter()
+                .map(|(shard, row)| (*shard, row.ceiling))
+                .collect(),
         }
     }
 

@@ -18,9 +18,10 @@ mod apply;
 mod block;
 pub(crate) mod bodies;
 mod cancel;
+mod contents;
 mod count;
 pub(crate) mod disk;
-mod feed;
+pub(crate) mod feed;
 mod fetch;
 mod flush;
 mod head;
@@ -28,13 +29,14 @@ mod hot;
 pub(crate) mod key;
 mod list;
 mod mark;
+mod moved;
 mod overlay;
 mod queue;
 mod read;
 mod retire;
 mod schedule;
 mod shard;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod testing;
 

@@ -112,7 +112,7 @@ impl TroubledStore {
                 let cancelled = zajil_model::lifecycle::Event::Cancelled;
                 outcomes.iter().any(|outcome| outcome.event == cancelled)
             }
-            Entry::Accept(_) | Entry::Rows(_) => false,
+            Entry::Accept(_) | Entry::Rows(_) | Entry::Known(_) | Entry::Told { .. } => false,
         });
         let outcomes = append
             .entries

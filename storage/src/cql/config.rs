@@ -14,8 +14,10 @@ use crate::projection::Budgets;
 pub struct CqlConfig {
     /// `HOST:PORT` of some nodes of the database; the others are found by themselves.
     pub contact_points: Vec<String>,
-    /// The keyspace; made if there is none.
+    /// The keyspace.
     pub keyspace: String,
+    /// Whether it is made if there is none.
+    pub missing: Missing,
     /// How many copies of everything the local datacenter keeps, when the keyspace is made. One
     /// that exists with fewer is refused.
     pub replication: u8,
@@ -34,6 +36,15 @@ pub struct CqlConfig {
     pub budgets: Budgets,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// What becomes of a keyspace that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is made.
+    Made,
+    /// It is an error: whoever opens it wants what is in it.
+    Refused,
 }
 
 /// A name and a password.
@@ -96,6 +107,7 @@ impl CqlConfig {
         Self {
             contact_points,
             keyspace,
+            missing: Missing::Made,
             replication: 3,
             datacenter: None,
             credentials: None,
@@ -126,6 +138,9 @@ pub enum CqlOpenError {
          and begins with a letter"
     )]
     KeyspaceName(String),
+    /// There is no such keyspace.
+    #[error("there is no keyspace {0}")]
+    NoKeyspace(String),
     /// None was given.
     #[error("no contact point of the database is given")]
     NoContactPoint,

@@ -12,7 +12,7 @@ use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use zajil_model::time::{Clock, Timestamp};
 
-use super::config::{CqlConfig, CqlOpenError};
+use super::config::{CqlConfig, CqlOpenError, Missing};
 use super::db::applied;
 
 /// Every version, in order; the first is 1.
@@ -48,6 +48,9 @@ pub(super) async fn prepare(
 ) -> Result<(), CqlOpenError> {
     let (keyspace, copies) = (&config.keyspace, config.replication);
     if copies_kept(session, keyspace, datacenter).await?.is_none() {
+        if config.missing == Missing::Refused {
+            return Err(CqlOpenError::NoKeyspace(keyspace.clone()));
+        }
         run(
             session,
             &format!(

@@ -256,6 +256,7 @@ impl Keys {
 /// Reads of rows.
 #[derive(Debug)]
 pub(super) struct Rows {
+    pub(super) all: Prepared,
     pub(super) get: Prepared,
     pub(super) get_serial: Prepared,
     pub(super) up: Prepared,
@@ -275,7 +276,9 @@ impl Rows {
         let down_after = "SELECT sort, value FROM rows WHERE tab = ? AND part = ? AND sort < ? ORDER BY \
                  sort DESC";
         let up_serial = "SELECT sort, value FROM rows WHERE tab = ? AND part = ?";
+        let all = "SELECT tab, part, sort, value FROM rows";
         Ok(Self {
+            all: with.one(Scan, all).await?,
             get: with.one(Read, get).await?,
             get_serial: with.one(Serial, get_serial).await?,
             up: with.one(Scan, up).await?,

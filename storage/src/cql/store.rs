@@ -26,7 +26,7 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 
 impl CqlStore {
     /// Runs something on the threads of the store, whoever asks from wherever.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {

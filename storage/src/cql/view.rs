@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zajil_model::id::Shard;
+use zajil_model::id::{Shard, Tick};
 
 use super::alive::Alive;
+use super::head::Stored;
 use super::kv::Ground;
 use super::shard::{ShardProjection, project, put_in_place};
 use super::{Shared, head, log};
@@ -47,13 +48,31 @@ pub(super) async fn view(
     Ok(view)
 }
 
-async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, StoreError> {
-    let ground = Ground {
+fn ground(shared: &Arc<Shared>, shard: Shard) -> Ground {
+    Ground {
         shard,
         db: Arc::clone(&shared.db),
         handle: shared.means.handle.clone(),
         alive: Arc::new(Alive::default()),
+    }
+}
+
+/// What a shard holds that nobody serves any more, with the tick above which it gave no id; `None`
+/// for one that was never served. It lasts as long as it is held.
+pub(super) async fn lasting(
+    shared: &Arc<Shared>,
+    shard: Shard,
+) -> Result<Option<(ShardProjection, Tick)>, StoreError> {
+    let Some(stored) = head::read(&shared.db, shard).await? else {
+        return Ok(None);
     };
+    let ids = stored.head.ids;
+    let projection = put_together(shared, &ground(shared, shard), stored).await?;
+    Ok(Some((projection, ids)))
+}
+
+async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, StoreError> {
+    let ground = ground(shared, shard);
     let alive = Arc::clone(&ground.alive);
     shared.means.handle.spawn(async move {
         tokio::time::sleep(ENDS).await;
@@ -63,8 +82,16 @@ async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, Sto
         });
     });
     let stored = head::read(&shared.db, shard).await?.unwrap_or_default();
+    put_together(shared, &ground, stored).await
+}
+
+async fn put_together(
+    shared: &Arc<Shared>,
+    ground: &Ground,
+    stored: Stored,
+) -> Result<ShardProjection, StoreError> {
     // It was decided, so that anybody may do it.
-    put_in_place(&ground, &stored).await?;
-    let tail = log::tail(&ground, stored.head.tail, stored.head.log).await?;
-    project(&ground, None, shared.means.budgets, &stored.head, tail).await
+    put_in_place(ground, &stored).await?;
+    let tail = log::tail(ground, stored.head.tail, stored.head.log).await?;
+    project(ground, None, shared.means.budgets, &stored.head, tail).await
 }

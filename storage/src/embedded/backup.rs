@@ -7,10 +7,10 @@
 //! magic  version  (kind  length  bytes  crc)*
 //! ```
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::keyspaces::Keyspaces;
 use super::projector;
@@ -18,6 +18,7 @@ use super::shared::Shared;
 use crate::StoreError;
 use crate::codec::varint;
 use crate::kv::Space;
+use crate::staged::{StageError, StagedFile};
 
 /// What a backup begins with.
 pub(super) const MAGIC: &[u8; 8] = b"ZAJILBAK";
@@ -58,15 +59,14 @@ pub(super) fn segment_name(number: u64) -> String {
     format!("{number:012}.seg")
 }
 
-/// Writes frames to a file that gets its name when all of them are durable.
+/// Writes frames.
 struct Frames {
     out: BufWriter<File>,
     count: u64,
 }
 
 impl Frames {
-    fn begin(path: &Path) -> Result<Self, StoreError> {
-        let file = File::create(path).map_err(failed("make the backup"))?;
+    fn begin(file: File) -> Result<Self, StoreError> {
         let mut out = BufWriter::new(file);
         out.write_all(MAGIC).map_err(failed("write the backup"))?;
         out.write_all(&VERSION.to_le_bytes())
@@ -87,47 +87,32 @@ impl Frames {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), StoreError> {
+    fn finish(mut self) -> Result<File, StoreError> {
         self.put(END, &self.count.to_le_bytes())?;
-        let file = self
-            .out
-            .into_inner()
-            .map_err(|error| failed("write the backup")(error.into_error()))?;
-        file.sync_all().map_err(failed("sync the backup"))
+        let file = self.out.into_inner();
+        file.map_err(|error| failed("write the backup")(error.into_error()))
     }
 }
 
 /// Writes a backup. Nothing is retired meanwhile.
 pub(super) fn write(shared: &Shared, file: &Path) -> Result<(), StoreError> {
-    if file.exists() {
-        return Err(StoreError::Invalid("the backup's file exists already"));
-    }
     projector::flush_if_room(shared)?;
-    let part = part_of(file);
-    let written = copy(shared, &part).and_then(|()| {
-        fs::rename(&part, file).map_err(failed("name the backup"))?;
-        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed("sync the backup's name"))
-    });
-    if written.is_err()
-        && let Err(error) = fs::remove_file(&part)
-    {
-        tracing::warn!(%error, file = %part.display(), "an unfinished backup stays behind");
+    let (staged, opened) = StagedFile::begin(file).map_err(refused)?;
+    let written = copy(shared, opened)?;
+    staged.name(&written).map_err(refused)
+}
+
+fn refused(error: StageError) -> StoreError {
+    match error {
+        StageError::Exists(_) | StageError::NotEmpty(_) => {
+            StoreError::Invalid("the backup's file exists already")
+        }
+        StageError::Io { source, .. } => failed("write the backup")(source),
     }
-    written
 }
 
-fn part_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-fn copy(shared: &Shared, part: &Path) -> Result<(), StoreError> {
-    let mut frames = Frames::begin(part)?;
+fn copy(shared: &Shared, file: File) -> Result<File, StoreError> {
+    let mut frames = Frames::begin(file)?;
     let (snapshot, spaces) = shared.projection.kv().snapshot();
     for (space, keyspace) in spaces {
         let mut pairs = head_of(space);

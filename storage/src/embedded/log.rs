@@ -338,13 +338,11 @@ impl Opening {
         if start != Lsn::ZERO {
             return Err(LogError::Missing(start));
         }
-        let supply = self.supply(preparer::random(), VecDeque::new(), FIRST_NUMBER + 1);
-        let segment = supply.prepare(FIRST_NUMBER)?.expect("nobody stops it yet");
+        let number = FIRST_NUMBER + self.config.begins.0.div_ceil(self.config.segment_bytes);
+        let supply = self.supply(preparer::random(), VecDeque::new(), number + 1);
+        let segment = supply.prepare(number)?.expect("nobody stops it yet");
         let writer = Writer::new(segment, FIRST, 0, 0);
-        Ok((
-            self.start(supply, writer, FIRST_NUMBER)?,
-            Recovery::default(),
-        ))
+        Ok((self.start(supply, writer, number)?, Recovery::default()))
     }
 
     fn segment(&self, header: SegmentHeader) -> Result<Segment, LogError> {

@@ -14,6 +14,7 @@ use super::shared::{LogChunks, Shared};
 use super::space::{Guard, GuardedDisk, Level};
 use crate::codec::{self, Record, encode_alone};
 use crate::projection::{Positioned, Projection};
+use crate::transfer::{CEILING, EPOCH, STORE};
 use crate::{RowKey, StoreError, Table, metrics};
 
 /// The file that is locked.
@@ -24,15 +25,6 @@ pub(super) const LOG: &str = "log";
 
 /// The directory of the projection.
 pub(super) const PROJECTION: &str = "projection";
-
-/// The row with the epoch, big-endian.
-const EPOCH: &str = "epoch";
-
-/// The row with the ceiling of ticks of all shards, big-endian.
-const CEILING: &str = "ceiling";
-
-/// The row with the number that tells this store from others, big-endian.
-const STORE: &str = "store";
 
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +128,7 @@ fn replay(
     let log = LogConfig {
         segment_bytes: config.segment_bytes,
         direct: config.direct,
+        begins: Lsn(config.log_begins),
         medium: Arc::new(GuardedDisk(Arc::clone(guard))),
         failpoints: config.failpoints.clone(),
         on_fatal: Arc::new(move |error| on_fatal(&error.to_string())),

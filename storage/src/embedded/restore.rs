@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,14 +15,16 @@ use super::open::{LOG, OpenError, PROJECTION};
 use super::{EmbeddedConfig, EmbeddedStore, projector};
 use crate::codec::{self, varint::Reader};
 use crate::kv::{Kv, KvWrite, Space};
-use crate::{Entry, RowKey, RowWrite, StoreError, Table};
+use crate::staged::{StageError, StagedFolder};
+use crate::transfer::held_row;
+use crate::{Entry, RowWrite, StoreError};
 
 /// Why a backup was not restored. The target is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// There is something in the target directory.
-    #[error("{} is not empty", .0.display())]
-    NotEmpty(PathBuf),
+    /// There is something in the target directory, or it cannot be made.
+    #[error(transparent)]
+    Target(#[from] StageError),
     /// The file is no backup.
     #[error("{} is no backup", .0.display())]
     NotABackup(PathBuf),
@@ -77,42 +79,10 @@ fn failed<'a>(
 /// The target is not empty; the file is no backup, of another version, or damaged; or the system
 /// refuses something. Then the target is as it was.
 pub fn restore(file: &Path, dir: &Path, clock: Arc<dyn Clock>) -> Result<(), RestoreError> {
-    if dir.exists() {
-        let mut entries = fs::read_dir(dir).map_err(failed("list", dir))?;
-        if entries.next().is_some() {
-            return Err(RestoreError::NotEmpty(dir.to_owned()));
-        }
-    }
-    let part = beside(dir);
-    if part.exists() {
-        fs::remove_dir_all(&part).map_err(failed("remove what is left of a restore in", &part))?;
-    }
-    let made = build(file, &part)
-        .and_then(|size| mark(&part, size, clock))
-        .and_then(|()| {
-            if dir.exists() {
-                fs::remove_dir(dir).map_err(failed("replace", dir))?;
-            }
-            fs::rename(&part, dir).map_err(failed("name", dir))?;
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new("."));
-            File::open(parent)
-                .and_then(|p| p.sync_all())
-                .map_err(failed("sync the names in", parent))
-        });
-    if made.is_err()
-        && part.exists()
-        && let Err(error) = fs::remove_dir_all(&part)
-    {
-        tracing::warn!(%error, dir = %part.display(), "an unfinished restore stays behind");
-    }
-    made
-}
-
-fn beside(dir: &Path) -> PathBuf {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".restoring");
-    name.into()
+    let folder = StagedFolder::begin(dir, ".restoring")?;
+    let size = build(file, folder.path())?;
+    mark(folder.path(), size, clock)?;
+    Ok(folder.name()?)
 }
 
 /// Writes the projection and the log; answers the size of a segment.
@@ -125,10 +95,7 @@ fn build(file: &Path, part: &Path) -> Result<u64, RestoreError> {
         Some(found) => return Err(RestoreError::Version { found }),
     }
     let log = part.join(LOG);
-    // What is in it is nobody's but its owner's.
-    let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(&log);
-    made.map_err(failed("make", &log))?;
+    fs::create_dir(&log).map_err(failed("make", &log))?;
     let keyspaces = Keyspaces::open(&part.join(PROJECTION))?;
     let mut segments = Segments {
         dir: &log,
@@ -228,8 +195,7 @@ fn mark(part: &Path, segment_bytes: u64, clock: Arc<dyn Clock>) -> Result<(), Re
         ..EmbeddedConfig::new(part, clock, told)
     };
     let store = EmbeddedStore::open(config)?;
-    let key = RowKey::new(Table::Meta, "restored", Vec::new());
-    let row = Entry::Rows(vec![RowWrite::put(key, time)]);
+    let row = Entry::Rows(vec![RowWrite::put(held_row(), time)]);
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     // Nobody else is told, and the receiver below outlives the call.
     let done = move |result| drop(sender.send(result));

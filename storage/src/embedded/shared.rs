@@ -52,7 +52,7 @@ impl ChunkSource for LogChunks {
 
 /// What the threads share.
 pub(super) struct Shared {
-    pub(super) projection: Projection<Keyspaces, LogChunks>,
+    pub(super) projection: Arc<Projection<Keyspaces, LogChunks>>,
     pub(super) clock: Arc<dyn Clock>,
     /// The last record that is in the projection.
     pub(super) applied: AtomicU64,
@@ -80,7 +80,7 @@ impl Shared {
     ) -> Self {
         Self {
             applied: AtomicU64::new(projection.stands_at().0),
-            projection,
+            projection: Arc::new(projection),
             clock: Arc::clone(&config.clock),
             flusher: Flusher::default(),
             guard,

@@ -60,6 +60,13 @@ impl<'a, K: Kv, C: ChunkSource> Applier<'a, K, C> {
             }
             Record::Sweep(instance) => self.sweep(instance),
             Record::Retire(period) => self.retire(period),
+            Record::Known(states) => states
+                .into_iter()
+                .try_for_each(|(id, known)| self.known(id, known)),
+            Record::Told(account, changes) => {
+                self.told_before(account, changes);
+                Ok(())
+            }
         }
     }
 
@@ -77,26 +84,42 @@ impl<'a, K: Kv, C: ChunkSource> Applier<'a, K, C> {
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<(), StoreError> {
-        let Some(key) = self.locate(outcome.id)? else {
-            return Ok(());
+        let changed = self.change(outcome.id, |state| {
+            state.apply(outcome.event, outcome.at);
+        })?;
+        if let Some((account, status)) = changed {
+            self.told(account, outcome.id, status, outcome.at);
+        }
+        Ok(())
+    }
+
+    /// Changes what is known of a message, and what follows from it; answers whose it is and its
+    /// new status, if that is another one.
+    pub(super) fn change(
+        &mut self,
+        id: MessageId,
+        change: impl FnOnce(&mut MessageState),
+    ) -> Result<Option<(AccountId, Status)>, StoreError> {
+        let Some(key) = self.locate(id)? else {
+            return Ok(None);
         };
-        let Some((place, index)) = self.block(key)?.and_then(|block| block.find(outcome.id)) else {
-            return Ok(());
+        let Some((place, index)) = self.block(key)?.and_then(|block| block.find(id)) else {
+            return Ok(None);
         };
         if self.state.marks.contains_key(&key.queue.instance) {
             self.materialize(key, place)?;
             self.block(key)?;
         }
         let Some(hot) = self.state.blocks.get(&key) else {
-            return Ok(());
+            return Ok(None);
         };
         let (account, slot) = (hot.block.account, &hot.block.slots[place]);
         let (chunk, day, before) = (slot.first, slot.created_at.day(), slot.state(index));
         let untouched = slot.states.is_none();
         let mut after = before;
-        after.apply(outcome.event, outcome.at);
+        change(&mut after);
         if after == before {
-            return Ok(());
+            return Ok(None);
         }
         if untouched {
             let grown = slot.count as usize * size_of::<MessageState>();
@@ -105,21 +128,20 @@ impl<'a, K: Kv, C: ChunkSource> Applier<'a, K, C> {
         }
         let settled = !before.status.is_settled() && after.status.is_settled();
         let Some(block) = self.state.block_mut(key) else {
-            return Ok(());
+            return Ok(None);
         };
         block.slots[place].states_mut()[index as usize] = after;
         block.states_dirty = true;
         block.unsettled = block.unsettled.saturating_sub(u32::from(settled));
-        if after.status != before.status {
+        let is_other = after.status != before.status;
+        if is_other {
             self.shift(key.queue, day, before.status, after.status)?;
-            self.told(account, outcome.id, after.status, outcome.at);
         }
-        self.reschedule(key.queue.instance, chunk, outcome.id, before, after)?;
+        self.reschedule(key.queue.instance, chunk, id, before, after)?;
         if settled {
-            self.settle_block(key)
-        } else {
-            Ok(())
+            self.settle_block(key)?;
         }
+        Ok(is_other.then_some((account, after.status)))
     }
 
     fn shift(
@@ -145,22 +167,42 @@ impl<'a, K: Kv, C: ChunkSource> Applier<'a, K, C> {
         status: Status,
         at: Timestamp,
     ) {
+        let place = self.next_place();
+        self.place(account, place, StatusChange { id, status, at });
+    }
+
+    /// The last record of the feed of an account.
+    pub(super) fn last_told(&self, account: AccountId) -> u64 {
+        let teller = self.state.tellers.get(&account);
+        teller.map_or(0, |teller| teller.last)
+    }
+
+    /// The place of the next change that the record makes.
+    pub(super) fn next_place(&mut self) -> Cursor {
         let place = Cursor {
             record: self.record,
             within: self.within,
         };
         self.within += 1;
+        place
+    }
+
+    /// The record that is being applied.
+    pub(super) const fn record(&self) -> u64 {
+        self.record
+    }
+
+    /// Puts a change at a place of the feed, behind all that is in it.
+    pub(super) fn place(&mut self, account: AccountId, place: Cursor, change: StatusChange) {
         self.state.dirty_bytes += CHANGE_BYTES;
-        let change = StatusChange { id, status, at };
-        let record = self.record;
         if let Some(teller) = self.state.tellers.get_mut(&account) {
-            teller.last = record;
+            teller.last = place.record;
         } else {
-            let first = Some(record.to_be_bytes().to_vec());
+            let first = Some(place.record.to_be_bytes().to_vec());
             self.state.overlay.put(key::teller(account), first);
             let teller = Teller {
-                first: record,
-                last: record,
+                first: place.record,
+                last: place.record,
             };
             self.state.tellers.insert(account, teller);
         }

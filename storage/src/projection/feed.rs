@@ -21,13 +21,14 @@ const ROW_CHANGES: usize = 512;
 /// A change and its place.
 pub(crate) type Placed = (Cursor, StatusChange);
 
-fn encode(changes: &[Placed]) -> Vec<u8> {
+/// Packs changes in the order of their places.
+pub(crate) fn encode(changes: &[Placed]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + changes.len() * 12);
     out.push(VERSION);
     varint::put(&mut out, changes.len() as u64);
     let (mut record, mut id, mut at) = (0_u64, 0_i64, 0_i64);
     for (place, change) in changes {
-        varint::put(&mut out, place.record - record);
+        varint::put(&mut out, place.record.wrapping_sub(record));
         varint::put(&mut out, u64::from(place.within));
         varint::put_signed(&mut out, change.id.get() as i64 - id);
         varint::put_signed(&mut out, change.at.as_micros() - at);
@@ -37,7 +38,8 @@ fn encode(changes: &[Placed]) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Placed>, StoreError> {
+/// Reads changes back.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Placed>, StoreError> {
     let mut reader = Reader::new("change feed", bytes);
     if reader.byte()? != VERSION {
         return Err(reader.fault("unknown version"));

@@ -15,6 +15,15 @@ use crate::kv::{Direction, Kv};
 use crate::query::MessageRecord;
 use crate::{Expiring, QueuedChunk, StoreError};
 
+/// Which chunks of a queue are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Those with something to send.
+    Ready,
+    /// Each of them.
+    All,
+}
+
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Chunks of a queue that hold something to send, after an id.
     pub(crate) fn queued(
@@ -24,14 +33,44 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         max_messages: usize,
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
-        let marks = self.marks(queue.instance);
-        let Some(head) = self.head(queue)? else {
+        let Some(head) = self.head(queue)?.filter(|head| head.unsettled() > 0) else {
             return Ok((Vec::new(), None));
         };
-        if head.unsettled() == 0 {
+        let first = self.start(queue, &head, after)?;
+        let part = (after, max_messages, max_bytes);
+        self.chunks_from(queue, first, part, Wanted::Ready)
+    }
+
+    /// Every chunk of a queue, after an id.
+    pub(crate) fn chunks(
+        &self,
+        queue: QueueKey,
+        after: Option<MessageId>,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        let Some(mut head) = self.head(queue)? else {
             return Ok((Vec::new(), None));
-        }
-        let mut next = Some(self.start(queue, &head, after)?);
+        };
+        let Some(oldest) = self.oldest(queue, &head)? else {
+            return Ok((Vec::new(), None));
+        };
+        head.low = oldest;
+        let first = self.start(queue, &head, after)?;
+        let part = (after, max_messages, max_bytes);
+        self.chunks_from(queue, first, part, Wanted::All)
+    }
+
+    /// Chunks from a block on: after an id, so many messages and bytes.
+    fn chunks_from(
+        &self,
+        queue: QueueKey,
+        first: MessageId,
+        (after, max_messages, max_bytes): (Option<MessageId>, usize, usize),
+        wanted: Wanted,
+    ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError> {
+        let marks = self.marks(queue.instance);
+        let mut next = Some(first);
         let mut found: Vec<QueuedChunk> = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
         while let Some(first) = next {
@@ -39,7 +78,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
                 break;
             };
             next = block.next;
-            if block.unsettled == 0 {
+            if block.unsettled == 0 && wanted == Wanted::Ready {
                 continue;
             }
             for slot in block
@@ -49,7 +88,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             {
                 let states = effective_all(&marks, queue.queue, slot);
                 let is_ready = |status| matches!(status, Status::Pending | Status::Processing);
-                if !states.iter().any(|state| is_ready(state.status)) {
+                if wanted == Wanted::Ready && !states.iter().any(|state| is_ready(state.status)) {
                     continue;
                 }
                 let chunk = self.bodies.get(slot.lsn, slot.len)?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use zajil_model::lifecycle::Event;
 use zajil_model::message::Queue;
 use zajil_storage::{
-    Budgets, EmbeddedConfig, EmbeddedStore, MemoryStore, OpenError, RestoreError, RowKey, Table,
-    restore,
+    Budgets, EmbeddedConfig, EmbeddedStore, MemoryStore, OpenError, RestoreError, RowKey,
+    StageError, Table, restore,
 };
 
 use crate::compare::same;
@@ -74,7 +74,10 @@ fn a_restore_into_a_directory_with_something_in_it_is_refused() {
 
         let refused = restore(&file, target.path(), Arc::new(Still));
 
-        assert!(matches!(refused, Err(RestoreError::NotEmpty(_))));
+        assert!(matches!(
+            refused,
+            Err(RestoreError::Target(StageError::NotEmpty(_)))
+        ));
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zajil_model::time::Clock;
 
-use super::{Disk, LogError, Medium, SEGMENT_BYTES};
+use super::{Disk, LogError, Lsn, Medium, SEGMENT_BYTES};
 
 /// Retired segments kept for reuse when nothing else is said: 1 GiB.
 const SPARES: usize = 16;
@@ -38,6 +38,8 @@ pub struct LogConfig {
     pub dir: PathBuf,
     /// The size of a segment, in bytes. It never changes for a log; tests choose small ones.
     pub segment_bytes: u64,
+    /// Where a log that is begun has its first record, or behind it.
+    pub begins: Lsn,
     /// How many retired segments are kept for reuse; the space of more is given back.
     pub spares: usize,
     /// Whether to write past the page cache where the file system can.
@@ -60,6 +62,7 @@ impl LogConfig {
         Self {
             dir: dir.into(),
             segment_bytes: SEGMENT_BYTES,
+            begins: Lsn::ZERO,
             spares: SPARES,
             direct: true,
             clock,

@@ -62,6 +62,10 @@ use crate::transfer::Source;
 /// callers are refused: memory is bounded from end to end.
 const GROUPS_AHEAD: usize = 4;
 
+/// How often an export looks whether mass cancels are in the states: they come in steps of some
+/// milliseconds.
+const SWEEP_LOOK: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Called once, with the reason, when the store failed for good: the process must end. What was
 /// answered is in the log.
 pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -208,15 +212,23 @@ impl EmbeddedStore {
         &self.dir
     }
 
-    /// Everything that is in it, to be exported. Nobody writes it meanwhile.
-    pub fn source(&self) -> Source {
+    /// Everything that is in it, to be exported. Nobody writes it meanwhile. It waits until mass
+    /// cancels are in the states, so that the change feed tells of them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn source(&self) -> Result<Source, crate::StoreError> {
+        while !self.shared.projection.unswept().is_empty() {
+            self.shared.check()?;
+            std::thread::sleep(SWEEP_LOOK);
+        }
         let ceiling = self.ceilings.lock().written;
-        Source {
+        Ok(Source {
             kind: "embedded",
             parts: vec![self.shared.projection.clone()],
             rows: self.shared.projection.clone(),
             ceilings: Shard::all().map(|shard| (shard, ceiling)).collect(),
-        }
+        })
     }
 
     /// Writes what waits and ends the threads.

@@ -25,5 +25,9 @@ mod retention;
 mod shared;
 #[path = "conformance/space.rs"]
 mod space;
+#[path = "conformance/transfer.rs"]
+mod transfer;
+#[path = "conformance/transfer_damage.rs"]
+mod transfer_damage;
 #[path = "conformance/world.rs"]
 mod world;

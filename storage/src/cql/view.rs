@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use zajil_model::id::{Shard, Tick};
+use zajil_model::id::{MessageId, Shard, Tick};
 
 use super::alive::Alive;
 use super::head::Stored;
@@ -14,6 +14,8 @@ use super::kv::Ground;
 use super::shard::{ShardProjection, project, put_in_place};
 use super::{Shared, head, log};
 use crate::StoreError;
+use crate::codec::Record;
+use crate::projection::Positioned;
 
 /// How long a view is asked before a newer one is made.
 const KEPT: Duration = Duration::from_secs(1);
@@ -68,7 +70,26 @@ pub(super) async fn lasting(
     };
     let ids = stored.head.ids;
     let projection = put_together(shared, &ground(shared, shard), stored).await?;
+    let swept = shared.means.handle.spawn_blocking(move || {
+        sweep(&projection, shard)?;
+        Ok(projection)
+    });
+    let projection = swept.await.unwrap_or(Err(StoreError::Closed))?;
     Ok(Some((projection, ids)))
+}
+
+/// Brings mass cancels that its last owner left into the states, in memory alone: the feed tells of
+/// them then, too.
+fn sweep(projection: &ShardProjection, shard: Shard) -> Result<(), StoreError> {
+    while let Some(instance) = projection.unswept().first().copied() {
+        let tick = MessageId::new(projection.stands_at().0).map_or(Tick(0), MessageId::tick);
+        projection.apply(vec![Positioned {
+            lsn: Tick(tick.0 + 1).id(shard),
+            len: 0,
+            record: Record::Sweep(instance),
+        }])?;
+    }
+    Ok(())
 }
 
 async fn make(shared: &Arc<Shared>, shard: Shard) -> Result<ShardProjection, StoreError> {

@@ -16,7 +16,7 @@ use crate::world::{Ending, Kind, SMALL, World, account, database, instance, mess
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Accept {
         of: u64,
         queue: usize,
@@ -36,7 +36,7 @@ enum Step {
     Reopen(bool),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     let queue = 0..4_usize;
     let due = prop::collection::vec(0..400_u16, 0..4);
     prop_oneof![
@@ -78,13 +78,13 @@ fn event(kind: u8, at: Timestamp) -> Event {
 }
 
 /// The world and the model, side by side.
-struct Both {
-    world: World,
-    naive: Naive,
+pub(crate) struct Both {
+    pub(crate) world: World,
+    pub(crate) naive: Naive,
 }
 
 impl Both {
-    async fn run(&mut self, step: &Step) {
+    pub(crate) async fn run(&mut self, step: &Step) {
         match step {
             Step::Accept {
                 of,

@@ -13,7 +13,8 @@ pub use zajil_cluster::{PeerStatus, ShardsStatus, Status as ClusterStatus, Troub
 use zajil_model::id::AccountId;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
-use zajil_storage::{Condition, Health, RowKey, RowWrite, Store, StoreError, Table, Written};
+use zajil_storage::transfer::wa_key_row;
+use zajil_storage::{Condition, Health, RowWrite, Store, StoreError, Written};
 use zajil_transport::TransportFactory;
 
 use crate::batch::{BatchError, BatchPorts, Batches};
@@ -69,6 +70,9 @@ pub enum StartError {
     /// The campaigns could not be taken up.
     #[error("cannot take up the batches")]
     Batches(#[from] BatchError),
+    /// The store lacks something.
+    #[error("an import into this store was cut before its end: drop it, and import again")]
+    Unfinished,
     /// The system gave no random numbers for a new key.
     #[error("the system gives no random numbers")]
     Random,
@@ -118,6 +122,9 @@ impl Engine {
             sharing,
             seed,
         } = ports;
+        if release::is_unfinished(store.as_ref()).await? {
+            return Err(StartError::Unfinished);
+        }
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let opening = sharing.opening();
         let clocks = ShardClocks::new(store.clone(), clock.clone(), tasks.clone(), opening);
@@ -287,11 +294,12 @@ impl Engine {
         if self.ownership().is_alone() {
             return;
         }
-        let (directory, stop) = (self.directory().clone(), self.0.context.stop.clone());
+        let (engine, stop) = (self.clone(), self.0.context.stop.clone());
         self.0.context.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(BELIEVED);
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                directory.forget_changeable();
+                engine.directory().forget_changeable();
+                engine.look_at_hold().await;
             }
         });
     }
@@ -342,7 +350,7 @@ impl Engine {
 
 /// The key of WhatsApp ids, made at the first start and kept for ever.
 async fn wa_key(store: &dyn Store) -> Result<WaIdKey, StartError> {
-    let key = RowKey::new(Table::Meta, "wa_id_key", Vec::new());
+    let key = wa_key_row();
     let parse = |bytes: &[u8]| {
         let detail = format!("{} bytes instead of 32", bytes.len());
         let corrupt = StoreError::Corrupt {

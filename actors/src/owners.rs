@@ -28,7 +28,7 @@ mod rows;
 mod serve;
 mod store;
 
-pub use rows::StoreRows;
+pub use rows::{StoreRows, free_shards};
 pub(crate) use serve::Answered;
 pub use serve::Answers;
 pub use store::RoutedStore;

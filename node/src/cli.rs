@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{
-    account, backup, batch, check, cluster, completions, instance, key, message, restore, serve,
-    simulator, user,
+    account, backup, batch, check, cluster, completions, export, import, instance, key, message,
+    restore, serve, simulator, user,
 };
 use crate::config::{Config, DEFAULT_FILE, Faults, Layers, Source};
 
@@ -48,6 +48,10 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Fill an empty data folder from a backup, or release what a restore holds back.
     Restore(restore::RestoreArgs),
+    /// Write everything that a stopped store holds to a file that any kind of store can take in.
+    Export(export::ExportArgs),
+    /// Fill an empty store, of any kind, from an export.
+    Import(import::ImportArgs),
     /// Check the configuration and print what is in force, and where each value comes from.
     Check(check::CheckArgs),
     /// Make, see and steer the nodes that share one store.

@@ -15,6 +15,8 @@ pub mod batch;
 pub mod check;
 pub mod cluster;
 pub mod completions;
+pub mod export;
+pub mod import;
 pub mod instance;
 pub mod key;
 pub mod message;
@@ -37,6 +39,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Cluster(args)) => cluster::run(&settings, args),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Restore(args)) => restore::run(&settings, args),
+        Some(Command::Export(args)) => export::run(&settings, &args),
+        Some(Command::Import(args)) => import::run(&settings, &args),
         Some(Command::Account(args)) => client(account::run(&settings, args)),
         Some(Command::User(args)) => client(user::run(&settings, args)),
         Some(Command::Key(args)) => client(key::run(&settings, args)),

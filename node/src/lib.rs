@@ -13,6 +13,7 @@ pub mod files;
 pub mod first_run;
 pub mod gossip;
 pub mod node;
+mod progress;
 pub mod secret;
 pub mod show;
 pub mod signals;

@@ -16,7 +16,7 @@ use zajil_storage::cql::Credentials;
 use zajil_storage::embedded::{EmbeddedConfig, EmbeddedStore};
 use zajil_storage::{CqlConfig, CqlStore};
 
-use crate::config::Config;
+use crate::config::{Config, SharedConfig};
 use crate::files;
 use crate::node::Process;
 
@@ -32,21 +32,26 @@ pub async fn open_store(
     let Some(shared) = &config.shared else {
         return open_embedded(config, clock, process).await;
     };
-    let (points, keyspace) = (shared.contact_points.clone(), shared.keyspace.clone());
-    let credentials = shared.login.clone();
-    let cql = CqlConfig {
-        replication: shared.replication,
-        datacenter: shared.datacenter.clone(),
-        credentials: credentials.map(|(user, password)| Credentials { user, password }),
-        retention: config.retention,
-        ..CqlConfig::new(points, keyspace, Arc::clone(clock))
-    };
+    let cql = database(config, shared, clock);
     let opened = tokio::task::spawn_blocking(move || CqlStore::open(cql)).await;
     Ok(Arc::new(
         opened
             .context("opening the store panicked")?
             .context("cannot open the store")?,
     ))
+}
+
+/// The store that several nodes share, as the settings say.
+pub fn database(config: &Config, shared: &SharedConfig, clock: &Arc<dyn Clock>) -> CqlConfig {
+    let (points, keyspace) = (shared.contact_points.clone(), shared.keyspace.clone());
+    let credentials = shared.login.clone();
+    CqlConfig {
+        replication: shared.replication,
+        datacenter: shared.datacenter.clone(),
+        credentials: credentials.map(|(user, password)| Credentials { user, password }),
+        retention: config.retention,
+        ..CqlConfig::new(points, keyspace, Arc::clone(clock))
+    }
 }
 
 /// Opens the embedded store in the data folder.

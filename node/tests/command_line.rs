@@ -62,6 +62,8 @@ fn every_command_explains_itself() {
         "backup",
         "restore",
         "restore release",
+        "export",
+        "import",
         "check",
         "cluster",
         "cluster init",

@@ -46,7 +46,7 @@ pub mod space;
 mod stage;
 mod store;
 
-pub use open::OpenError;
+pub use open::{OpenError, is_there};
 pub use restore::{RestoreError, restore};
 
 use item::Call;

@@ -22,7 +22,7 @@ pub enum StageError {
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
     /// The system refused something.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}", path.display())]
     Io {
         /// What was tried.
         operation: &'static str,

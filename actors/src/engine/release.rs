@@ -1,26 +1,26 @@
-//! What has work is woken; what was restored is held until an operator releases it.
+//! What has work is woken; what was restored or imported is held until an operator releases it.
 
 use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
-use zajil_model::id::{BatchId, InstanceId};
+use zajil_cluster::Place;
+use zajil_model::id::{BatchId, InstanceId, Shard};
 use zajil_model::lifecycle::Event;
 use zajil_model::message::Queue;
 use zajil_model::time::Timestamp;
-use zajil_storage::{RowKey, RowWrite, Store, StoreError, Table};
+use zajil_storage::transfer::{held_row, unfinished_row};
+use zajil_storage::{RowWrite, Store, StoreError};
 
 use crate::engine::Engine;
 use crate::instance::InstanceMsg;
 use crate::send::EngineError;
 
-/// The row that says that the store was restored from a backup and not released yet.
-fn restored_key() -> RowKey {
-    RowKey::new(Table::Meta, "restored", Vec::new())
-}
+/// What is said when a node is to settle what others own.
+const NOT_ALL: &str = "other nodes own some shards: stop them until this is done, or use --resend";
 
 /// When the store was restored, while that is not released.
 async fn restored_at(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
-    let Some(row) = store.row(&restored_key()).await? else {
+    let Some(row) = store.row(&held_row()).await? else {
         return Ok(None);
     };
     let micros = std::str::from_utf8(&row.value)
@@ -33,16 +33,21 @@ async fn restored_at(store: &dyn Store) -> Result<Option<Timestamp>, StoreError>
     Ok(Some(Timestamp::from_micros(micros.ok_or_else(corrupt)?)))
 }
 
-/// Whether sending is held after a restore.
+/// Whether an import into the store did not come to its end.
+pub(super) async fn is_unfinished(store: &dyn Store) -> Result<bool, StoreError> {
+    Ok(store.row(&unfinished_row()).await?.is_some())
+}
+
+/// Whether sending is held after a restore or an import.
 pub(super) async fn is_restored(store: &dyn Store) -> Result<bool, StoreError> {
-    Ok(store.row(&restored_key()).await?.is_some())
+    Ok(store.row(&held_row()).await?.is_some())
 }
 
 impl Engine {
     /// Wakes every instance that has unsettled messages. While sending is held nothing is woken.
     pub(super) async fn wake_all(&self) -> Result<(), EngineError> {
         if self.is_held() {
-            tracing::warn!("restored from a backup: nothing is sent before it is released");
+            tracing::warn!("filled from a copy: nothing is sent before it is released");
             return Ok(());
         }
         let mut parts: FxHashMap<InstanceId, Vec<BatchId>> = FxHashMap::default();
@@ -55,11 +60,15 @@ impl Engine {
         self.wake_each(parts).await
     }
 
-    /// Wakes instances, each with the parts of batches that have work for it.
+    /// Wakes instances, each with the parts of batches that have work for it. While sending is held
+    /// nothing is woken.
     pub(super) async fn wake_each(
         &self,
         parts: FxHashMap<InstanceId, Vec<BatchId>>,
     ) -> Result<(), EngineError> {
+        if self.is_held() {
+            return Ok(());
+        }
         let count = parts.len();
         for (id, parts) in parts {
             let Some(instance) = self.instance(id).await? else {
@@ -81,14 +90,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the hold after a restore: what was unsettled settles as `unknown`, or is sent with
-    /// `resend`. Answers how many messages were settled.
+    /// Ends the hold after a restore or an import: what was unsettled settles as `unknown`, or is
+    /// sent with `resend`. Answers how many messages were settled.
     ///
     /// # Errors
-    /// When the store fails; the hold stays, and the call can be repeated.
+    /// When the store fails, or messages are to be settled and other nodes own some; the hold stays,
+    /// and the call can be repeated.
     pub async fn release(&self, resend: bool) -> Result<u64, EngineError> {
         if !self.is_held() {
             return Ok(0);
+        }
+        if !resend && !self.owns_every_shard() {
+            return Err(EngineError::Unavailable(NOT_ALL));
         }
         let settled = match restored_at(self.store().as_ref()).await? {
             // What came after it cannot have been sent by whoever went on from the original.
@@ -98,13 +111,40 @@ impl Engine {
             _ => 0,
         };
         self.store()
-            .write(vec![RowWrite::delete(restored_key())])
+            .write(vec![RowWrite::delete(held_row())])
             .await?;
+        self.go_on().await?;
+        Ok(settled)
+    }
+
+    /// Whether this node owns every shard now.
+    fn owns_every_shard(&self) -> bool {
+        let ownership = self.ownership();
+        let here = |shard| matches!(ownership.place(shard), Place::Here(_));
+        ownership.is_alone() || Shard::all().all(here)
+    }
+
+    /// Sends again.
+    async fn go_on(&self) -> Result<(), EngineError> {
         self.0.context.held.store(false, Ordering::Release);
         for handle in self.0.router.all() {
             handle.tell(InstanceMsg::ReadAgain);
         }
-        self.wake_all().await?;
-        Ok(settled)
+        self.wake_all().await
+    }
+
+    /// Sends again, if the hold was ended at another node.
+    pub(super) async fn look_at_hold(&self) {
+        if !self.is_held() {
+            return;
+        }
+        let went_on = match is_restored(self.store().as_ref()).await {
+            Ok(true) => return,
+            Ok(false) => self.go_on().await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = went_on {
+            tracing::warn!(%error, "cannot go on after the release of what was held back");
+        }
     }
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zajil_cluster::{Cas, Member, Rows, RowsError};
-use zajil_model::id::Shard;
+use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::shard::ShardRow;
-use zajil_model::lease::{NodeId, NodeRow};
+use zajil_model::lease::{NodeId, NodeRow, NodeState, RENEW_EVERY, UNCHANGED};
 use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, Written};
 
@@ -50,6 +50,39 @@ impl StoreRows {
         }
     }
 
+    /// The leases that nodes did not give back.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn leases(&self) -> Result<Vec<(Member, NodeRow)>, RowsError> {
+        let mut held = Vec::new();
+        for member in self.members().await? {
+            let lease = self.read_lease(member.node).await?;
+            let lease = lease.filter(|row| row.state != NodeState::Dead);
+            held.extend(lease.map(|lease| (member, lease)));
+        }
+        Ok(held)
+    }
+
+    /// A node of these that renews its lease, if there is one. It takes as long as a node may go
+    /// without: one that is gone without a word left a lease, too.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn living(&self, held: &[(Member, NodeRow)]) -> Result<Option<Member>, RowsError> {
+        let mut ticks = tokio::time::interval(RENEW_EVERY);
+        let since = self.clock.mono();
+        while !held.is_empty() && self.clock.mono().since(since) < UNCHANGED {
+            ticks.tick().await;
+            for (member, seen) in held {
+                if self.read_lease(member.node).await?.as_ref() != Some(seen) {
+                    return Ok(Some(*member));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     async fn read<T: DeserializeOwned>(
         &self,
         doing: &'static str,
@@ -84,6 +117,19 @@ impl StoreRows {
             Err(error) => Cas::Unknown(failed(doing, &error)),
         }
     }
+}
+
+/// The rows of shards that nobody owns and that were served once, as an import leaves them: its
+/// epoch is the first, and the first owner's is a higher one.
+pub fn free_shards() -> Vec<RowWrite> {
+    let row = ShardRow {
+        owner: None,
+        epoch: Epoch(1),
+        next: None,
+    };
+    let value = encode(&row).to_vec();
+    let free = |shard| RowWrite::put(shard_key(shard), value.clone());
+    Shard::all().map(free).collect()
 }
 
 fn failed(doing: &'static str, error: &StoreError) -> RowsError {

@@ -60,6 +60,11 @@ pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::E
     }
 }
 
+/// Whether there is a store in a directory.
+pub fn is_there(dir: &Path) -> bool {
+    dir.join(LOG).is_dir()
+}
+
 /// What opening makes.
 pub(super) struct Opened {
     pub(super) lock: File,

@@ -14,10 +14,10 @@ pub enum ExportError {
     #[error(transparent)]
     Stage(#[from] StageError),
     /// The file cannot be written.
-    #[error("cannot write the export: {0}")]
+    #[error("cannot write the export")]
     Write(#[source] io::Error),
     /// The store cannot be read, or holds what cannot be.
-    #[error("cannot read the store: {0}")]
+    #[error("cannot read the store")]
     Store(#[from] StoreError),
     /// There is no account, no instance, nothing in it.
     #[error("the store holds nothing")]
@@ -45,7 +45,7 @@ pub enum ImportError {
         detail: String,
     },
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum ImportError {
     /// An import into the store did not come to its end.
     #[error("an import into {0} was cut before its end: drop it, and import again")]
     Unfinished(String),
-    /// The store cannot be written. What was written of it is not served.
-    #[error("cannot write the store: {0}")]
+    /// The store cannot be written.
+    #[error("cannot write the store; what was written is not served")]
     Store(#[from] StoreError),
 }

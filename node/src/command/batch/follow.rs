@@ -1,14 +1,13 @@
 //! Follows a campaign, with a bar on a terminal and plain lines elsewhere.
 
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::Result;
 use http::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::client::{CallError, Client};
+use crate::progress::Progress;
 use crate::show;
 
 /// How often the node is asked.
@@ -19,60 +18,6 @@ const PATIENCE: u32 = 60;
 
 /// Statuses from which a message may still go anywhere.
 const UNSETTLED: [&str; 3] = ["scheduled", "pending", "processing"];
-
-/// How far something is.
-#[derive(Debug)]
-pub(super) struct Progress {
-    bar: Option<ProgressBar>,
-    what: &'static str,
-    told: u64,
-}
-
-impl Progress {
-    /// Nothing yet, of `total` if that is known.
-    pub(super) fn new(total: Option<u64>, what: &'static str) -> Self {
-        let bar = io::stderr().is_terminal().then(|| bar(total, what));
-        Self { bar, what, told: 0 }
-    }
-
-    /// This many, and something to say beside it.
-    pub(super) fn at(&mut self, count: u64, note: &str) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(count);
-                bar.set_message(note.to_owned());
-            }
-            None if count != self.told => {
-                eprintln!("{}", format!("{count} {}  {note}", self.what).trim_end());
-            }
-            None => {}
-        }
-        self.told = count;
-    }
-
-    /// There are this many in all.
-    fn of(&self, total: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
-        }
-    }
-
-    /// No more follows.
-    pub(super) fn done(self) {
-        if let Some(bar) = self.bar {
-            bar.finish();
-        }
-    }
-}
-
-fn bar(total: Option<u64>, what: &str) -> ProgressBar {
-    let template = match total {
-        Some(_) => format!("{{bar:30}} {{pos}}/{{len}} {what}  {{msg}}"),
-        None => format!("{{pos}} {what}  {{elapsed}}"),
-    };
-    let style = ProgressStyle::with_template(&template).expect("the template is right");
-    ProgressBar::new(total.unwrap_or(0)).with_style(style)
-}
 
 /// Tells how far a campaign is until it is finished or cancelled.
 pub(super) async fn follow(client: &Client, id: u64) -> Result<()> {

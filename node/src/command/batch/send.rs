@@ -8,10 +8,11 @@ use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::follow::{self, Progress};
+use super::follow;
 use super::rows::{Block, Rows};
 use crate::client::{CallError, Client};
 use crate::config::units;
+use crate::progress::Progress;
 use crate::show;
 
 /// A block is tried this often in a row: with the waits between, a node that restarts or is

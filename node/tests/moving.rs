@@ -38,7 +38,12 @@ struct Running(Child);
 
 impl Running {
     fn start(folder: &Path, data_dir: &str) -> Self {
-        let listen = ["--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0"];
+        let listen = [
+            "--listen",
+            "127.0.0.1:0",
+            "--operations-listen",
+            "127.0.0.1:0",
+        ];
         let mut child = Command::new(env!("CARGO_BIN_EXE_zajil"))
             .args(["serve", "--data-dir", data_dir])
             .args(listen)
@@ -75,7 +80,9 @@ fn used(folder: &Path) -> String {
     let send = ["message", "send", "--instance", "my-instance"];
     let sent = done(folder, &[&send[..], &["+4915112345678", "Hello"]].concat());
     node.stop();
-    let id = sent.split_whitespace().find(|word| word.parse::<u64>().is_ok());
+    let id = sent
+        .split_whitespace()
+        .find(|word| word.parse::<u64>().is_ok());
     id.expect("a message has an id").to_owned()
 }
 
@@ -114,7 +121,10 @@ fn what_cannot_be_exported_is_told_in_a_line_and_leaves_nothing() {
     assert_eq!(nowhere, "zajil: there is no store in ./zajil-data");
     assert!(running.contains("stop the node that uses it"), "{running}");
     assert_eq!(there, "zajil: file is there already");
-    assert!(placed.contains("cannot make no/such/folder.part"), "{placed}");
+    assert!(
+        placed.contains("cannot make no/such/folder.part"),
+        "{placed}"
+    );
     assert!(!here.join("file.part").exists());
 }
 
@@ -145,7 +155,10 @@ fn what_cannot_be_imported_is_told_in_a_line_and_writes_nothing() {
     assert!(flipped.contains("its check sum is wrong"), "{flipped}");
     assert!(newer.contains("version 2; this program reads 1"), "{newer}");
     assert_eq!(foreign, "zajil: bad is no export");
-    assert!(missing.contains("cannot read no: No such file"), "{missing}");
+    assert!(
+        missing.contains("cannot read no: No such file"),
+        "{missing}"
+    );
     assert!(full.contains("zajil-data is not empty"), "{full}");
     assert!(!here.join("moved").exists() && !here.join("moved.importing").exists());
 }

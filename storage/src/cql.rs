@@ -56,8 +56,10 @@ mod tools;
 mod view;
 mod writer;
 
+pub use config::{
+    CqlConfig, CqlOpenError, Credentials, Missing, SHARD_BUDGETS, Timeouts, Unreachable,
+};
 pub use source::Contents;
-pub use config::{CqlConfig, CqlOpenError, Credentials, Missing, SHARD_BUDGETS, Timeouts, Unreachable};
 
 use db::Db;
 use shard::{Means, Open, ShardProjection};

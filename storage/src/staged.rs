@@ -52,7 +52,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes the names in the folder of this path durable.
 fn sync_names(path: &Path) -> Result<(), StageError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let synced = File::open(parent).and_then(|folder| folder.sync_all());
     synced.map_err(failed("sync the names in", parent))
@@ -92,12 +94,7 @@ impl StagedFile {
     /// All that was written gets its name.
     pub(crate) fn name(mut self, file: &File) -> Result<(), StageError> {
         file.sync_all().map_err(failed("sync", &self.part))?;
-        // Unlike a rename this overwrites nothing that came meanwhile.
-        fs::hard_link(&self.part, &self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StageError::Exists(self.path.clone()),
-            _ => failed("name", &self.path)(error),
-        })?;
-        fs::remove_file(&self.part).map_err(failed("remove", &self.part))?;
+        fs::rename(&self.part, &self.path).map_err(failed("name", &self.path))?;
         self.named = true;
         sync_names(&self.path)
     }

@@ -130,7 +130,9 @@ async fn is_done_once(outgrown: &Outgrown, customer: &Customer) -> Result<()> {
     let (letter, known) = &outgrown.once;
     let body = letter.body(outgrown.scene.instances[0]);
     let sending = Sending::json(&body).with("idempotency-key", &letter.name);
-    let again = customer.ask(Method::POST, "/messages/send", sending).await?;
+    let again = customer
+        .ask(Method::POST, "/messages/send", sending)
+        .await?;
     assert_eq!(&ids(&again.expect_status(201)), known);
     Ok(())
 }
@@ -157,10 +159,18 @@ async fn what_one_machine_held_goes_on_in_a_database_under_the_same_ids() -> Res
     let customer = outgrown.scene.customer.only_at(engine.at());
     is_the_same_and_held(&outgrown, &customer).await;
     is_done_once(&outgrown, &customer).await?;
-    let refused = outgrown.run(&shared, &import).await.unwrap_err().to_string();
+    let refused = outgrown
+        .run(&shared, &import)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("is not empty"), "{refused}");
     let export = ["export", "--out", text(&back)];
-    let refused = outgrown.run(&shared, &export).await.unwrap_err().to_string();
+    let refused = outgrown
+        .run(&shared, &export)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("node 1 (link "), "{refused}");
 
     let release = ["restore", "release", "--resend", "--data-dir"];

@@ -46,9 +46,14 @@ pub struct Site {
 impl Site {
     /// A site of nodes 1 to `count`, balanced.
     pub async fn new(count: u64) -> Self {
+        Self::on(Arc::new(MemoryStore::new()), count).await
+    }
+
+    /// The same, over a store that holds something.
+    pub async fn on(store: Arc<dyn Store>, count: u64) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let mut site = Self {
-            store: Arc::new(MemoryStore::new()),
+            store,
             whatsapp: WhatsApp::new(clock.clone()),
             network: FakeNetwork::new(1),
             gossip: FakeGossip::new(),

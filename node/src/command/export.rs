@@ -47,7 +47,11 @@ pub fn run(settings: &Settings, args: &ExportArgs) -> Result<ExitCode> {
         None => from_folder(&config, clock, args)?,
         Some(shared) => from_database(&config, shared, &clock, args)?,
     };
-    show::say(&format!("exported {} to {}", told(counts), args.out.display()));
+    show::say(&format!(
+        "exported {} to {}",
+        told(counts),
+        args.out.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

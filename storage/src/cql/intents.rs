@@ -272,13 +272,18 @@ async fn drop_intent(db: &Db, id: IntentId) {
 
 /// Finishes what dead writers left; answers how many.
 pub(super) async fn finish_abandoned(db: &Db) -> Result<usize, StoreError> {
+    finish_begun(db, ABANDONED_AFTER).await
+}
+
+/// Finishes what was begun so long ago, by writers that are known to be gone; answers how many.
+pub(super) async fn finish_begun(db: &Db, age: Duration) -> Result<usize, StoreError> {
     let mut found = Vec::new();
     let now = db.clock.now();
     for bucket in 0..BUCKETS {
         type Stored = (i64, Option<i64>, Option<Vec<u8>>, Option<i8>);
         let visit = |(id, begun, changes, state): Stored| {
             let begun = Timestamp::from_micros(begun.unwrap_or(0));
-            if now.since(begun) >= ABANDONED_AFTER {
+            if now.since(begun) >= age {
                 found.push((IntentId { bucket, id }, changes, state));
             }
             ControlFlow::Continue(())

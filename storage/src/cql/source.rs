@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use zajil_model::id::Shard;
 
 use super::db::Db;
-use super::{CqlStore, Shared, view};
+use super::{CqlStore, Shared, intents, view};
 use crate::row::{Row, RowKey, Table};
 use crate::transfer::{AllRows, Part, Source, unfinished_row};
 use crate::{Store, StoreError};
@@ -33,8 +34,8 @@ pub enum Contents {
 }
 
 impl CqlStore {
-    /// Everything that is in the keyspace, to be exported. It reads and changes nothing, so nobody
-    /// may write meanwhile: every node has to be stopped.
+    /// Everything that is in the keyspace, to be exported. Nobody may write meanwhile: every node has
+    /// to be stopped. What one that was killed had begun is finished first.
     ///
     /// # Errors
     /// The database does not answer.
@@ -67,6 +68,7 @@ impl CqlStore {
 }
 
 async fn source(shared: &Arc<Shared>) -> Result<Source, StoreError> {
+    intents::finish_begun(&shared.db, Duration::ZERO).await?;
     let mut reading = JoinSet::new();
     let mut found = Vec::new();
     for shard in Shard::all() {
@@ -116,10 +118,7 @@ impl fmt::Debug for CqlRows {
 }
 
 impl AllRows for CqlRows {
-    fn each(
-        &self,
-        visit: &mut dyn FnMut(Row) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    fn each(&self, visit: &mut dyn FnMut(Row) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let mut result = Ok(());
         let mut take = |(table, partition, sort, value): Columns| {
             // What was deleted may still be there, without a value.
@@ -140,7 +139,9 @@ impl AllRows for CqlRows {
             }
         };
         let all = &self.db.statements.rows.all;
-        let read = self.handle.block_on(self.db.each(all, FIRST_PAGE, (), each));
+        let read = self
+            .handle
+            .block_on(self.db.each(all, FIRST_PAGE, (), each));
         read.map_err(|failed| failed.of("read rows"))?;
         result
     }

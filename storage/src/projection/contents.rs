@@ -11,9 +11,9 @@ use super::disk::corrupt;
 use super::head::Head;
 use super::key::{self, BlockKey, QueueKey};
 use super::read::{SCAN_STEP, after};
+use crate::StoreError;
 use crate::kv::{Direction, Kv, Space, Span};
 use crate::row::{Row, RowKey, Table};
-use crate::StoreError;
 
 impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Every queue that holds something, or did.

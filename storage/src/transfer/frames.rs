@@ -96,7 +96,9 @@ impl<'a> FrameReader<'a> {
         let mut head = [0; 12];
         match input.read_exact(&mut head) {
             Ok(()) if head.starts_with(MAGIC) => {}
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(broken(error)),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                return Err(broken(error));
+            }
             Ok(()) | Err(_) => return Err(ImportError::NotAnExport(path.to_owned())),
         }
         let [.., a, b, c, d] = head;

@@ -131,7 +131,11 @@ async fn open_shards(import: &Import<'_>) -> Result<BTreeMap<Shard, Epoch>, Impo
     Ok(epochs)
 }
 
-async fn open(store: &dyn Store, shard: Shard, ceiling: Tick) -> Result<(Shard, Epoch), StoreError> {
+async fn open(
+    store: &dyn Store,
+    shard: Shard,
+    ceiling: Tick,
+) -> Result<(Shard, Epoch), StoreError> {
     let opened = store.open_shard(shard, None).await?;
     if opened.ceiling < ceiling {
         store.raise_ceiling(shard, opened.epoch, ceiling).await?;

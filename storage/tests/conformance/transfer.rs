@@ -291,18 +291,24 @@ fn a_client_goes_on_in_the_change_feed_where_it_was() {
             let (_folder, file) = file();
             let mut origin = Origin::new(Kind::Embedded(SMALL));
             let world = &mut origin.both.world;
-            let [one, two] = [1, 2].map(|of| {
-                world.chunk(of, Queue::Normal, (0..40).map(message).collect())
-            });
+            let [one, two] =
+                [1, 2].map(|of| world.chunk(of, Queue::Normal, (0..40).map(message).collect()));
             world.accept(1, &one).await;
             world.accept(2, &two).await;
             for index in 0..40 {
-                world.tell(1, vec![(one.id(index), Event::Attempt(1))]).await;
-                world.tell(2, vec![(two.id(index), Event::Attempt(1))]).await;
+                world
+                    .tell(1, vec![(one.id(index), Event::Attempt(1))])
+                    .await;
+                world
+                    .tell(2, vec![(two.id(index), Event::Attempt(1))])
+                    .await;
             }
             let told = all_told(world.store.as_ref(), None).await;
             let (read, _) = told[50];
-            let cursor = Cursor { within: read.within + 1, ..read };
+            let cursor = Cursor {
+                within: read.within + 1,
+                ..read
+            };
             let last = world.last;
             origin.fill_rows().await;
 

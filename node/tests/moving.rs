@@ -118,7 +118,7 @@ fn what_cannot_be_exported_is_told_in_a_line_and_leaves_nothing() {
     let there = refused(here, &["export", "--out", "file"]);
     let placed = refused(here, &["export", "--out", "no/such/folder"]);
 
-    assert_eq!(nowhere, "zajil: there is no store in ./zajil-data");
+    assert_eq!(nowhere, "zajil: there is no store in zajil-data");
     assert!(running.contains("stop the node that uses it"), "{running}");
     assert_eq!(there, "zajil: file is there already");
     assert!(

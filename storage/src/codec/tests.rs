@@ -1,12 +1,13 @@
 //! What the log keeps, byte by byte.
 
 use zajil_model::id::RequestId;
-use zajil_model::lifecycle::Event;
+use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{Message, OnAmbiguous, Payload};
 use zajil_model::phone::Phone;
 use zajil_model::refusal::{Failure, Reason};
 
 use super::*;
+use crate::query::{Cursor, StatusChange};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_795_392_000 + seconds)
@@ -72,6 +73,30 @@ fn outcomes() -> Vec<Outcome> {
     events.into_iter().enumerate().map(outcome).collect()
 }
 
+/// What became of messages by each event that there is.
+fn states() -> Vec<(MessageId, MessageState)> {
+    let mut state = MessageState::default();
+    let mut after = |outcome: Outcome| {
+        state.apply(outcome.event, outcome.at);
+        (outcome.id, state)
+    };
+    outcomes().into_iter().map(&mut after).collect()
+}
+
+fn told() -> Vec<Placed> {
+    let place = |record, within| Cursor { record, within };
+    let change = |n, status| StatusChange {
+        id: id(n),
+        status,
+        at: at(n as i64),
+    };
+    vec![
+        (place(7, 0), change(2, Status::Processing)),
+        (place(7, 3), change(1, Status::Sent)),
+        (place(1 << 50, 1), change(2, Status::Read)),
+    ]
+}
+
 #[test]
 fn every_record_comes_back_as_it_was() {
     let cancel = CancelAll {
@@ -95,6 +120,8 @@ fn every_record_comes_back_as_it_was() {
         Record::Rows(rows),
         Record::Sweep(cancel.instance),
         Record::Retire(2_961),
+        Record::Known(states()),
+        Record::Told(cancel.account, told()),
     ];
 
     for record in records {

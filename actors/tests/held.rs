@@ -29,13 +29,14 @@ async fn two_nodes_held() -> (Site, MessageId) {
     let sent = site.send(other, &instance, vec![text(ANNA, "hello")]).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(site.whatsapp.frames().len(), 0);
-    (site, sent.unwrap().first)
+    (site, sent.expect("a held node accepts").first)
 }
 
 async fn with(key: RowKey, value: &str) -> Arc<dyn Store> {
     let store = MemoryStore::new();
     let row = RowWrite::put(key, value.into());
-    store.write(vec![row]).await.unwrap();
+    let written = store.write(vec![row]).await;
+    written.expect("a store in memory takes rows");
     Arc::new(store)
 }
 

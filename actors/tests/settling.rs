@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use support::trouble::troubled;
 use support::{Answer, World, per_second, text};
+use tokio::task::JoinSet;
 use zajil_actors::send::Submission;
 use zajil_model::id::RequestId;
 use zajil_model::lifecycle::Status;
@@ -327,7 +328,8 @@ async fn what_is_held_up_between_its_ids_and_the_log_is_not_passed_over_for_high
     world.becomes(first.first, Status::Sent).await;
 
     trouble.hold_up_an_accept();
-    let held_up = tokio::spawn({
+    let mut held_up = JoinSet::new();
+    held_up.spawn({
         let world = world.clone();
         async move { world.send(vec![text(ANNA, "2")]).await }
     });
@@ -339,7 +341,7 @@ async fn what_is_held_up_between_its_ids_and_the_log_is_not_passed_over_for_high
     let reserved = reserved.unwrap();
     let late = world.engine.accept(reserved, overtakes).await.unwrap();
 
-    let held_up = held_up.await.unwrap();
+    let held_up = held_up.join_next().await.unwrap().unwrap();
     assert!(held_up.first < late.first);
     seconds(2).await;
     for id in [held_up.first, late.first] {

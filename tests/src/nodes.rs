@@ -18,6 +18,7 @@ use crate::cql::{Cql, Keyspace};
 use crate::customer::Customer;
 use crate::form::folder;
 use crate::operator::{Account, Pace};
+use crate::program::Program;
 use crate::scene::settles_within;
 use crate::wait::{seconds, until};
 use crate::whatsapp::WhatsApp;
@@ -38,6 +39,7 @@ pub struct Plan {
     script: Value,
     paces: Vec<Pace>,
     keys: Option<PathBuf>,
+    program: Program,
 }
 
 /// Several nodes. What is made first ends last: the nodes before WhatsApp and their keyspace.
@@ -68,6 +70,7 @@ pub struct Place {
     /// want the same port.
     network: (u8, u8),
     keys: Option<PathBuf>,
+    program: Program,
 }
 
 impl Place {
@@ -79,7 +82,18 @@ impl Place {
             cql,
             network: (dice.random_range(1..=254), dice.random_range(0..=254)),
             keys: None,
+            program: Program::default(),
         }
+    }
+
+    /// The server of their database.
+    pub const fn cql(&self) -> &Cql {
+        &self.cql
+    }
+
+    /// The keyspace that they share.
+    pub fn keyspace(&self) -> &str {
+        self.keyspace.name()
     }
 
     /// How the node of this number is started.
@@ -90,6 +104,7 @@ impl Place {
         };
         let seeds: Vec<_> = (1..=3).map(|node| address(node, 7_946)).collect();
         let setup = Setup::new()
+            .run_as(self.program)
             .with("node.first_run", "never")
             .with("storage.kind", "cql")
             .with(
@@ -123,6 +138,7 @@ impl Default for Plan {
             script: json!({ "latency": { "min_ms": 2, "max_ms": 30 } }),
             paces: vec![pace; 6],
             keys: None,
+            program: Program::default(),
         }
     }
 }
@@ -143,6 +159,18 @@ impl Plan {
     #[must_use]
     pub fn script(self, script: Value) -> Self {
         Self { script, ..self }
+    }
+
+    /// An instance for each of these paces.
+    #[must_use]
+    pub fn paces(self, paces: Vec<Pace>) -> Self {
+        Self { paces, ..self }
+    }
+
+    /// This is run as the program.
+    #[must_use]
+    pub fn run_as(self, program: Program) -> Self {
+        Self { program, ..self }
     }
 
     /// Each node has the keys of its number from this folder, as `zajil cluster init` made it.
@@ -172,9 +200,10 @@ impl Plan {
     /// A process cannot be started.
     pub async fn start_on(self, cql: Cql, test: &str) -> Result<Nodes> {
         let folder = folder()?;
-        let whatsapp = WhatsApp::start(folder.path(), &self.script).await?;
+        let whatsapp = WhatsApp::start_as(self.program, folder.path(), &self.script).await?;
         let place = Place {
             keys: self.keys,
+            program: self.program,
             ..Place::on(cql, test)
         };
         let mut engines = Vec::new();

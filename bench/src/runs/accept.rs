@@ -51,7 +51,7 @@ pub(super) fn closed(site: &Site, messages: usize, seconds: f64) -> Result<Plan>
         key: site.key()?,
         connections: CONNECTIONS,
         messages,
-        instances: site.instances.len(),
+        instances: site.names(),
         pace: Pace::Closed,
         until: Until::Seconds(seconds),
         warm_up: WARM_UP,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use http::Method;
 use parking_lot::Mutex;
@@ -21,8 +21,9 @@ use crate::crowd;
 use crate::measure::{micros, now};
 use crate::workload::BULK;
 
-/// A request that is not accepted within this, repeated as told, has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A request that is not accepted within this, repeated as told, has failed: longer than the minute
+/// for which a key may be told to be in flight whose owner died.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The wait before a request is repeated whose connection broke.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
@@ -43,8 +44,8 @@ pub(crate) fn recipient(number: &str) -> Option<Recipient> {
 pub(crate) struct Told {
     /// Who was promised a message.
     pub(crate) promised: BTreeSet<Recipient>,
-    /// Requests that failed though they were repeated as told, with the last answer.
-    pub(crate) failed: Vec<String>,
+    /// Requests that failed though they were repeated as told, by the last answer.
+    pub(crate) failed: BTreeMap<String, u64>,
     /// Answers that told to repeat, by status; 0 is a connection that broke or was refused.
     pub(crate) repeated: BTreeMap<u16, u64>,
     /// How long each took until it was accepted, in microseconds.
@@ -52,6 +53,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// How many requests failed.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
     /// How long requests took.
     pub(crate) fn waits(&self) -> Histogram<u64> {
         let mut waits = micros();
@@ -102,20 +108,20 @@ impl Sender {
                     .map(move |one| (*one, BULK.min(count - n * BULK)))
             })
             .collect();
-        let failed = self.told(|told| told.failed.len());
         let sender = self.clone();
         crowd::each(jobs, move |(instance, count)| {
             let sender = sender.clone();
             async move {
-                sender.send(instance, count).await;
+                let accepted = sender.send(instance, count).await;
+                ensure!(
+                    accepted,
+                    "messages cannot be queued: {:?}",
+                    sender.told(|told| told.failed.clone())
+                );
                 Ok(())
             }
         })
-        .await?;
-        match self.told(|told| told.failed.get(failed).cloned()) {
-            None => Ok(()),
-            Some(why) => bail!("messages cannot be queued: {why}"),
-        }
+        .await
     }
 
     /// Posts single messages to these instances in turn, so many a second whatever the answers are.
@@ -140,8 +146,9 @@ impl Sender {
         Posting { stop, tasks }
     }
 
-    /// Sends messages in one request, repeats it as told, and writes down what came of it.
-    async fn send(&self, instance: u64, count: usize) {
+    /// Sends messages in one request, repeats it as told, and writes down what came of it; answers
+    /// whether it was accepted.
+    async fn send(&self, instance: u64, count: usize) -> bool {
         let many = u32::try_from(count).expect("a bulk is small");
         let first = self.next.fetch_add(many, Ordering::Relaxed);
         let recipients = first..first + many;
@@ -158,7 +165,7 @@ impl Sender {
                     let mut told = self.told.lock();
                     told.promised.extend(recipients);
                     told.took.push(took);
-                    return;
+                    return true;
                 }
                 Ok(answer) => (answer.status, told_wait(answer)),
                 Err(_) => (0, Some(TRY_AGAIN)),
@@ -171,7 +178,8 @@ impl Sender {
             *self.told.lock().repeated.entry(status).or_default() += 1;
             tokio::time::sleep(wait).await;
         }
-        self.told.lock().failed.push(last);
+        *self.told.lock().failed.entry(last).or_default() += 1;
+        false
     }
 }
 

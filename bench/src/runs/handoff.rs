@@ -29,6 +29,9 @@ const BEFORE: Duration = Duration::from_secs(3);
 /// How long is looked after the process ended.
 const AFTER: Duration = Duration::from_secs(2);
 
+/// How long an instance that sends nothing is waited for after that.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The pauses of all rounds, in microseconds.
 struct Pauses {
     /// Of instances that were handed over.
@@ -70,7 +73,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let p99 = at(&pauses.moved, 0.99);
     let figure = Figure::new(BENCH, "pause_p99", p99, "ms", how.clone());
     tell(&figure.reaching(Reach::AtMost(300.0)));
-    tell_none(BENCH, "failed_requests", ended.failed as u64, &how);
+    tell_none(BENCH, "failed_requests", ended.failed, &how);
     // Who does not know what became of a frame sends it again, or says that it is unknown.
     tell_none(BENCH, "ambiguous", ended.again + ended.unknown, &how);
     Ok(())
@@ -85,23 +88,26 @@ async fn stop(stage: &mut Stage, set: &Set, pauses: &mut Pauses) -> Result<Value
     let ended = wall_micros();
     tokio::time::sleep(AFTER).await;
     let until = wall_micros();
-    stage.seen.catch_up()?;
+    let all = stage.cluster.nodes.instances.clone();
+    // Whoever pauses has to go on, or nobody knows for how long.
+    stage.await_hand_overs(&all, until, PATIENCE).await?;
     let mut worst = 0;
-    for instance in &stage.cluster.nodes.instances {
+    for instance in &all {
         let stamps = stage.seen.hand_overs(*instance);
-        let Some(pause) = longest(&stamps, asked, until) else {
+        if stamps.len() - stamps.partition_point(|at| *at < set.fed) >= stage.queued {
             pauses.dry += 1;
             continue;
-        };
+        }
+        let pause = longest(&stamps, asked, until);
         if !set.instances.contains(instance) {
             pauses.others.saturating_record(pause);
             continue;
         }
         worst = worst.max(pause);
         pauses.moved.saturating_record(pause);
-        if let Some(before) = longest(&stamps, from, asked) {
-            pauses.before.saturating_record(before);
-        }
+        pauses
+            .before
+            .saturating_record(longest(&stamps, from, asked));
     }
     Ok(json!({
         "node": set.victim, "share": set.share, "stopped_s": (ended - asked) as f64 / 1e6,
@@ -109,15 +115,17 @@ async fn stop(stage: &mut Stage, set: &Set, pauses: &mut Pauses) -> Result<Value
     }))
 }
 
-/// The longest pause that began or ended in a span, in microseconds; nothing when there is no
-/// hand-over before it or none behind it: then nobody knows when the pause ended.
-fn longest(stamps: &[i64], from: i64, to: i64) -> Option<u64> {
+/// The longest pause that began or ended in a span, in microseconds; one whose end was not seen lasted
+/// as long as it was waited for.
+fn longest(stamps: &[i64], from: i64, to: i64) -> u64 {
     let gap = (1e6 / RATE) as u64;
-    let first = stamps.partition_point(|at| *at <= from).checked_sub(1)?;
+    let first = stamps.partition_point(|at| *at <= from).saturating_sub(1);
     let last = stamps.partition_point(|at| *at < to);
-    let within = stamps.get(first..=last)?;
+    let Some(within) = stamps.get(first..=last) else {
+        return PATIENCE.as_micros() as u64;
+    };
     let gaps = within.windows(2).map(|pair| pair[1].abs_diff(pair[0]));
-    Some(gaps.max()?.saturating_sub(gap))
+    gaps.max().unwrap_or_default().saturating_sub(gap)
 }
 
 /// A quantile in milliseconds.
@@ -133,15 +141,16 @@ mod tests {
     fn a_pause_is_what_a_gap_has_above_that_of_the_pace() {
         let stamps = [0, 100_000, 200_000, 550_000, 650_000];
 
-        assert_eq!(longest(&stamps, 150_000, 600_000), Some(250_000));
-        assert_eq!(longest(&stamps, 50_000, 150_000), Some(0));
+        assert_eq!(longest(&stamps, 150_000, 600_000), 250_000);
+        assert_eq!(longest(&stamps, 50_000, 150_000), 0);
     }
 
     #[test]
-    fn a_pause_whose_end_nobody_saw_is_none() {
+    fn a_pause_whose_end_nobody_saw_lasts_as_long_as_it_was_waited_for() {
         let stamps = [0, 100_000, 200_000];
 
-        assert_eq!(longest(&stamps, 50_000, 300_000), None);
-        assert_eq!(longest(&stamps, -1, 150_000), None);
+        let pause = longest(&stamps, 50_000, 300_000);
+
+        assert_eq!(pause, PATIENCE.as_micros() as u64);
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use zajil_model::id::Shard;
 use zajil_tests::operator::UNLIMITED;
 
+use crate::cluster::load::Sender;
 use crate::cluster::{Channel, Cluster};
 use crate::driver::{Driven, Driving, Pace, Plan, Until};
 use crate::figure::{Figure, Reach};
@@ -65,7 +66,8 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let (rate, seconds) = (run.count(400.0, 200.0), run.seconds(15.0, 4.0));
     let rest = at_rest(&cluster, seconds).await?;
     let mut ways = [Way::default(), Way::default()];
-    for _ in 0..run.count(4, 2) {
+    // The first turn of each way finds everything cold.
+    for warm in std::iter::once(false).chain(std::iter::repeat_n(true, run.count(5, 3))) {
         for (way, node) in ways.iter_mut().zip([OWNER, OTHER]) {
             let address = cluster.nodes.node(node).at().api();
             let plan = Plan {
@@ -78,26 +80,38 @@ pub(super) async fn run(run: Run) -> Result<()> {
                 until: Until::Seconds(seconds),
                 warm_up: WARM_UP,
             };
-            turn(&cluster, plan, rest, way).await?;
+            let turn = turn(&cluster, plan, rest).await?;
+            if warm {
+                way.add(&turn);
+            }
         }
     }
     figures(&ways, rate, seconds, rest, names.len());
     Ok(())
 }
 
-/// Puts the nodes under load for a while.
-async fn turn(cluster: &Cluster, plan: Plan, rest: f64, way: &mut Way) -> Result<()> {
+impl Way {
+    fn add(&mut self, turn: &Turn) {
+        self.cpu.push(turn.cpu_each);
+        self.p50.push(turn.driven.p50_us as f64);
+        self.p99.push(turn.driven.p99_us as f64);
+    }
+}
+
+/// What one turn did.
+struct Turn {
+    driven: Driven,
+    cpu_each: f64,
+}
+
+/// Puts the nodes under load for a while; at rest they use `rest` of a processor.
+async fn turn(cluster: &Cluster, plan: Plan, rest: f64) -> Result<Turn> {
     let driving = Driving::start(plan).await?;
     let (stretch, before) = (Stretch::begin()?, cluster.cpu()?);
-    let driven: Driven = driving.end().await?.all_accepted()?;
+    let driven = driving.end().await?.all_accepted()?;
     let used = (cluster.cpu()? - before).as_secs_f64() - rest * stretch.took().as_secs_f64();
-    way.cpu.push(each(
-        Duration::from_secs_f64(used.max(0.0)),
-        driven.messages,
-    ));
-    way.p50.push(driven.p50_us as f64);
-    way.p99.push(driven.p99_us as f64);
-    Ok(())
+    let cpu_each = each(Duration::from_secs_f64(used.max(0.0)), driven.messages);
+    Ok(Turn { driven, cpu_each })
 }
 
 /// CPU that all nodes together use in a second without load.
@@ -110,7 +124,7 @@ async fn at_rest(cluster: &Cluster, seconds: f64) -> Result<f64> {
 
 /// Sends every instance something, and waits until all are at work: each with its name and node.
 async fn awake(cluster: &Cluster) -> Result<BTreeMap<u64, (String, u8)>> {
-    let sender = crate::cluster::load::Sender::new(cluster.nodes.customer.clone());
+    let sender = Sender::new(cluster.nodes.customer.clone());
     // Two of them: the second waits for an hour, and keeps its instance at work.
     sender.feed(&cluster.nodes.instances, 2).await?;
     let began = now();

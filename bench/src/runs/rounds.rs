@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use zajil_tests::clock::wall_micros;
 
-use crate::cluster::load::Sender;
+use crate::cluster::load::{Posting, Sender, Told};
 use crate::cluster::seen::Seen;
 use crate::cluster::{Channel, Cluster};
 use crate::figure::{Figure, Reach};
@@ -42,7 +42,7 @@ pub(super) struct Stage {
     pub(super) seen: Seen,
     pub(super) sender: Sender,
     /// Messages that are queued at each instance before a round.
-    queued: usize,
+    pub(super) queued: usize,
 }
 
 /// One round, before anything happens in it.
@@ -53,6 +53,8 @@ pub(super) struct Set {
     pub(super) instances: Vec<u64>,
     /// The share of all of them.
     pub(super) share: f64,
+    /// When the queues were begun to be filled.
+    pub(super) fed: i64,
 }
 
 impl Stage {
@@ -71,7 +73,7 @@ impl Stage {
     }
 
     /// The load of customers.
-    pub(super) fn post(&self) -> crate::cluster::load::Posting {
+    pub(super) fn post(&self) -> Posting {
         self.sender.post(&self.cluster.nodes.instances, POSTED)
     }
 
@@ -84,6 +86,7 @@ impl Stage {
             self.cluster.owned().await
         );
         let all = self.cluster.nodes.instances.clone();
+        let fed = wall_micros();
         self.sender.feed(&all, self.queued).await?;
         self.await_hand_overs(&all, wall_micros(), AT_WORK_WITHIN)
             .await?;
@@ -98,6 +101,7 @@ impl Stage {
             victim,
             share: instances.len() as f64 / all.len() as f64,
             instances,
+            fed,
         })
     }
 
@@ -139,10 +143,10 @@ impl Stage {
             tokio::time::sleep(LOOK).await;
             statuses = self.cluster.statuses().await;
         }
-        Ok(self.ended(&promised, lost, statuses))
+        Ok(self.ended(&promised, lost, &statuses))
     }
 
-    fn ended(&self, promised: &BTreeSet<u32>, lost: usize, statuses: Value) -> Ended {
+    fn ended(&self, promised: &BTreeSet<u32>, lost: usize, statuses: &Value) -> Ended {
         let told = self.sender.told(|told| {
             let waits = told.waits();
             json!({
@@ -156,7 +160,7 @@ impl Stage {
         Ended {
             lost,
             shown_twice: self.seen.shown_twice(),
-            failed: self.sender.told(|told| told.failed.len()),
+            failed: self.sender.told(Told::failures),
             again: self.seen.again,
             unknown: statuses["unknown"].as_u64().unwrap_or_default(),
             how: json!({ "customers": told, "statuses": statuses, "frames_again": self.seen.again }),
@@ -177,7 +181,7 @@ pub(super) struct Ended {
     /// Messages that somebody was shown more than once.
     pub(super) shown_twice: usize,
     /// Requests that failed though they were repeated as told.
-    pub(super) failed: usize,
+    pub(super) failed: u64,
     /// Frames that were sent again under the same WhatsApp id.
     pub(super) again: u64,
     /// Messages of which nobody knows what became of them.

@@ -225,12 +225,12 @@ async fn met(session: &Session, keyspace: &str) -> Result<Option<f64>> {
     let Ok(told) = session.query_unpaged(text, ()).await else {
         return Ok(None);
     };
-    let mut most = 0;
-    for row in told.into_rows_result()?.rows::<(String, i64)>()? {
+    let mut most = 0.0_f64;
+    for row in told.into_rows_result()?.rows::<(String, f64)>()? {
         let (of, met) = row?;
         if of == keyspace {
             most = most.max(met);
         }
     }
-    Ok(Some(most as f64))
+    Ok(Some(most))
 }

@@ -292,12 +292,6 @@ impl Site {
         Ok(())
     }
 
-    /// The names of its instances.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let names = self.instances.iter().map(|instance| instance.name.clone());
-        names.collect()
-    }
-
     /// Where it listens.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         Ok(self.served.as_ref().context("nothing listens")?.address)

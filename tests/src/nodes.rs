@@ -7,14 +7,12 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::checker::{self, Evidence, Report, Rules};
-use crate::cluster::{Engine, Setup};
-use crate::cql::{Cql, Keyspace};
+use crate::cluster::Engine;
+use crate::cql::Cql;
 use crate::customer::Customer;
 use crate::form::folder;
 use crate::operator::{Account, Pace};
@@ -22,6 +20,10 @@ use crate::program::Program;
 use crate::scene::settles_within;
 use crate::wait::{seconds, until};
 use crate::whatsapp::WhatsApp;
+
+mod place;
+
+pub use place::Place;
 
 /// Shards of a cluster, fixed for ever.
 const SHARDS: u64 = 1_024;
@@ -59,72 +61,6 @@ pub struct Nodes {
     pub rules: Rules,
     /// Where everything is kept.
     pub folder: TempDir,
-}
-
-/// Where nodes keep things and find each other.
-#[derive(Debug)]
-pub struct Place {
-    cql: Cql,
-    keyspace: Keyspace,
-    /// The network of the nodes: every scenario has one of its own on loopback, so that no two
-    /// want the same port.
-    network: (u8, u8),
-    keys: Option<PathBuf>,
-    program: Program,
-}
-
-impl Place {
-    /// A new keyspace there, and a new network.
-    pub fn on(cql: Cql, about: &str) -> Self {
-        let mut dice = StdRng::from_os_rng();
-        Self {
-            keyspace: cql.keyspace(about),
-            cql,
-            network: (dice.random_range(1..=254), dice.random_range(0..=254)),
-            keys: None,
-            program: Program::default(),
-        }
-    }
-
-    /// The server of their database.
-    pub const fn cql(&self) -> &Cql {
-        &self.cql
-    }
-
-    /// The keyspace that they share.
-    pub fn keyspace(&self) -> &str {
-        self.keyspace.name()
-    }
-
-    /// How the node of this number is started.
-    pub fn setup(&self, number: u8) -> Setup {
-        let address = |node: u8, port: u16| {
-            let (a, b) = self.network;
-            format!("127.{a}.{b}.{node}:{port}")
-        };
-        let seeds: Vec<_> = (1..=3).map(|node| address(node, 7_946)).collect();
-        let setup = Setup::new()
-            .run_as(self.program)
-            .with("node.first_run", "never")
-            .with("storage.kind", "cql")
-            .with(
-                "storage.contact_points",
-                self.cql.contact_points().join(","),
-            )
-            .with("storage.keyspace", self.keyspace.name())
-            .with("storage.replication", self.cql.replicas().to_string())
-            .with("cluster.node", number.to_string())
-            .with("cluster.gossip", address(number, 7_946))
-            .with("cluster.link", address(number, 7_947))
-            .with("cluster.seeds", seeds.join(","));
-        match &self.keys {
-            None => setup,
-            Some(keys) => {
-                let own = keys.join(format!("node-{number}"));
-                setup.with("cluster.keys", own.to_string_lossy())
-            }
-        }
-    }
 }
 
 impl Default for Plan {
@@ -201,11 +137,8 @@ impl Plan {
     pub async fn start_on(self, cql: Cql, test: &str) -> Result<Nodes> {
         let folder = folder()?;
         let whatsapp = WhatsApp::start_as(self.program, folder.path(), &self.script).await?;
-        let place = Place {
-            keys: self.keys,
-            program: self.program,
-            ..Place::on(cql, test)
-        };
+        let mut place = Place::on(cql, test);
+        (place.keys, place.program) = (self.keys, self.program);
         let mut engines = Vec::new();
         for number in 1..=self.nodes {
             let data = folder.path().join(format!("node-{number}"));

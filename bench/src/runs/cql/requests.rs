@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 
 use crate::cluster::{Channel, Cluster, Requests};
@@ -16,6 +14,8 @@ use crate::site::Speed;
 use crate::workload::BULK;
 
 use super::plan;
+
+mod tombstones;
 
 const BENCH: &str = "cql_requests";
 
@@ -37,9 +37,6 @@ const MOST_READS: f64 = 0.001;
 
 /// Kinds of requests that read.
 const READS: [&str; 3] = ["read", "scan", "serial"];
-
-/// The tables that hold what was written.
-const TABLES: [&str; 5] = ["log", "shards", "redo", "kv", "rows"];
 
 /// What was asked meanwhile.
 struct Asked {
@@ -113,7 +110,13 @@ async fn unpaced(run: &Run) -> Result<()> {
     let figure = Figure::new(BENCH, "reads", reads, "reads/message", measured.how.clone());
     tell(&figure.reaching(Reach::AtMost(MOST_READS)));
     if let Some(most) = measured.tombstones {
-        let figure = Figure::new(BENCH, "tombstones", most, "of a read", measured.how.clone());
+        let figure = Figure::new(
+            BENCH,
+            "tombstones",
+            most,
+            "more in a read",
+            measured.how.clone(),
+        );
         tell(&figure.reaching(Reach::AtMost(0.0)));
     }
     Ok(())
@@ -145,7 +148,7 @@ async fn paced(run: &Run) -> Result<()> {
 struct Measured {
     rest: Asked,
     asked: Asked,
-    /// The most tombstones that a read of everything met in one partition, where the server tells.
+    /// How many more tombstones a read of everything met in the end, where the server tells.
     tombstones: Option<f64>,
     how: Value,
 }
@@ -163,31 +166,45 @@ async fn measured(
     let counting = Counting::begin(&cluster).await?;
     tokio::time::sleep(Duration::from_secs_f64(run.seconds(20.0, 6.0))).await;
     let rest = counting.end(&cluster, 1).await?;
-    let counting = Counting::begin(&cluster).await?;
-    let requests = messages.div_ceil(bulk) as u64;
-    let plan = plan(&cluster, instances, bulk, Until::Accepted(requests))?;
-    let driven = Driving::start(plan).await?.end().await?.all_accepted()?;
-    settled(&cluster, driven.messages).await?;
-    tokio::time::sleep(FLUSHED).await;
-    let asked = counting.end(&cluster, driven.messages).await?;
-    let tombstones = tombstones(&cluster).await?;
+    // What it takes to wake an instance is no part of what a message takes: each gets one first.
+    let first = settle(&cluster, instances, instances, 1).await?;
+    let before = tombstones::met(&cluster).await?;
+    let asked = settle(&cluster, instances, messages, bulk).await?;
+    let after = tombstones::met(&cluster).await?;
     let each = |asked: &Asked, by: f64| -> Value {
         let of = |(kind, count): (&String, &f64)| (kind.clone(), json!(count / by));
         Value::Object(asked.requests.iter().map(of).collect())
     };
     let how = json!({
-        "messages": driven.messages, "messages_each_request": bulk, "instances": instances,
-        "seconds": asked.seconds, "seconds_accepting": driven.seconds,
-        "requests_per_message": each(&asked, driven.messages as f64),
+        "messages": asked.messages, "messages_each_request": bulk, "instances": instances,
+        "seconds": asked.seconds, "requests_per_message": each(&asked, asked.messages as f64),
+        "requests_per_first_message": each(&first, first.messages as f64),
         "requests_per_second_at_rest": each(&rest, rest.seconds),
-        "tombstones_of_a_read": tombstones,
+        "tombstones_before": before, "tombstones_after": after,
     });
     Ok(Measured {
         rest,
         asked,
-        tombstones,
+        tombstones: tombstones::more(before.as_ref(), after.as_ref()),
         how,
     })
+}
+
+/// Posts messages and waits until they are settled and flushed; answers what was asked meanwhile.
+async fn settle(
+    cluster: &Cluster,
+    instances: usize,
+    messages: usize,
+    bulk: usize,
+) -> Result<Asked> {
+    let before = cluster.sent().await;
+    let counting = Counting::begin(cluster).await?;
+    let requests = messages.div_ceil(bulk) as u64;
+    let plan = plan(cluster, instances, bulk, Until::Accepted(requests))?;
+    let driven = Driving::start(plan).await?.end().await?.all_accepted()?;
+    settled(cluster, before + driven.messages).await?;
+    tokio::time::sleep(FLUSHED).await;
+    counting.end(cluster, driven.messages).await
 }
 
 /// Waits until so many messages are sent.
@@ -203,34 +220,4 @@ async fn settled(cluster: &Cluster, messages: u64) -> Result<()> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
-}
-
-/// Reads everything that the nodes keep, and asks the server how many tombstones any of those reads
-/// met. ScyllaDB does not tell.
-async fn tombstones(cluster: &Cluster) -> Result<Option<f64>> {
-    let place = cluster.nodes.place();
-    let session = SessionBuilder::new()
-        .known_nodes(place.cql().contact_points())
-        .build()
-        .await?;
-    for table in TABLES {
-        let all = format!("SELECT count(*) FROM {}.{table}", place.keyspace());
-        session.query_unpaged(all, ()).await?;
-    }
-    met(&session, place.keyspace()).await
-}
-
-async fn met(session: &Session, keyspace: &str) -> Result<Option<f64>> {
-    let text = "SELECT keyspace_name, max FROM system_views.tombstones_per_read";
-    let Ok(told) = session.query_unpaged(text, ()).await else {
-        return Ok(None);
-    };
-    let mut most = 0.0_f64;
-    for row in told.into_rows_result()?.rows::<(String, f64)>()? {
-        let (of, met) = row?;
-        if of == keyspace {
-            most = most.max(met);
-        }
-    }
-    Ok(Some(most))
 }

@@ -1,5 +1,5 @@
-//! The peer: one prepared insert a message, as many at once as make it fastest, by the same driver with
-//! the same settings, at the same consistency, into the same server.
+//! The peer: one prepared insert a message, many at once, by the same driver with the same settings, at
+//! the same consistency, into the same server.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use zajil_tests_cql::{Cql, Keyspace};
 use crate::measure::{Stretch, each, micros, now};
 use crate::workload::Words;
 
-/// Inserts at once: of 64, 256 and 1,024 none was faster by more than runs differ.
+/// Inserts at once: four times the connections that post to the engine, so that the server never waits
+/// for more to do.
 pub(super) const AT_ONCE: u64 = 256;
 
 /// Connections, as the store has them.

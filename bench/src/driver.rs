@@ -30,8 +30,8 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Messages of each request.
     pub(crate) messages: usize,
-    /// Instances that take turns.
-    pub(crate) instances: usize,
+    /// Names of the instances that take turns.
+    pub(crate) instances: Vec<String>,
     /// How fast.
     pub(crate) pace: Pace,
     /// How long.

@@ -3,15 +3,18 @@
 //! `zajil-bench NAME` prints one line of JSON for each figure; `zajil-bench list` names them all.
 //! What the figures mean, and what was seen, is in `docs/PERFORMANCE.md`.
 //!
-//! Reading order: [`runs`] (what is measured), [`site`] (the node that is measured), [`driver`]
-//! (the load), [`figure`] (what is printed).
+//! Reading order: [`runs`] (what is measured), [`site`] (the node that is measured), [`cluster`]
+//! (several of them), [`driver`] (the load), [`figure`] (what is printed).
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use zajil_node::cli::Cli;
+use zajil_node::signals::Signals;
 
+mod cluster;
 mod courier;
 mod crowd;
 mod disk;
@@ -22,6 +25,7 @@ mod measure;
 mod node;
 mod null_store;
 mod runs;
+mod server;
 mod site;
 mod worker;
 mod workload;
@@ -52,6 +56,10 @@ fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let done = match words.next().as_deref() {
         Some(worker::SUBCOMMAND) => worker::run(),
+        Some(cluster::WORD) => {
+            let words = std::iter::once(cluster::WORD.to_owned()).chain(words);
+            return zajil_node::command::run(Cli::parse_from(words));
+        }
         _ => measure_all(&Arguments::parse()),
     };
     match done {
@@ -105,6 +113,15 @@ fn each_in_a_process() -> Result<()> {
 fn run(benchmark: &Benchmark, arguments: &Arguments) -> Result<()> {
     let run = Run::new(arguments.seconds, arguments.quick, arguments.dir.clone());
     site::runtime()?
-        .block_on((benchmark.run)(run))
+        .block_on(unless_asked_to_stop((benchmark.run)(run)))
         .with_context(|| benchmark.name.to_owned())
+}
+
+/// Works until a signal: what was started ends with the work that is dropped then.
+async fn unless_asked_to_stop(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut signals = Signals::take()?;
+    tokio::select! {
+        done = work => done,
+        () = signals.next() => bail!("asked to stop"),
+    }
 }

@@ -21,8 +21,17 @@ pub(crate) fn now() -> Instant {
 
 /// CPU that this process used since it began, user and system, threads that ended included.
 pub(crate) fn cpu() -> Result<Duration> {
-    let line = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
-    ticks_of(&line).context("/proc/self/stat is not what it should be")
+    cpu_in("/proc/self/stat")
+}
+
+/// The same of another process.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    cpu_in(&format!("/proc/{pid}/stat"))
+}
+
+fn cpu_in(file: &str) -> Result<Duration> {
+    let line = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    ticks_of(&line).with_context(|| format!("{file} is not what it should be"))
 }
 
 /// CPU of each kind of thread of this process, by name without its number.

@@ -10,17 +10,23 @@ use crate::figure::Figure;
 
 mod accept;
 mod backlog;
+mod cql;
 mod disk;
 mod drain;
 mod end_to_end;
+mod failover;
 mod fairness;
 mod growth;
+mod handoff;
+mod hop;
 mod idle;
+mod join;
 mod latency;
 mod overload;
 mod paced;
 mod placement;
 mod restart;
+mod rounds;
 mod stalls;
 
 type Done = Pin<Box<dyn Future<Output = Result<()>>>>;
@@ -122,6 +128,36 @@ pub(crate) const ALL: &[Benchmark] = &[
         name: "placement",
         what: "shards on 3 to 100 nodes: how even, and what moves when one joins",
         run: |run| Box::pin(placement::run(run)),
+    },
+    Benchmark {
+        name: "cql_accept_bulk",
+        what: "bulks of 100 over HTTP into a CQL server, beside one insert a message",
+        run: |run| Box::pin(cql::accept_bulk(run)),
+    },
+    Benchmark {
+        name: "cql_requests",
+        what: "what a message asks of the CQL server until it is settled",
+        run: |run| Box::pin(cql::requests(run)),
+    },
+    Benchmark {
+        name: "hop",
+        what: "single messages to a node that does not own the instance, beside the owner",
+        run: |run| Box::pin(hop::run(run)),
+    },
+    Benchmark {
+        name: "failover",
+        what: "the owner of a third is killed under load: until others send, and what is lost",
+        run: |run| Box::pin(failover::run(run)),
+    },
+    Benchmark {
+        name: "handoff",
+        what: "a node is asked to stop under load: pauses, failed requests, doubts",
+        run: |run| Box::pin(handoff::run(run)),
+    },
+    Benchmark {
+        name: "join",
+        what: "a fourth node joins under load: until each has its share, and the paces meanwhile",
+        run: |run| Box::pin(join::run(run)),
     },
     Benchmark {
         name: "overload",

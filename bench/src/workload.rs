@@ -49,7 +49,8 @@ impl Words {
         Self(SmallRng::seed_from_u64(SEED ^ number << 8))
     }
 
-    fn text(&mut self) -> String {
+    /// A text.
+    pub(crate) fn text(&mut self) -> String {
         let rng = &mut self.0;
         let name = NAMES[rng.random_range(0..NAMES.len())];
         let thing = THINGS[rng.random_range(0..THINGS.len())];

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::clock::wall_micros;
 use crate::http::{Answer, Http, Sending};
 use crate::operator::Operator;
-use crate::program::{self, Running};
+use crate::program::{Program, Running};
 use crate::stand_in::StandIn;
 use crate::wait::{seconds, until};
 
@@ -62,7 +62,9 @@ impl Whereabouts {
 pub struct Setup {
     /// `--set` of these.
     pub settings: Vec<(String, String)>,
-    /// What runs instead of the program itself.
+    /// What is run as the program.
+    pub program: Program,
+    /// What runs instead of it.
     pub stand_in: Option<StandIn>,
 }
 
@@ -77,6 +79,12 @@ impl Setup {
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.push((key.to_owned(), value.into()));
         self
+    }
+
+    /// With this as the program.
+    #[must_use]
+    pub fn run_as(self, program: Program) -> Self {
+        Self { program, ..self }
     }
 
     /// With something else than the program itself.
@@ -137,7 +145,7 @@ impl Engine {
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let command = match &self.setup.stand_in {
-            None => program::command(&arguments, self.home()),
+            None => self.setup.program.command(&arguments, self.home()),
             Some(stand_in) => stand_in.command(&arguments, self.home())?,
         };
         self.running = Some(Running::start(command, &self.log_file())?);

@@ -7,20 +7,23 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::checker::{self, Evidence, Report, Rules};
-use crate::cluster::{Engine, Setup};
-use crate::cql::{Cql, Keyspace};
+use crate::cluster::Engine;
+use crate::cql::Cql;
 use crate::customer::Customer;
 use crate::form::folder;
 use crate::operator::{Account, Pace};
+use crate::program::Program;
 use crate::scene::settles_within;
 use crate::wait::{seconds, until};
 use crate::whatsapp::WhatsApp;
+
+mod place;
+
+pub use place::Place;
 
 /// Shards of a cluster, fixed for ever.
 const SHARDS: u64 = 1_024;
@@ -38,6 +41,7 @@ pub struct Plan {
     script: Value,
     paces: Vec<Pace>,
     keys: Option<PathBuf>,
+    program: Program,
 }
 
 /// Several nodes. What is made first ends last: the nodes before WhatsApp and their keyspace.
@@ -59,59 +63,6 @@ pub struct Nodes {
     pub folder: TempDir,
 }
 
-/// Where nodes keep things and find each other.
-#[derive(Debug)]
-pub struct Place {
-    cql: Cql,
-    keyspace: Keyspace,
-    /// The network of the nodes: every scenario has one of its own on loopback, so that no two
-    /// want the same port.
-    network: (u8, u8),
-    keys: Option<PathBuf>,
-}
-
-impl Place {
-    /// A new keyspace there, and a new network.
-    pub fn on(cql: Cql, about: &str) -> Self {
-        let mut dice = StdRng::from_os_rng();
-        Self {
-            keyspace: cql.keyspace(about),
-            cql,
-            network: (dice.random_range(1..=254), dice.random_range(0..=254)),
-            keys: None,
-        }
-    }
-
-    /// How the node of this number is started.
-    pub fn setup(&self, number: u8) -> Setup {
-        let address = |node: u8, port: u16| {
-            let (a, b) = self.network;
-            format!("127.{a}.{b}.{node}:{port}")
-        };
-        let seeds: Vec<_> = (1..=3).map(|node| address(node, 7_946)).collect();
-        let setup = Setup::new()
-            .with("node.first_run", "never")
-            .with("storage.kind", "cql")
-            .with(
-                "storage.contact_points",
-                self.cql.contact_points().join(","),
-            )
-            .with("storage.keyspace", self.keyspace.name())
-            .with("storage.replication", self.cql.replicas().to_string())
-            .with("cluster.node", number.to_string())
-            .with("cluster.gossip", address(number, 7_946))
-            .with("cluster.link", address(number, 7_947))
-            .with("cluster.seeds", seeds.join(","));
-        match &self.keys {
-            None => setup,
-            Some(keys) => {
-                let own = keys.join(format!("node-{number}"));
-                setup.with("cluster.keys", own.to_string_lossy())
-            }
-        }
-    }
-}
-
 impl Default for Plan {
     fn default() -> Self {
         let pace = Pace {
@@ -123,6 +74,7 @@ impl Default for Plan {
             script: json!({ "latency": { "min_ms": 2, "max_ms": 30 } }),
             paces: vec![pace; 6],
             keys: None,
+            program: Program::default(),
         }
     }
 }
@@ -143,6 +95,18 @@ impl Plan {
     #[must_use]
     pub fn script(self, script: Value) -> Self {
         Self { script, ..self }
+    }
+
+    /// An instance for each of these paces.
+    #[must_use]
+    pub fn paces(self, paces: Vec<Pace>) -> Self {
+        Self { paces, ..self }
+    }
+
+    /// This is run as the program.
+    #[must_use]
+    pub fn run_as(self, program: Program) -> Self {
+        Self { program, ..self }
     }
 
     /// Each node has the keys of its number from this folder, as `zajil cluster init` made it.
@@ -172,11 +136,9 @@ impl Plan {
     /// A process cannot be started.
     pub async fn start_on(self, cql: Cql, test: &str) -> Result<Nodes> {
         let folder = folder()?;
-        let whatsapp = WhatsApp::start(folder.path(), &self.script).await?;
-        let place = Place {
-            keys: self.keys,
-            ..Place::on(cql, test)
-        };
+        let whatsapp = WhatsApp::start_as(self.program, folder.path(), &self.script).await?;
+        let mut place = Place::on(cql, test);
+        (place.keys, place.program) = (self.keys, self.program);
         let mut engines = Vec::new();
         for number in 1..=self.nodes {
             let data = folder.path().join(format!("node-{number}"));

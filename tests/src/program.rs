@@ -12,12 +12,43 @@ use tokio::process::{Child, Command};
 /// How much of a log is shown when a scenario fails, in lines.
 const SHOWN_OF_LOG: usize = 60;
 
+/// What is run as the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Program {
+    /// Built by cargo beside the scenarios, from the same source.
+    #[default]
+    UnderTest,
+    /// The running executable, which does as the program does when this word comes first: for one
+    /// that measures, and has to be sure of what it measures.
+    This(&'static str),
+}
+
+impl Program {
+    /// The program with arguments, in a folder, apart from the settings of whoever runs the tests.
+    ///
+    /// # Panics
+    /// It is not there: the scenario was not started by cargo.
+    pub fn command(self, arguments: &[&str], folder: &Path) -> Command {
+        let (executable, first) = match self {
+            Self::UnderTest => (path(), None),
+            Self::This(word) => (this(), Some(word)),
+        };
+        let mut command = quiet(executable, folder);
+        command.args(first).args(arguments);
+        command
+    }
+}
+
+fn this() -> PathBuf {
+    std::env::current_exe().expect("a process knows its program")
+}
+
 /// The program: built by cargo beside the scenarios, from the same source.
 ///
 /// # Panics
 /// It is not there: the scenario was not started by cargo.
 pub fn path() -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its program");
+    let test = this();
     let built = test
         .parent()
         .and_then(Path::parent)
@@ -33,9 +64,7 @@ pub fn path() -> PathBuf {
 
 /// The program with arguments, in a folder, apart from the settings of whoever runs the tests.
 pub fn command(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = quiet(path(), folder);
-    command.args(arguments);
-    command
+    Program::UnderTest.command(arguments, folder)
 }
 
 /// An executable in a folder, apart from the settings and the terminal of whoever runs the tests.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::ledger::{self, Frame};
-use crate::program::{self, Running};
+use crate::program::{Program, Running};
 use crate::wait::{seconds, until};
 
 /// How long it may take to listen.
@@ -31,6 +31,14 @@ impl WhatsApp {
     /// # Errors
     /// It ended, or does not say where it listens.
     pub async fn start(folder: &Path, script: &Value) -> Result<Self> {
+        Self::start_as(Program::UnderTest, folder, script).await
+    }
+
+    /// The same, where something else is run as the program.
+    ///
+    /// # Errors
+    /// See [`WhatsApp::start`].
+    pub async fn start_as(program: Program, folder: &Path, script: &Value) -> Result<Self> {
         let (ledger, script_file) = (folder.join("ledger.ndjson"), folder.join("script.json"));
         std::fs::write(&script_file, script.to_string())?;
         let [ledger_path, script_path] =
@@ -44,7 +52,7 @@ impl WhatsApp {
             "--script",
             &script_path,
         ];
-        let command = program::command(&arguments, folder);
+        let command = program.command(&arguments, folder);
         let mut process = Running::start(command, &folder.join("whatsapp.log"))?;
         let address = until("the simulator listens", LISTENS_WITHIN, async || {
             if let Some(status) = process.ended() {
@@ -67,6 +75,11 @@ impl WhatsApp {
     /// Where instances connect to it.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its ledger, for who reads along while it grows.
+    pub fn ledger(&self) -> &Path {
+        &self.ledger
     }
 
     /// Every frame that it got so far, in the order in which it got them.

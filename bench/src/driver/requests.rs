@@ -1,7 +1,7 @@
 //! Requests as bytes, made ahead, and what is read of their answers.
 
 use crate::driver::Plan;
-use crate::workload::{Words, instance_name, path};
+use crate::workload::{Words, path};
 
 /// Requests in rotation: one for each instance, a thousand at least, so that texts differ.
 #[derive(Clone, Debug)]
@@ -15,8 +15,8 @@ const LEAST: usize = 1_000;
 impl Requests {
     pub(crate) fn prepare(plan: &Plan) -> Self {
         let request = |n: usize| {
-            let name = instance_name(n % plan.instances);
-            let body = Words::new(n as u64).body(&name, plan.messages);
+            let name = &plan.instances[n % plan.instances.len()];
+            let body = Words::new(n as u64).body(name, plan.messages);
             let head = format!(
                 "POST {} HTTP/1.1\r\nhost: {}\r\nx-api-key: {}\r\ncontent-type: \
                  application/json\r\ncontent-length: {}\r\n\r\n",
@@ -28,7 +28,7 @@ impl Requests {
             (head + &body).into_bytes()
         };
         Self {
-            bytes: (0..plan.instances.max(LEAST)).map(request).collect(),
+            bytes: (0..plan.instances.len().max(LEAST)).map(request).collect(),
         }
     }
 

@@ -46,12 +46,13 @@ impl Loaded {
 
 /// The plan of a closed load.
 pub(super) fn closed(site: &Site, messages: usize, seconds: f64) -> Result<Plan> {
+    let names = site.instances.iter().map(|instance| instance.name.clone());
     Ok(Plan {
         address: site.address()?,
         key: site.key()?,
         connections: CONNECTIONS,
         messages,
-        instances: site.instances.len(),
+        instances: names.collect(),
         pace: Pace::Closed,
         until: Until::Seconds(seconds),
         warm_up: WARM_UP,

@@ -114,7 +114,7 @@ impl Paced {
 }
 
 /// The most by which the hand-overs of any window exceed its rate: at most the burst and one.
-fn most_above(rate: f64, hand_overs: &[HandOver]) -> f64 {
+pub(super) fn most_above(rate: f64, hand_overs: &[HandOver]) -> f64 {
     let (mut most, mut lowest) = (0.0_f64, f64::INFINITY);
     for (n, one) in hand_overs.iter().enumerate() {
         let ahead = n as f64 - rate * one.at as f64 / 1e6;
@@ -125,7 +125,7 @@ fn most_above(rate: f64, hand_overs: &[HandOver]) -> f64 {
 }
 
 /// The hand-overs that any window may hold above its rate, at a burst of 1.
-const MOST_ABOVE: f64 = 2.0;
+pub(super) const MOST_ABOVE: f64 = 2.0;
 
 fn figures(bench: &'static str, paced: &Paced, cpu: f64, bare: &Histogram<u64>, how: &Value) {
     tell(

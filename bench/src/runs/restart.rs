@@ -14,6 +14,7 @@ use crate::figure::{Figure, Reach};
 use crate::measure::now;
 use crate::node::{Node, NodePlan, Order};
 use crate::runs::{Run, tell};
+use crate::workload::instance_name;
 
 const BENCH: &str = "restart";
 
@@ -98,7 +99,7 @@ async fn accepted(address: SocketAddr, key: String) -> Result<()> {
         key,
         connections: 1,
         messages: 1,
-        instances: 1,
+        instances: vec![instance_name(0)],
         pace: Pace::Closed,
         until: Until::Accepted(1),
         warm_up: 0.0,

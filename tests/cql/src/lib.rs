@@ -39,16 +39,21 @@ impl Cql {
     /// # Panics
     /// It does not start, or cannot where it has to.
     pub async fn shared(test: &str) -> Option<Self> {
-        if let Some(given) = setting("ZAJIL_TEST_CQL") {
-            return Some(Self {
-                contact_points: given.split(',').map(|at| at.trim().to_owned()).collect(),
-                // A foreign server may have a single node.
-                replicas: 1,
-            });
+        if let Some(given) = Self::given() {
+            return Some(given);
         }
         let this = std::process::id().to_string();
         let said = script(&["share", "--for", &this]).await;
         Self::from_said(test, said, 1)
+    }
+
+    /// The server that `ZAJIL_TEST_CQL` names, if it names one.
+    pub fn given() -> Option<Self> {
+        setting("ZAJIL_TEST_CQL").map(|given| Self {
+            contact_points: given.split(',').map(|at| at.trim().to_owned()).collect(),
+            // A foreign server may have a single node.
+            replicas: 1,
+        })
     }
 
     /// Each node as `HOST:PORT`, the first one first.

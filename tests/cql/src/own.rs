@@ -11,7 +11,21 @@ use crate::script::{script, script_now};
 pub struct Plan {
     nodes: u8,
     commit_log: CommitLog,
+    speed: Speed,
 }
+
+/// What a node is started for.
+#[derive(Clone, Copy, Debug)]
+enum Speed {
+    /// To be there soon, and small: as tests want it.
+    Soon,
+    /// To be as fast as it can, once it is warm.
+    Fast,
+}
+
+/// The Java heap of a fast node, in MiB: an eighth of a large machine, and enough that collecting
+/// does not hold it up.
+const FAST_HEAP: &str = "2048";
 
 /// When a node writes its log.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +46,7 @@ impl Plan {
         Self {
             nodes: 1,
             commit_log: CommitLog::Batch,
+            speed: Speed::Soon,
         }
     }
 
@@ -41,6 +56,13 @@ impl Plan {
             nodes: 3,
             ..Self::one_node()
         }
+    }
+
+    /// The nodes are as fast as they can be, and take longer to start: for who measures beside them.
+    #[must_use]
+    pub const fn fast(mut self) -> Self {
+        self.speed = Speed::Fast;
+        self
     }
 
     /// The nodes write their logs like this.
@@ -72,18 +94,13 @@ impl CqlServer {
             CommitLog::Periodic => "periodic",
             CommitLog::Group => "group",
         };
-        let said = script(&[
-            "start",
-            "--dir",
-            path(&folder),
-            "--for",
-            &this,
-            "--nodes",
-            &plan.nodes.to_string(),
-            "--commitlog",
-            commit_log,
-        ])
-        .await;
+        let nodes = plan.nodes.to_string();
+        let mut words = vec!["start", "--dir", path(&folder), "--for", &this];
+        words.extend(["--nodes", &nodes, "--commitlog", commit_log]);
+        if let Speed::Fast = plan.speed {
+            words.extend(["--jit", "full", "--heap", FAST_HEAP]);
+        }
+        let said = script(&words).await;
         Some(Self {
             cql: Cql::from_said(test, said, plan.nodes)?,
             folder,

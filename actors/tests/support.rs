@@ -100,6 +100,8 @@ struct Inside {
     seen: HashMap<WaId, u32>,
     sink: Option<EventSink>,
     offline: bool,
+    /// It shows a repeated id again.
+    forgetful: bool,
     engines: u32,
     /// Nodes that died: what they hand over reaches nobody.
     pub dead: std::collections::HashSet<u64>,
@@ -149,6 +151,11 @@ impl WhatsApp {
 
     pub fn starts_offline(&self) {
         self.inside.lock().offline = true;
+    }
+
+    /// From now on it shows a repeated id again, and says so.
+    pub fn forgets_ids(&self) {
+        self.inside.lock().forgetful = true;
     }
 
     pub async fn says(&self, event: TransportEvent) {
@@ -248,7 +255,7 @@ impl TransportFactory for WhatsApp {
 
     fn capabilities(&self, _settings: &TransportSettings) -> Capabilities {
         Capabilities {
-            idempotent_by_id: true,
+            idempotent_by_id: Some(!self.inside.lock().forgetful),
             receipts: true,
             pairing: false,
             polls: true,

@@ -133,6 +133,7 @@ impl InstanceState {
             let written = Written {
                 armed: Vec::new(),
                 ends: vec![id],
+                answered: Vec::new(),
                 // It is out of its queue by now: a cancel that failed is written later all the same.
                 result: result.map_err(|error| (error, vec![outcome])),
             };
@@ -193,12 +194,7 @@ impl InstanceState {
             }
             // Its last attempt may stand in the log without an answer, and a mass cancel leaves
             // such ones alone.
-            let event = if ready.item.doubtful {
-                Event::Unknown
-            } else {
-                Event::Cancelled
-            };
-            self.ended(&ready, event, at);
+            self.ended(&ready, Event::Cancelled, at);
         }
         self.withdraw_armed(queue, upto);
         self.inbox.purged(queue, upto);

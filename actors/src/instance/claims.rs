@@ -89,7 +89,10 @@ impl OpenClaims {
 
     /// Nobody waits for an outcome of this claim any more.
     pub(super) fn answered(&mut self, claim: Claim) {
-        let open = self.claims.as_mut().filter(|open| open.of(claim.id) == Some(claim));
+        let open = self
+            .claims
+            .as_mut()
+            .filter(|open| open.of(claim.id) == Some(claim));
         if let Some(open) = open {
             open.answered(claim);
             self.meters.ended(1);
@@ -115,7 +118,7 @@ impl InstanceState {
     /// The session is online: what the channel can tell is known by now.
     pub(super) fn learn_channel(&mut self) {
         self.session.learn_channel(&self.me);
-        let claims = self.session.is_idempotent() == Some(false);
+        let claims = self.session.is_idempotent() != Some(true);
         let lead = if claims {
             Lead::of_claims(self.me.context.store.claim_lag())
         } else {
@@ -176,7 +179,11 @@ impl InstanceState {
         );
         if self.session.is_idempotent() != Some(true) {
             let wish = item.message.message().on_ambiguous;
-            self.me.context.metrics.claims.found(wish == OnAmbiguous::Resend);
+            self.me
+                .context
+                .metrics
+                .claims
+                .found(wish == OnAmbiguous::Resend);
         }
         after
     }

@@ -316,7 +316,9 @@ impl InstanceState {
                 reason: Reason::Poison,
                 code: 0,
             };
-            self.ended(&ready, Event::Failed(failure), now);
+            // Nothing is known of its attempts but that they were deadly: that is what is told.
+            self.outcome(ready.id, now, Event::Failed(failure));
+            self.inbox.schedule.finished(ready.id);
             return None;
         }
         let attempt = ready.attempts.saturating_add(1);

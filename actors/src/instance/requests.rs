@@ -115,14 +115,19 @@ impl InstanceState {
             answer(reply, Ok(Status::Processing));
             return;
         }
-        drop(self.window.remove(id));
+        let removed = self.window.remove(id);
+        let may_have_gone = removed.is_some_and(|ready| ready.item.doubtful);
         self.inbox.schedule.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
         let outcome = Outcome {
             id,
             at: self.me.now(),
-            event: Event::Cancelled,
+            event: if may_have_gone {
+                Event::Cancelled.in_doubt()
+            } else {
+                Event::Cancelled
+            },
         };
         let shard = self.me.handle.shard();
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();

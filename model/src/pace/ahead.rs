@@ -30,7 +30,11 @@ const FAR: f64 = 86_400.0;
 /// How far ahead of their turns attempts are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lead {
+    /// How long before its turn at the latest.
     by: Duration,
+    /// And when something is written anyway.
+    in_company: Duration,
+    /// What goes then goes up to this far ahead.
     at_most: Duration,
 }
 
@@ -38,6 +42,7 @@ impl Default for Lead {
     fn default() -> Self {
         Self {
             by: ARM_BY,
+            in_company: ARM_AHEAD,
             at_most: ARM_AHEAD,
         }
     }
@@ -45,10 +50,16 @@ impl Default for Lead {
 
 impl Lead {
     /// Of claims, in a store that takes `lag` longer for one than for a plain append: the lag
-    /// earlier, and twice as much at once, so that they are half as many requests.
+    /// earlier, and twice as much at once. What makes one last is a request of its own, which company
+    /// does not save.
     pub fn of_claims(lag: Duration) -> Self {
+        if lag.is_zero() {
+            return Self::default();
+        }
+        let by = ARM_BY.saturating_add(lag);
         Self {
-            by: ARM_BY.saturating_add(lag),
+            by,
+            in_company: by,
             at_most: ARM_AHEAD.saturating_add(lag.saturating_mul(2)),
         }
     }
@@ -74,7 +85,7 @@ pub fn turn_of_next(next: Duration, armed: usize, rate_per_second: f64) -> Durat
 pub fn to_arm(turn: Duration, rate_per_second: f64, company: Company, lead: Lead) -> usize {
     let least = match company {
         Company::Alone => lead.by,
-        Company::Outcomes => lead.at_most,
+        Company::Outcomes => lead.in_company,
     };
     if turn > least {
         return 0;
@@ -100,6 +111,7 @@ mod tests {
 
     const PLAIN: Lead = Lead {
         by: ARM_BY,
+        in_company: ARM_AHEAD,
         at_most: ARM_AHEAD,
     };
 
@@ -130,7 +142,7 @@ mod tests {
 
         assert_eq!(to_arm(ms(261), 10.0, Company::Alone, lead), 0);
         assert_eq!(to_arm(ms(260), 10.0, Company::Alone, lead), 3);
-        assert_eq!(to_arm(ms(500), 10.0, Company::Outcomes, lead), 1);
+        assert_eq!(to_arm(ms(261), 10.0, Company::Outcomes, lead), 0);
         assert_eq!(Lead::of_claims(ms(0)), PLAIN);
     }
 

@@ -105,7 +105,10 @@ pub(super) enum Job {
 pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>) {
     let appends = metrics::Appends::new();
     let (claims, durable) = mpsc::channel(CALLS_WAITING);
-    let confirming = open.ground.handle.spawn(confirm(Arc::clone(&open), durable));
+    let confirming = open
+        .ground
+        .handle
+        .spawn(confirm(Arc::clone(&open), durable));
     let mut ended = None;
     while ended.is_none() {
         let sweep = open.projection.unswept().first().copied();

@@ -341,6 +341,9 @@ impl InstanceState {
         if self.can_send(now) {
             self.hand_over(now, mono);
             self.arm(now, mono);
+        } else if self.outbox.claims.are_taken() {
+            // However long it stands still: a crash meanwhile leaves nothing unknown.
+            self.hold_all_back();
         }
         if !self.upkeep.draining {
             self.read_ahead(now);

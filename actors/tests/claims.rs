@@ -346,3 +346,27 @@ async fn what_was_armed_and_never_left_is_no_attempt_in_doubt_for_the_next_owner
     }
     assert_eq!(world.whatsapp.frames().len(), 20);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_stands_still_has_nothing_in_doubt() {
+    let mut world = forgetful(10.0).await;
+    let sent = world.send(to_many(20)).await;
+    world.becomes(sent.first, Status::Sent).await;
+
+    world.change(|instance| instance.paused = true).await;
+    seconds(1).await;
+    world.dies_and_starts_again().await;
+    seconds(1).await;
+    let mut waiting = 0;
+    for n in 0..20 {
+        let status = world.state(sent.first.plus(n)).await.status;
+        waiting += usize::from(status == Status::Pending);
+    }
+    assert_eq!(waiting + world.whatsapp.frames().len(), 20);
+    world.change(|instance| instance.paused = false).await;
+
+    for n in 0..20 {
+        world.becomes(sent.first.plus(n), Status::Sent).await;
+    }
+    assert_eq!(world.whatsapp.frames().len(), 20);
+}

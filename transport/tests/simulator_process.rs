@@ -344,15 +344,15 @@ async fn capabilities_follow_the_script_and_the_simulator_that_was_connected() {
         script: script.map(str::to_owned),
     };
 
-    let tells = |settings| factory.capabilities(settings).idempotent_by_id;
-    assert_eq!(tells(&local(None)), Some(true));
-    assert_eq!(tells(&local(Some(script))), Some(false));
-    assert_eq!(tells(&server.settings()), None);
+    let tells = |settings| factory.capabilities(&settings).idempotent_by_id;
+    assert_eq!(tells(local(None)), Some(true));
+    assert_eq!(tells(local(Some(script))), Some(false));
+    assert_eq!(tells(server.settings()), None);
     Line::open(&factory, 5, server.settings())
         .await
         .online()
         .await;
-    assert_eq!(tells(&server.settings()), Some(false));
+    assert_eq!(tells(server.settings()), Some(false));
     server.end().await;
 }
 

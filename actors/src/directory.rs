@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicU64;
 use serde::de::DeserializeOwned;
 use tokio_util::task::TaskTracker;
 use zajil_model::id::{AccountId, TemplateId};
-use zajil_model::time::{Clock, Timestamp};
+use zajil_model::message::OnAmbiguous;
+use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::{Store, StoreError, Table};
 
 use crate::ids::Ids;
@@ -121,6 +122,8 @@ struct Inner {
     contacts: ContactLocks,
     suppressions: KnownSuppressions,
     templates: Cache<(AccountId, TemplateId), Arc<Template>>,
+    /// What becomes of messages whose outcome cannot be known, and until when that is believed.
+    defaults: Cache<AccountId, (OnAmbiguous, Mono)>,
     /// Audit lines written by this process.
     audited: AtomicU64,
 }
@@ -152,6 +155,7 @@ impl Directory {
             contacts: ContactLocks::new(),
             suppressions: KnownSuppressions::default(),
             templates: Cache::new(templates::REMEMBERED),
+            defaults: Cache::new(accounts::REMEMBERED_DEFAULTS),
             audited: AtomicU64::new(0),
         };
         Self {
@@ -170,6 +174,7 @@ impl Directory {
     pub fn forget_all(&self) {
         self.forget_changeable();
         self.inner.suppressions.forget_all();
+        self.inner.defaults.clear();
     }
 
     fn store(&self) -> &dyn Store {

@@ -39,6 +39,7 @@ use crate::shard::Suspects;
 
 mod ahead;
 mod checkpoint;
+mod claims;
 mod damage;
 mod expire;
 mod expiries;
@@ -227,7 +228,7 @@ impl Actor for InstanceActor {
         let (now, mono) = (me.now(), me.mono());
         let mut state = InstanceState {
             inbox: Inbox::new(&args.parts),
-            outbox: Outbox::new(&me.instance, &saved.pace, now, mono),
+            outbox: Outbox::new(&me, &saved.pace, now, mono),
             outcomes: Outcomes::default(),
             session: SessionState::new(&me, saved.closed),
             window: Window::new(),
@@ -323,7 +324,10 @@ impl InstanceState {
             InstanceMsg::Waiting(record, reply) => {
                 requests::answer(reply, self.waiting_for(&record));
             }
-            InstanceMsg::Drain => self.upkeep.draining = true,
+            InstanceMsg::Drain => {
+                self.upkeep.draining = true;
+                self.hold_all_back();
+            }
         }
     }
 
@@ -337,6 +341,9 @@ impl InstanceState {
         if self.can_send(now) {
             self.hand_over(now, mono);
             self.arm(now, mono);
+        } else if self.outbox.claims.are_taken() {
+            // However long it stands still: a crash meanwhile leaves nothing unknown.
+            self.hold_all_back();
         }
         if !self.upkeep.draining {
             self.read_ahead(now);

@@ -7,9 +7,11 @@ use zajil_model::lifecycle::Event;
 use zajil_model::message::Chunk;
 use zajil_model::refusal::Reason;
 
+mod claims;
 mod gauges;
 mod waits;
 
+pub use claims::ClaimMeters;
 pub use gauges::{Backlog, Gauges, Here};
 pub use waits::Waits;
 
@@ -35,6 +37,8 @@ pub struct Metrics {
     ambiguous: Counter,
     trouble: Trouble,
     transitions: [Counter; 3],
+    /// Attempts on channels that cannot tell a repetition.
+    pub claims: ClaimMeters,
     /// How long messages wait.
     pub waits: Waits,
     /// What is true at the moment of a scrape.
@@ -139,6 +143,7 @@ impl Metrics {
             },
             transitions: ["open", "connecting", "close"]
                 .map(|to| counter!(TRANSITIONS, "to" => to)),
+            claims: ClaimMeters::new(),
             waits: Waits::new(),
             gauges: Gauges::new(),
         }

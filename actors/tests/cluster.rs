@@ -16,6 +16,7 @@ use zajil_model::batch::{BatchState, Command};
 use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::lifecycle::Status;
+use zajil_model::message::OnAmbiguous;
 use zajil_storage::{ListFilter, ListRequest, MemoryStore, TotalsFilter};
 
 const ANNA: &str = "+966501234567";
@@ -404,6 +405,7 @@ fn campaign(instances: &[Arc<Instance>]) -> NewBatch {
         start_at: None,
         deadline: None,
         duplicates: Duplicates::Skip,
+        on_ambiguous: OnAmbiguous::default(),
     }
 }
 

@@ -73,6 +73,10 @@ pub enum Answer {
     RefuseOnce(Refusal),
     /// Refuses every attempt.
     Refuse(Refusal),
+    /// Refuses the first so many attempts; the next one is acked.
+    RefuseFirst(u32, Refusal),
+    /// Never answers the first attempt, and refuses every other.
+    SilentThenRefuse(Refusal),
     /// Never answers.
     Silent,
     /// Never answers the first attempt; the next one is acked.
@@ -100,6 +104,10 @@ struct Inside {
     seen: HashMap<WaId, u32>,
     sink: Option<EventSink>,
     offline: bool,
+    /// It shows a repeated id again.
+    forgetful: bool,
+    /// Only who is online knows that.
+    secretive: bool,
     engines: u32,
     /// Nodes that died: what they hand over reaches nobody.
     pub dead: std::collections::HashSet<u64>,
@@ -151,6 +159,20 @@ impl WhatsApp {
         self.inside.lock().offline = true;
     }
 
+    /// From now on it shows a repeated id again, and says so.
+    pub fn forgets_ids(&self) {
+        self.inside.lock().forgetful = true;
+    }
+
+    /// Whether it shows a repeated id again is known only once an instance is online.
+    pub fn tells_only_who_is_online(&self) {
+        self.inside.lock().secretive = true;
+    }
+
+    pub fn comes_online(&self) {
+        self.inside.lock().offline = false;
+    }
+
     pub async fn says(&self, event: TransportEvent) {
         let sink = self.inside.lock().sink.clone();
         if let Some(sink) = sink {
@@ -162,11 +184,17 @@ impl WhatsApp {
         self.says(TransportEvent::Session(event)).await;
     }
 
+    fn idempotent(&self) -> Option<bool> {
+        let inside = self.inside.lock();
+        let known = !(inside.secretive && inside.offline);
+        known.then_some(!inside.forgetful)
+    }
+
     fn answer(&self, frame: &Frame) -> Vec<TransportEvent> {
         let mut inside = self.inside.lock();
         let turn = inside.seen.entry(frame.wa_id).or_default();
         *turn += 1;
-        let first = *turn == 1;
+        let (nth, first) = (*turn, *turn == 1);
         let answer = inside
             .answers
             .get(&frame.recipient)
@@ -188,10 +216,11 @@ impl WhatsApp {
                 TransportEvent::Read { wa_id, at },
             ],
             Answer::RefuseOnce(refusal) if first => vec![refused(refusal)],
-            Answer::Refuse(refusal) => vec![refused(refusal)],
+            Answer::RefuseFirst(times, refusal) if nth <= times => vec![refused(refusal)],
+            Answer::SilentOnce | Answer::SilentThenRefuse(_) if first => vec![],
+            Answer::Refuse(refusal) | Answer::SilentThenRefuse(refusal) => vec![refused(refusal)],
             Answer::Silent => vec![],
-            Answer::SilentOnce if first => vec![],
-            Answer::RefuseOnce(_) | Answer::SilentOnce => vec![acked],
+            Answer::RefuseOnce(_) | Answer::RefuseFirst(..) | Answer::SilentOnce => vec![acked],
             Answer::Panic => panic!("the transport dies of this recipient"),
         }
     }
@@ -248,7 +277,7 @@ impl TransportFactory for WhatsApp {
 
     fn capabilities(&self, _settings: &TransportSettings) -> Capabilities {
         Capabilities {
-            idempotent_by_id: true,
+            idempotent_by_id: self.idempotent(),
             receipts: true,
             pairing: false,
             polls: true,

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use zajil_actors::directory::Account;
@@ -20,6 +20,7 @@ use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
 use crate::front::{Front, Map};
+use crate::integration::draft;
 use crate::request::{Called, Post};
 use crate::stamp::Stamp;
 use crate::state::ApiState;
@@ -90,7 +91,7 @@ pub(crate) fn router(state: OpsState) -> Front {
         ("/metrics/instances", get(instances)),
         ("/cluster", get(cluster)),
         ("/drain", post(drain)),
-        ("/accounts", post(create_account)),
+        ("/accounts", post(create_account).patch(change_account)),
         ("/users", post(create_user)),
         ("/backup", post(backup)),
         ("/restore/release", post(release)),
@@ -211,19 +212,54 @@ async fn create_account(
     request: Request,
 ) -> Answer {
     let post = Post::json(&ops.api, request, MAX_BODY).await?;
-    let (name, report) = post.read(|form| form.required("name", field::text(1, MAX_WORDS)))?;
+    let ((name, on_ambiguous), report) = post.read(|form| {
+        let name = form.required("name", field::text(1, MAX_WORDS));
+        (name, draft::on_ambiguous(form))
+    })?;
     let warnings = report.accepted()?;
     let name = name.ok_or(ApiError::Internal)?;
-    let account = ops.api.engine.directory().create_account(&name).await?;
+    let directory = ops.api.engine.directory();
+    let account = directory
+        .create_account_with(&name, on_ambiguous.unwrap_or_default())
+        .await?;
+    shown(&account)
+        .status(StatusCode::CREATED)
+        .message("Account created successfully")
+        .warnings(warnings)
+        .answer()
+}
+
+/// Changes what an account's messages are sent with unless they say otherwise.
+async fn change_account(
+    State(ops): State<OpsState>,
+    _operator: Operator,
+    request: Request,
+) -> Answer {
+    let post = Post::json(&ops.api, request, MAX_BODY).await?;
+    let ((named, on_ambiguous), report) = post.read(|form| {
+        // An account is named as an instance is: by its id or its name.
+        let named = form.optional("account_id", field::instance);
+        let choice = field::choice(draft::ON_AMBIGUOUS);
+        (named, form.required("on_ambiguous", choice))
+    })?;
+    let warnings = report.accepted()?;
+    let on_ambiguous = on_ambiguous.ok_or(ApiError::Internal)?;
+    let named = account_of(&ops.api, named.as_deref(), "account_id").await?;
+    let directory = ops.api.engine.directory();
+    let account = directory.set_on_ambiguous(named.id, on_ambiguous).await?;
+    shown(&account)
+        .message("Account updated successfully")
+        .warnings(warnings)
+        .answer()
+}
+
+fn shown(account: &Account) -> envelope::Success<'static, Value> {
     envelope::data(json!({
         "id": account.id,
         "name": account.name,
         "created_at": Stamp(account.created_at),
+        "on_ambiguous": draft::on_ambiguous_word(account.on_ambiguous),
     }))
-    .status(StatusCode::CREATED)
-    .message("Account created successfully")
-    .warnings(warnings)
-    .answer()
 }
 
 /// Makes a user of an account.

@@ -111,7 +111,7 @@ impl TransportFactory for Courier {
 
     fn capabilities(&self, _: &TransportSettings) -> Capabilities {
         Capabilities {
-            idempotent_by_id: true,
+            idempotent_by_id: Some(true),
             receipts: false,
             pairing: false,
             polls: true,

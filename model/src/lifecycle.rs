@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::MessageId;
-use crate::refusal::Failure;
+use crate::refusal::{Failure, Reason};
 use crate::time::Timestamp;
 
 /// What a client is told about a message.
@@ -119,7 +119,8 @@ pub enum Event {
     },
     /// It waits in the schedule until this time, off its queue.
     Scheduled(Timestamp),
-    /// Its time in the schedule came: it is ready.
+    /// It is ready: its time in the schedule came, or its attempt was recorded and is known never
+    /// to have been handed over.
     Due,
     /// WhatsApp's server acknowledged it.
     Acked,
@@ -141,6 +142,18 @@ pub enum Event {
     Unknown,
 }
 
+impl Event {
+    /// This, said of a message of which an attempt may have succeeded: an end that says that it did
+    /// not go is not known to be true.
+    #[must_use]
+    pub const fn in_doubt(self) -> Self {
+        match self {
+            Self::Failed(_) | Self::Expired | Self::Cancelled | Self::Suppressed => Self::Unknown,
+            other => other,
+        }
+    }
+}
+
 /// What is known of one message. The default is a message that nothing happened to: `pending`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MessageState {
@@ -148,6 +161,10 @@ pub struct MessageState {
     pub status: Status,
     /// Attempts recorded.
     pub attempts: u8,
+    /// How many of them say nothing against the message: refused for the sake of their instance, or
+    /// recorded and never handed over.
+    #[serde(default)]
+    pub forgiven: u8,
     /// Whether an attempt was followed by another before it had an answer: it may have succeeded,
     /// whatever became of the later ones.
     #[serde(default)]
@@ -175,6 +192,7 @@ impl Default for MessageState {
         Self {
             status: Status::Pending,
             attempts: 0,
+            forgiven: 0,
             doubtful: false,
             by_channel: false,
             failure: None,
@@ -229,11 +247,16 @@ impl MessageState {
             Event::Refused { failure, retry_at } => {
                 if !self.status.is_settled() {
                     self.failure = Some(failure);
+                    self.forgiven += u8::from(self.forgives(failure));
                 }
                 self.unsettled(Status::Pending, Some(retry_at));
             }
             Event::Scheduled(due) => self.unsettled(Status::Scheduled, Some(due)),
-            Event::Due => self.unsettled(Status::Pending, None),
+            Event::Due => {
+                let was_armed = self.status == Status::Processing && self.forgiven < self.attempts;
+                self.forgiven += u8::from(was_armed);
+                self.unsettled(Status::Pending, None);
+            }
             Event::Acked => {
                 earliest(&mut self.sent_at, at);
                 self.settle(Status::Sent, false, None, at);
@@ -262,6 +285,16 @@ impl MessageState {
         let open = self.status == Status::Processing && n > self.attempts;
         let skipped = n > self.attempts.saturating_add(1);
         !self.status.is_settled() && (open || skipped)
+    }
+
+    /// Whether a refusal was about the instance. No attempt is forgiven twice.
+    const fn forgives(&self, failure: Failure) -> bool {
+        matches!(failure.reason, Reason::Session) && self.forgiven < self.attempts
+    }
+
+    /// Attempts that count against the message.
+    pub const fn counted(&self) -> u8 {
+        self.attempts.saturating_sub(self.forgiven)
     }
 
     /// Whether an attempt may have succeeded that nobody heard of. Then the engine may not end the

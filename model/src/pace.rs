@@ -10,7 +10,9 @@ mod ahead;
 mod bucket;
 mod day;
 
-pub use ahead::{ARM_AHEAD, ARM_BY, Company, TOGETHER, arms_by, to_arm, together_by, turn_of_next};
+pub use ahead::{
+    ARM_AHEAD, ARM_BY, Company, Lead, TOGETHER, arms_by, to_arm, together_by, turn_of_next,
+};
 pub use bucket::{
     DECREASE, LEAST_FACTOR, LEAST_THROTTLE_WAIT, Pace, RECOVERY, RECOVERY_PER_ACK, RECOVERY_STEP,
 };

@@ -276,3 +276,45 @@ fn an_attempt_that_was_repeated_without_an_answer_leaves_a_doubt_that_a_refusal_
     assert!(repeated.may_have_gone() && claimed.may_have_gone());
     assert!(!answered.may_have_gone());
 }
+
+#[test]
+fn attempts_that_say_nothing_against_a_message_are_not_counted() {
+    let held = Event::Refused {
+        failure: failure(Reason::Session),
+        retry_at: at(30),
+    };
+    let busy = Event::Refused {
+        failure: failure(Reason::Temporary),
+        retry_at: at(30),
+    };
+    let state = after(&[
+        (Event::Attempt(1), at(1)),
+        (held, at(2)),
+        (Event::Attempt(2), at(30)),
+        (busy, at(31)),
+        (Event::Attempt(3), at(60)),
+        // It was armed, and is known never to have left.
+        (Event::Due, at(61)),
+    ]);
+
+    assert_eq!((state.attempts, state.forgiven, state.counted()), (3, 2, 1));
+    assert_eq!(state.status, Status::Pending);
+    assert!(!state.may_have_gone());
+}
+
+#[test]
+fn what_may_have_gone_is_not_said_to_have_stayed() {
+    let stayed = [
+        GAVE_UP,
+        Event::Expired,
+        Event::Cancelled,
+        Event::Suppressed,
+        Event::Unknown,
+    ];
+    for event in stayed {
+        assert_eq!(event.in_doubt(), Event::Unknown);
+    }
+    for event in [Event::Acked, REJECTED, Event::Delivered, Event::Read] {
+        assert_eq!(event.in_doubt(), event, "the channel knows");
+    }
+}

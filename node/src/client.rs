@@ -190,12 +190,21 @@ impl Client {
     /// # Errors
     /// Nothing answered, or the node refused.
     pub async fn operations(&self, path: &str, body: Value) -> Result<Value, CallError> {
-        self.json(
-            Method::POST,
-            format!("{}{path}", self.operations),
-            Some(body),
-        )
-        .await
+        self.change(path, Method::POST, body).await
+    }
+
+    /// Asks the operations address by another method.
+    ///
+    /// # Errors
+    /// Nothing answered, or the node refused.
+    pub async fn change(
+        &self,
+        path: &str,
+        method: Method,
+        body: Value,
+    ) -> Result<Value, CallError> {
+        self.json(method, format!("{}{path}", self.operations), Some(body))
+            .await
     }
 
     /// Asks the operations address something that changes nothing.

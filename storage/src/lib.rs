@@ -185,6 +185,19 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::Overloaded`] when too much waits.
     fn append(&self, append: Append, done: Done);
 
+    /// As [`append`](Self::append), for attempts on a channel that cannot tell a repetition: `done`
+    /// says `Ok` only once it is known that they count, whoever owns the shard later. Where the log
+    /// takes nothing but from the owner, that is an append; a store that cannot refuse what comes
+    /// late looks, when it is durable, whether the shard is still its caller's.
+    fn claim(&self, append: Append, done: Done) {
+        self.append(append, done);
+    }
+
+    /// How much longer a claim may take than an append, without there being any trouble.
+    fn claim_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Writes rows if every condition holds; nothing is written otherwise.
     async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError>;
 

@@ -3,6 +3,8 @@
 
 #[path = "conformance/cancels.rs"]
 mod cancels;
+#[path = "conformance/claims.rs"]
+mod claims;
 #[path = "conformance/compare.rs"]
 mod compare;
 #[path = "conformance/damage.rs"]

@@ -21,7 +21,7 @@ const MOST_SAMPLES: usize = 2_000;
 const AT_ONCE: usize = 16;
 
 /// What operators build upon: each of them is there before anything happened.
-const FAMILIES: [&str; 47] = [
+const FAMILIES: [&str; 53] = [
     "process_cpu_seconds_total counter",
     "process_open_fds gauge",
     "process_resident_memory_bytes gauge",
@@ -29,6 +29,12 @@ const FAMILIES: [&str; 47] = [
     "zajil_actor_restarts_total counter",
     "zajil_actors_quarantined_total counter",
     "zajil_ambiguous_total counter",
+    "zajil_claim_write_duration_seconds histogram",
+    "zajil_claim_writes_total counter",
+    "zajil_claims_found_total counter",
+    "zajil_claims_full_total counter",
+    "zajil_claims_open gauge",
+    "zajil_claims_taken_total counter",
     "zajil_build_info gauge",
     "zajil_excess_wait_seconds histogram",
     "zajil_http_connections gauge",

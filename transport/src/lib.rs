@@ -38,8 +38,9 @@ pub struct Outbound {
 /// What a transport can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether the channel shows a repeated WhatsApp id once.
-    pub idempotent_by_id: bool,
+    /// Whether the channel shows a repeated WhatsApp id once; `None` where that is known no sooner
+    /// than an instance is online.
+    pub idempotent_by_id: Option<bool>,
     /// Whether it tells of delivery and reading.
     pub receipts: bool,
     /// Whether an instance has to be paired with a phone.

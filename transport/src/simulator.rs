@@ -78,10 +78,12 @@ impl SimulatorFactory {
 
     /// Whether a repeated id is shown once: by the script of the instance and, for one at a
     /// simulator process, by what that said when it was last connected.
-    fn is_idempotent(&self, settings: &TransportSettings) -> bool {
+    fn is_idempotent(&self, settings: &TransportSettings) -> Option<bool> {
         let scripted = self.script(settings).is_ok_and(|script| script.idempotent);
-        let address = settings.address.as_deref();
-        scripted && address.is_none_or(|address| self.remotes.is_idempotent(address))
+        match settings.address.as_deref() {
+            Some(address) if scripted => self.remotes.is_idempotent(address),
+            _ => Some(scripted),
+        }
     }
 }
 

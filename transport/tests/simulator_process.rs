@@ -344,14 +344,15 @@ async fn capabilities_follow_the_script_and_the_simulator_that_was_connected() {
         script: script.map(str::to_owned),
     };
 
-    assert!(factory.capabilities(&local(None)).idempotent_by_id);
-    assert!(!factory.capabilities(&local(Some(script))).idempotent_by_id);
-    assert!(factory.capabilities(&server.settings()).idempotent_by_id);
+    let tells = |settings| factory.capabilities(&settings).idempotent_by_id;
+    assert_eq!(tells(local(None)), Some(true));
+    assert_eq!(tells(local(Some(script))), Some(false));
+    assert_eq!(tells(server.settings()), None);
     Line::open(&factory, 5, server.settings())
         .await
         .online()
         .await;
-    assert!(!factory.capabilities(&server.settings()).idempotent_by_id);
+    assert_eq!(tells(server.settings()), Some(false));
     server.end().await;
 }
 

@@ -89,6 +89,7 @@ impl NewBatch {
             start_at: self.start_at,
             deadline: self.deadline,
             duplicates: self.duplicates,
+            on_ambiguous: self.on_ambiguous,
             life: Batch::draft(now),
         }
     }

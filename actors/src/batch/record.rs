@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zajil_model::batch::Batch;
 use zajil_model::id::{AccountId, BatchId, InstanceId, TemplateId};
+use zajil_model::message::OnAmbiguous;
 use zajil_model::time::Timestamp;
 
 /// What is done with a recipient that comes twice.
@@ -64,6 +65,9 @@ pub struct BatchRecord {
     /// What is done with a recipient that comes twice.
     #[serde(default)]
     pub duplicates: Duplicates,
+    /// What becomes of its messages whose outcome cannot be known.
+    #[serde(default)]
+    pub on_ambiguous: OnAmbiguous,
     /// Where it is in its life: state, sealed or not, and the times of that.
     pub life: Batch,
 }

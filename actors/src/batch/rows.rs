@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zajil_model::batch::pick;
 use zajil_model::id::InstanceId;
 use zajil_model::message::limits::{check_client_ref, check_text};
-use zajil_model::message::{Message, OnAmbiguous, Payload};
+use zajil_model::message::{Message, Payload};
 use zajil_model::phone::Phone;
 use zajil_model::template::{RenderError, Template};
 
@@ -141,7 +141,7 @@ impl Sorter<'_> {
                 send_at: None,
                 ttl_seconds: self.record.ttl_seconds,
                 client_ref: row.client_ref.map(String::into_boxed_str),
-                on_ambiguous: OnAmbiguous::default(),
+                on_ambiguous: self.record.on_ambiguous,
             }),
             _ => Err(errors),
         }

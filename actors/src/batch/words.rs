@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 use zajil_model::batch::WrongState;
 use zajil_model::id::InstanceId;
 use zajil_model::instance::Instance;
+use zajil_model::message::OnAmbiguous;
 use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{StatusCounts, Store, StoreError};
 
@@ -81,6 +82,8 @@ pub struct NewBatch {
     pub deadline: Option<Timestamp>,
     /// What is done with a recipient that comes twice.
     pub duplicates: Duplicates,
+    /// What becomes of its messages whose outcome cannot be known.
+    pub on_ambiguous: OnAmbiguous,
 }
 
 /// How a batch is.

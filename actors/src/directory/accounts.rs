@@ -1,18 +1,27 @@
 //! Accounts and their users.
 
+use std::time::Duration;
+
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use zajil_model::id::{AccountId, UserId};
+use zajil_model::message::OnAmbiguous;
 use zajil_storage::{Condition, RowKey, RowWrite, StoreError, Table, Written};
 
 use super::records::{Account, User};
-use super::rows::{encode, load, load_all, number, owned, unique};
-use super::{Directory, DirectoryError, check_length};
+use super::rows::{decode, encode, load, load_all, number, owned, unique};
+use super::{CHANGE_ROUNDS, Directory, DirectoryError, check_length};
 
 /// The kinds of names that are unique in the whole store.
 const ACCOUNT_NAME: &str = "account";
 pub(super) const EMAIL: &str = "email";
+
+/// How long an account's defaults are believed without a look at the store, as a key is.
+const BELIEVED: Duration = Duration::from_secs(5);
+
+/// Accounts whose defaults are remembered, at some 50 bytes each.
+pub(super) const REMEMBERED_DEFAULTS: usize = 10_000;
 
 /// The shortest password that is taken.
 pub(super) const MIN_PASSWORD: usize = 8;
@@ -60,17 +69,30 @@ pub(super) fn normal_email(email: &str) -> String {
 }
 
 impl Directory {
-    /// Makes an account. Its name is unique.
+    /// Makes an account with the usual defaults. Its name is unique.
     ///
     /// # Errors
     /// `Field` when the name is empty, too long or taken.
     pub async fn create_account(&self, name: &str) -> Result<Account, DirectoryError> {
+        self.create_account_with(name, OnAmbiguous::default()).await
+    }
+
+    /// Makes an account whose messages are treated so when their outcome cannot be known.
+    ///
+    /// # Errors
+    /// As [`create_account`](Self::create_account).
+    pub async fn create_account_with(
+        &self,
+        name: &str,
+        on_ambiguous: OnAmbiguous,
+    ) -> Result<Account, DirectoryError> {
         let name = name.trim();
         check_length("name", name, 1, MAX_NAME)?;
         let account = Account {
             id: self.inner.ids.give().await?,
             name: name.to_owned(),
             created_at: self.now(),
+            on_ambiguous,
         };
         match self.store().write(account_rows(&account).into()).await? {
             Written::Applied => Ok(account),
@@ -84,6 +106,52 @@ impl Directory {
     /// What the store answers.
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, DirectoryError> {
         Ok(load(self.store(), "account", &account_row(id)).await?)
+    }
+
+    /// Changes what becomes of an account's messages whose outcome cannot be known. Other nodes know
+    /// it within [`BELIEVED`].
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such account.
+    pub async fn set_on_ambiguous(
+        &self,
+        id: AccountId,
+        on_ambiguous: OnAmbiguous,
+    ) -> Result<Account, DirectoryError> {
+        let row = account_row(id);
+        for _ in 0..CHANGE_ROUNDS {
+            let stored = self.store().row(&row).await?;
+            let stored = stored.ok_or(DirectoryError::NotFound("account"))?.value;
+            let mut account: Account = decode("account", &stored)?;
+            account.on_ambiguous = on_ambiguous;
+            let put = RowWrite::put(row.clone(), encode(&account)).when(Condition::Is(stored));
+            if self.store().write(vec![put]).await? == Written::Applied {
+                let until = self.inner.clock.mono() + BELIEVED;
+                let defaults = &self.inner.defaults;
+                defaults.put_written(id, (on_ambiguous, until));
+                return Ok(account);
+            }
+        }
+        Err(DirectoryError::Busy)
+    }
+
+    /// What becomes of an account's messages whose outcome cannot be known, unless they say so
+    /// themselves.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn on_ambiguous(&self, id: AccountId) -> Result<OnAmbiguous, DirectoryError> {
+        let (defaults, now) = (&self.inner.defaults, self.inner.clock.mono());
+        let remembered = defaults.get(&id).filter(|(_, until)| now < *until);
+        if let Some((on_ambiguous, _)) = remembered {
+            return Ok(on_ambiguous);
+        }
+        let mark = defaults.mark();
+        let account = self.account(id).await?;
+        let on_ambiguous = account.map(|account| account.on_ambiguous);
+        let on_ambiguous = on_ambiguous.unwrap_or_default();
+        defaults.put_read(mark, id, (on_ambiguous, now + BELIEVED));
+        Ok(on_ambiguous)
     }
 
     /// All accounts, oldest first.

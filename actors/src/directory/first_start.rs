@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zajil_model::instance::{TransportKind, TransportSettings};
+use zajil_model::message::OnAmbiguous;
 use zajil_model::pace::PaceSpec;
 use zajil_storage::{Condition, RowKey, RowWrite, Table, Written};
 
@@ -70,6 +71,7 @@ impl Directory {
             id: ids.give().await?,
             name: "default".to_owned(),
             created_at: now,
+            on_ambiguous: OnAmbiguous::default(),
         };
         let password = secret::random_text(PASSWORD_LENGTH)?;
         let user = User {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use zajil_model::id::{AccountId, ContactId, InstanceId, KeyId, TemplateId, UserId};
+use zajil_model::message::OnAmbiguous;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 
@@ -20,6 +21,9 @@ pub struct Account {
     pub name: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What becomes of its messages whose outcome cannot be known, unless they say so themselves.
+    #[serde(default)]
+    pub on_ambiguous: OnAmbiguous,
 }
 
 /// A person who signs in to the dashboard.

@@ -121,14 +121,9 @@ impl InstanceState {
         }
     }
 
-    /// The time of a message ran out. One that may have been sent is not known to be unsent.
+    /// The time of a message ran out.
     pub(super) fn expired(&mut self, ready: &Ready<Item>, now: Timestamp) {
-        let event = if ready.item.doubtful {
-            Event::Unknown
-        } else {
-            Event::Expired
-        };
-        self.ended(ready, event, now);
+        self.ended(ready, Event::Expired, now);
     }
 
     /// Looks through a stretch of a queue in which something may have expired unread.

@@ -12,7 +12,7 @@ use zajil_model::id::{BatchId, MessageId};
 use zajil_model::lane::{Blocked, Ready};
 use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::message::{Chunk, Lane, MessageRef, Queue};
-use zajil_model::retry::{AfterAmbiguous, after_ambiguous};
+use zajil_model::retry::AfterAmbiguous;
 use zajil_model::time::Timestamp;
 
 use crate::batch::{PartPhase, PartState};
@@ -297,18 +297,22 @@ impl InstanceState {
         if self.window.blocked_reason(id) != Blocked::Absent {
             return false;
         }
-        let doubtful = state.may_have_gone();
+        let mut item = Item {
+            message,
+            first_attempt_at: state.first_attempt_at,
+            doubtful: state.may_have_gone(),
+            undecided: false,
+            forgiven: state.forgiven,
+        };
         if state.status == Status::Processing {
             // An attempt without an outcome: this actor never made it, so a crash came between.
-            let first = state.first_attempt_at.unwrap_or(now);
-            let wish = message.message().on_ambiguous;
-            match after_ambiguous(
-                self.session.is_idempotent(),
-                first,
-                state.attempts,
-                wish,
-                now,
-            ) {
+            item.undecided = self.session.is_idempotent().is_none();
+            let after = if item.undecided {
+                AfterAmbiguous::ResendNow
+            } else {
+                self.after_found(&item, state.attempts, now)
+            };
+            match after {
                 AfterAmbiguous::ResendNow => {}
                 AfterAmbiguous::ResendAt(at) => not_before = not_before.max(at),
                 AfterAmbiguous::Unknown => {
@@ -318,20 +322,16 @@ impl InstanceState {
                 }
             }
         }
-        let queue = message.chunk().queue;
+        let message = &item.message;
         let ready = Ready {
             id,
-            queue,
+            queue: message.chunk().queue,
             recipient: message.message().recipient,
             not_before,
-            expires_at: self.expires_at(&message),
+            expires_at: self.expires_at(message),
             attempts: state.attempts,
             bytes: message.weight(),
-            item: Item {
-                message,
-                first_attempt_at: state.first_attempt_at,
-                doubtful,
-            },
+            item,
         };
         self.window.push(ready, now)
     }

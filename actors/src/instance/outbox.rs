@@ -25,8 +25,9 @@ use zajil_storage::StoreError;
 use zajil_transport::Outbound;
 
 use crate::directory::SuppressionSet;
+use crate::instance::claims::OpenClaims;
 use crate::instance::flights::Flights;
-use crate::instance::{InstanceMsg, InstanceState};
+use crate::instance::{InstanceMsg, InstanceState, Me};
 
 /// The wait before messages are tried again whose attempt could not be recorded, or whose
 /// transport took no more.
@@ -42,6 +43,17 @@ pub(crate) struct Item {
     pub(crate) first_attempt_at: Option<Timestamp>,
     /// An attempt of it has no known outcome: it may have been sent.
     pub(crate) doubtful: bool,
+    /// That attempt was found, and what the channel can tell was not known yet.
+    pub(crate) undecided: bool,
+    /// Attempts that say nothing against it.
+    pub(crate) forgiven: u8,
+}
+
+impl Item {
+    /// How many of so many attempts count against it.
+    pub(crate) const fn counted(&self, attempts: u8) -> u8 {
+        attempts.saturating_sub(self.forgiven)
+    }
 }
 
 /// A message whose attempt is being recorded, or is.
@@ -61,6 +73,7 @@ pub(crate) struct Outbox {
     pub(super) armed: VecDeque<Armed>,
     recording: usize,
     pub(super) flights: Flights,
+    pub(super) claims: OpenClaims,
     blocked_until: Option<Mono>,
 }
 
@@ -71,7 +84,8 @@ struct Cap {
 }
 
 impl Outbox {
-    pub(super) fn new(instance: &Instance, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
+    pub(super) fn new(me: &Me, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
+        let instance = me.instance.as_ref();
         Self {
             pace: Pace::restored(&instance.pace, saved, mono),
             cap: Cap {
@@ -82,6 +96,7 @@ impl Outbox {
             armed: VecDeque::new(),
             recording: 0,
             flights: Flights::default(),
+            claims: OpenClaims::new(me.context.metrics.claims.clone()),
             blocked_until: None,
         }
     }
@@ -140,7 +155,14 @@ impl Outbox {
             return 0;
         }
         let room = self.most_in_flight().saturating_sub(self.busy());
-        to_arm(self.next_turn(mono), self.rate(), company).min(room)
+        to_arm(
+            self.next_turn(mono),
+            self.rate(),
+            company,
+            self.claims.lead(),
+        )
+        .min(room)
+        .min(self.claims.room())
     }
 
     /// Messages that are armed, or about to be.
@@ -184,8 +206,9 @@ impl Outbox {
         if let Some(until) = self.capped_until(now) {
             return Some(mono + until.since(now));
         }
-        (self.busy() < self.most_in_flight()).then(|| {
-            let by = arms_by(mono + self.next_turn(mono));
+        let has_room = self.busy() < self.most_in_flight() && self.claims.room() > 0;
+        has_room.then(|| {
+            let by = arms_by(mono + self.next_turn(mono), self.claims.lead());
             by.max(self.blocked_until.unwrap_or(mono)).max(mono)
         })
     }
@@ -272,8 +295,9 @@ impl InstanceState {
         }
     }
 
-    /// Whether a message may go at all: opt-outs, poison, the daily cap.
-    fn clear(&mut self, mut ready: Ready<Item>, now: Timestamp) -> Option<Armed> {
+    /// Whether a message may go at all: opt-outs, poison, its claim, the daily cap.
+    fn clear(&mut self, ready: Ready<Item>, now: Timestamp) -> Option<Armed> {
+        let mut ready = self.decide(ready, now)?;
         if self.outbox.is_suppressed(&ready) {
             self.window.finished(ready.id);
             self.ended(&ready, Event::Suppressed, now);
@@ -292,7 +316,16 @@ impl InstanceState {
                 reason: Reason::Poison,
                 code: 0,
             };
-            self.ended(&ready, Event::Failed(failure), now);
+            // Nothing is known of its attempts but that they were deadly: that is what is told.
+            self.outcome(ready.id, now, Event::Failed(failure));
+            self.inbox.schedule.finished(ready.id);
+            return None;
+        }
+        let attempt = ready.attempts.saturating_add(1);
+        if self.outbox.claims.claim(ready.id, attempt).is_err() {
+            // The outcome of the attempt before is on its way to the log.
+            ready.not_before = now + TRY_AGAIN;
+            self.window.retry(ready, now);
             return None;
         }
         if let Some(day) = &mut self.outbox.cap.day {
@@ -309,12 +342,12 @@ impl InstanceState {
                         CapWait::Reservation => now + TRY_AGAIN,
                     };
                     self.outbox.cap.until = Some(until);
+                    self.outbox.claims.release(ready.id);
                     self.window.retry(ready, now);
                     return None;
                 }
             }
         }
-        let attempt = ready.attempts.saturating_add(1);
         ready.item.first_attempt_at.get_or_insert(now);
         self.outcomes.note(ready.id, now, Event::Attempt(attempt));
         Some(Armed {
@@ -334,10 +367,15 @@ impl InstanceState {
                     let armed = self.may_go(armed, now);
                     self.outbox.armed.extend(armed);
                 }
+                if self.upkeep.draining {
+                    self.hold_all_back();
+                }
             }
             Err(error) => {
                 tracing::warn!(instance = %self.me.id(), %error, "cannot record attempts");
                 for mut armed in batch {
+                    // Whether it is durable may not be known: its frame does not leave.
+                    self.outbox.claims.release(armed.ready.id);
                     armed.ready.not_before = now + TRY_AGAIN;
                     if let Some(armed) = self.may_go(armed, now) {
                         self.window.retry(armed.ready, now);
@@ -478,8 +516,14 @@ impl InstanceState {
         }
     }
 
-    /// A message that left the window ended.
+    /// A message that left the window ended. Of one that may have been sent it is not said that it
+    /// was not.
     pub(super) fn ended(&mut self, ready: &Ready<Item>, event: Event, now: Timestamp) {
+        let event = if ready.item.doubtful {
+            event.in_doubt()
+        } else {
+            event
+        };
         self.outcome(ready.id, now, event);
         self.inbox.schedule.finished(ready.id);
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rand::Rng;
 use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
+use zajil_model::lease::shard::Claim;
 use zajil_model::lifecycle::{Event, Outcome};
 use zajil_model::message::Queue;
 use zajil_model::pace::together_by;
@@ -40,6 +41,8 @@ pub(crate) struct Outcomes {
     buffer: Vec<Outcome>,
     /// Messages with an end in the buffer.
     ends: Vec<MessageId>,
+    /// Claims with an outcome in the buffer.
+    answered: Vec<Claim>,
     /// Messages whose end is not yet seen by reads of the store.
     unflushed: FxHashSet<MessageId>,
     due: Option<Mono>,
@@ -122,6 +125,7 @@ impl InstanceState {
         self.outcomes.note(id, at, event);
         self.me.context.metrics.outcome(&event);
         self.upkeep.counted(&event);
+        self.outcomes.answered.extend(self.outbox.claims.of(id));
         if !matches!(event, Event::Due | Event::Refused { .. })
             && self.outcomes.unflushed.insert(id)
         {
@@ -146,6 +150,7 @@ impl InstanceState {
         let shard = self.me.handle.shard();
         let records = std::mem::take(&mut self.outcomes.buffer);
         let ends = std::mem::take(&mut self.outcomes.ends);
+        let answered = std::mem::take(&mut self.outcomes.answered);
         self.outcomes.due = None;
         self.outcomes.failed = false;
         self.outcomes.in_air += 1;
@@ -158,24 +163,28 @@ impl InstanceState {
         }
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
         let (tell, answers) = (self.me.teller(), self.outcomes.answers.clone());
+        let has_attempts = !batch.is_empty();
         let done = move |result: Result<(), StoreError>| {
             let written = Written {
                 armed: batch,
                 ends,
+                answered,
                 result: result.map_err(|error| (error, records)),
             };
             if answers.put(written) {
                 tell(InstanceMsg::Wrote);
             }
         };
-        self.me.context.store.append(
-            Append {
-                shard,
-                epoch,
-                entries,
-            },
-            Box::new(done),
-        );
+        let append = Append {
+            shard,
+            epoch,
+            entries,
+        };
+        if has_attempts {
+            self.append_attempts(append, done);
+        } else {
+            self.me.context.store.append(append, Box::new(done));
+        }
     }
 
     /// Records are durable; or they come back, and are written again but for the attempts, whose
@@ -183,11 +192,15 @@ impl InstanceState {
     pub(super) fn on_flushed(
         &mut self,
         ends: Vec<MessageId>,
+        answered: Vec<Claim>,
         result: Result<(), (StoreError, Vec<Outcome>)>,
     ) {
         self.outcomes.in_air -= 1;
         match result {
             Ok(()) => {
+                for claim in answered {
+                    self.outbox.claims.answered(claim);
+                }
                 let upto = self.outcomes.reads.last();
                 self.outcomes
                     .written
@@ -202,6 +215,7 @@ impl InstanceState {
                 let newer = std::mem::take(&mut self.outcomes.buffer);
                 self.outcomes.buffer = kept.chain(newer).collect();
                 self.outcomes.ends.extend(ends);
+                self.outcomes.answered.extend(answered);
                 self.outcomes.failed = true;
                 self.outcomes.due = Some(self.me.mono() + FLUSH_AFTER * 4);
             }
@@ -303,7 +317,8 @@ impl InstanceState {
             return;
         };
         let random = self.me.random.random();
-        match after_refusal(refusal, code, armed.attempt, now, random) {
+        let counted = armed.ready.item.counted(armed.attempt);
+        match after_refusal(refusal, code, counted, now, random) {
             Verdict::Retry { failure, at } => {
                 self.outcome(
                     id,
@@ -325,8 +340,9 @@ impl InstanceState {
                         retry_at: now,
                     },
                 );
-                // The refusal was not about this message: the attempt does not count against it.
-                armed.attempt -= 1;
+                // The refusal was not about this message.
+                let forgiven = &mut armed.ready.item.forgiven;
+                *forgiven = forgiven.saturating_add(1);
                 self.again_at(armed, now, now);
             }
             Verdict::Reject(failure) => self.landed(&armed, Event::Rejected(failure), now),
@@ -342,15 +358,23 @@ impl InstanceState {
         self.me.context.metrics.ambiguous();
         let first = armed.ready.item.first_attempt_at.unwrap_or(now);
         let wish = armed.ready.item.message.message().on_ambiguous;
-        let idempotent = self.session.is_idempotent();
+        let idempotent = self.session.is_idempotent().unwrap_or(false);
+        let counted = armed.ready.item.counted(armed.attempt);
         let expired = armed.ready.expires_at <= now;
         let over = expired || self.inbox.is_withdrawn(armed.ready.queue, id);
         armed.ready.item.doubtful = true;
-        match after_ambiguous(idempotent, first, armed.attempt, wish, now) {
-            _ if over => self.landed(&armed, Event::Unknown, now),
-            AfterAmbiguous::ResendNow => self.again_at(armed, now, now),
-            AfterAmbiguous::ResendAt(at) => self.again_at(armed, at, now),
-            AfterAmbiguous::Unknown => self.landed(&armed, Event::Unknown, now),
+        let again_at = match after_ambiguous(idempotent, first, counted, wish, now) {
+            _ if over => None,
+            AfterAmbiguous::ResendNow => Some(now),
+            AfterAmbiguous::ResendAt(at) => Some(at),
+            AfterAmbiguous::Unknown => None,
+        };
+        match again_at {
+            Some(at) => {
+                self.outbox.claims.release(id);
+                self.again_at(armed, at, now);
+            }
+            None => self.landed(&armed, Event::Unknown, now),
         }
     }
 

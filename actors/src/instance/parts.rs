@@ -117,9 +117,7 @@ impl InstanceState {
         if !self.inbox.is_held(queue) {
             return Some(armed);
         }
-        let mut ready = armed.ready;
-        ready.expires_at = self.expires_at(&ready.item.message);
-        self.window.retry(ready, now);
+        self.hold_back(armed, now);
         None
     }
 

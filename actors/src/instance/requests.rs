@@ -115,14 +115,19 @@ impl InstanceState {
             answer(reply, Ok(Status::Processing));
             return;
         }
-        drop(self.window.remove(id));
+        let removed = self.window.remove(id);
+        let may_have_gone = removed.is_some_and(|ready| ready.item.doubtful);
         self.inbox.schedule.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
         let outcome = Outcome {
             id,
             at: self.me.now(),
-            event: Event::Cancelled,
+            event: if may_have_gone {
+                Event::Cancelled.in_doubt()
+            } else {
+                Event::Cancelled
+            },
         };
         let shard = self.me.handle.shard();
         let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
@@ -133,6 +138,7 @@ impl InstanceState {
             let written = Written {
                 armed: Vec::new(),
                 ends: vec![id],
+                answered: Vec::new(),
                 // It is out of its queue by now: a cancel that failed is written later all the same.
                 result: result.map_err(|error| (error, vec![outcome])),
             };
@@ -193,12 +199,7 @@ impl InstanceState {
             }
             // Its last attempt may stand in the log without an answer, and a mass cancel leaves
             // such ones alone.
-            let event = if ready.item.doubtful {
-                Event::Unknown
-            } else {
-                Event::Cancelled
-            };
-            self.ended(&ready, event, at);
+            self.ended(&ready, Event::Cancelled, at);
         }
         self.withdraw_armed(queue, upto);
         self.inbox.purged(queue, upto);

@@ -19,7 +19,8 @@ const HOLD: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct SessionState {
     line: Line,
-    idempotent: bool,
+    /// Whether the channel shows a repeated id once, where that is known.
+    idempotent: Option<bool>,
     failures: u32,
     open_at: Option<Timestamp>,
     held_until: Option<Timestamp>,
@@ -39,14 +40,11 @@ struct Line {
 impl SessionState {
     /// A session that is not open yet; `ended` is why the last actor's one had ended for good.
     pub(super) fn new(me: &Me, ended: Option<CloseReason>) -> Self {
-        let factory = me.context.transports.get(&me.instance.transport);
-        let idempotent = factory
-            .is_some_and(|factory| factory.capabilities(&me.instance.settings).idempotent_by_id);
         me.handle
             .show(|shown| shown.phone = shown.phone.or(me.instance.phone));
         Self {
             line: Line::default(),
-            idempotent,
+            idempotent: told_by_channel(me),
             failures: 0,
             open_at: None,
             held_until: None,
@@ -62,9 +60,14 @@ impl SessionState {
         self.line.transport.clone()
     }
 
-    /// Whether the channel shows a repeated id once.
-    pub(super) const fn is_idempotent(&self) -> bool {
+    /// Whether the channel shows a repeated id once; `None` before that is known.
+    pub(super) const fn is_idempotent(&self) -> Option<bool> {
         self.idempotent
+    }
+
+    /// Asks what the channel can tell, which is known once the session is online.
+    pub(super) fn learn_channel(&mut self, me: &Me) {
+        self.idempotent = told_by_channel(me);
     }
 
     pub(super) const fn is_current(&self, generation: u32) -> bool {
@@ -199,6 +202,12 @@ impl SessionState {
     }
 }
 
+/// Whether the channel of an instance shows a repeated id once, where that is known.
+fn told_by_channel(me: &Me) -> Option<bool> {
+    let factory = me.context.transports.get(&me.instance.transport)?;
+    factory.capabilities(&me.instance.settings).idempotent_by_id
+}
+
 impl InstanceState {
     /// The transport was opened, or could not be.
     pub(super) fn on_opened(
@@ -243,6 +252,7 @@ impl InstanceState {
                 self.session.failures = 0;
                 self.session.held_until = None;
                 self.session.line.online = true;
+                self.learn_channel();
                 self.me
                     .handle
                     .show(|shown| shown.phone = phone.or(shown.phone));

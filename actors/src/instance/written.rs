@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use zajil_model::id::MessageId;
+use zajil_model::lease::shard::Claim;
 use zajil_model::lifecycle::Outcome;
 use zajil_model::time::Mono;
 use zajil_storage::StoreError;
@@ -21,6 +22,8 @@ pub(super) struct Written {
     pub(super) armed: Vec<Armed>,
     /// Messages whose end was in it.
     pub(super) ends: Vec<MessageId>,
+    /// Claims whose outcome was in it.
+    pub(super) answered: Vec<Claim>,
     /// Whether it is durable; if not, the records are given back.
     pub(super) result: Result<(), (StoreError, Vec<Outcome>)>,
 }
@@ -69,6 +72,7 @@ impl InstanceState {
         for Written {
             armed,
             ends,
+            answered,
             result,
         } in self.outcomes.answers.take()
         {
@@ -76,7 +80,7 @@ impl InstanceState {
                 let recorded = result.as_ref().map_err(|(error, _)| error.clone());
                 self.on_recorded(armed, recorded.copied());
             }
-            self.on_flushed(ends, result);
+            self.on_flushed(ends, answered, result);
         }
     }
 
@@ -84,6 +88,7 @@ impl InstanceState {
     pub(super) fn ask_for_answers(&self, mono: Mono) {
         let waits = self.upkeep.draining
             || self.outbox.waits_for_record(mono)
+            || self.outbox.claims.room() == 0
             || self.outcomes.has_much_on_the_way();
         if waits && self.outcomes.is_in_air() && !self.outcomes.answers.wait() {
             self.me.teller()(InstanceMsg::Wrote);

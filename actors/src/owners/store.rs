@@ -273,6 +273,14 @@ impl Store for RoutedStore {
         self.inner.append(append, done);
     }
 
+    fn claim(&self, append: Append, done: Done) {
+        self.inner.claim(append, done);
+    }
+
+    fn claim_lag(&self) -> Duration {
+        self.inner.claim_lag()
+    }
+
     async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
         self.inner.write(rows).await
     }

@@ -16,7 +16,7 @@ use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{AccountId, BatchId, InstanceId};
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::{Event, Outcome, Status};
-use zajil_model::message::Queue;
+use zajil_model::message::{OnAmbiguous, Queue};
 use zajil_model::time::Clock;
 use zajil_storage::{Append, Entry};
 
@@ -115,6 +115,7 @@ impl Campaign {
             start_at: None,
             deadline: None,
             duplicates: Duplicates::Skip,
+            on_ambiguous: OnAmbiguous::default(),
         }
     }
 
@@ -340,6 +341,7 @@ async fn a_recipient_may_come_twice_when_the_batch_says_so() {
     let campaign = Campaign::new().await;
     let new = NewBatch {
         duplicates: Duplicates::Keep,
+        on_ambiguous: OnAmbiguous::default(),
         ..campaign.new_batch()
     };
     let id = campaign

@@ -34,6 +34,10 @@ pub struct TroubledStore {
     /// Whether the next append that accepts holds up its thread.
     holds_up: AtomicBool,
     damaged: AtomicBool,
+    /// How long a claim takes to be answered, and how many are answered that it is not known.
+    claim_ms: AtomicU64,
+    claims_to_doubt: AtomicUsize,
+    claims: AtomicUsize,
     /// An instance whose checkpoint kills who reads it; 0 is none.
     deadly: AtomicU64,
 }
@@ -74,6 +78,22 @@ impl TroubledStore {
     /// Whether the append that was to be held up is.
     pub fn holds_up_an_accept(&self) -> bool {
         !self.holds_up.load(Ordering::Relaxed)
+    }
+
+    /// From now on an append of claims takes so long to be answered.
+    pub fn claims_take(&self, time: Duration) {
+        self.claim_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Of the next so many appends of claims it is not known whether they count: they do.
+    pub fn doubt_claims(&self, count: usize) {
+        self.claims_to_doubt.store(count, Ordering::Relaxed);
+    }
+
+    /// Appends of claims.
+    pub fn claims(&self) -> usize {
+        self.claims.load(Ordering::Relaxed)
     }
 
     /// From now on queues cannot be read, or can be again.
@@ -140,6 +160,32 @@ impl Store for TroubledStore {
         } else {
             self.inner.append(append, done);
         }
+    }
+
+    fn claim(&self, append: Append, done: Done) {
+        self.claims.fetch_add(1, Ordering::Relaxed);
+        let one_less = |n: usize| n.checked_sub(1);
+        let order = Ordering::Relaxed;
+        let doubted = self.claims_to_doubt.fetch_update(order, order, one_less);
+        let time = Duration::from_millis(self.claim_ms.load(order));
+        let late: Done = Box::new(move |result| {
+            let result = match doubted {
+                Ok(_) => Err(StoreError::Closed),
+                Err(_) => result,
+            };
+            if time.is_zero() {
+                return done(result);
+            }
+            tokio::task::spawn(async move {
+                tokio::time::sleep(time).await;
+                done(result);
+            });
+        });
+        self.append(append, late);
+    }
+
+    fn claim_lag(&self) -> Duration {
+        Duration::from_millis(self.claim_ms.load(Ordering::Relaxed))
     }
 
     async fn queued(

@@ -35,6 +35,8 @@ pub(crate) struct ListedBatch {
     ttl: u32,
     /// `skip` or `keep`.
     duplicates: &'static str,
+    /// What becomes of a message whose outcome cannot be known: `unknown` or `resend`.
+    on_ambiguous: &'static str,
     #[schema(value_type = Option<String>)]
     start_at: Option<Stamp>,
     #[schema(value_type = Option<String>)]
@@ -64,6 +66,7 @@ impl ListedBatch {
                 Duplicates::Skip => "skip",
                 Duplicates::Keep => "keep",
             },
+            on_ambiguous: super::draft::on_ambiguous_word(record.on_ambiguous),
             start_at: stamp(record.start_at),
             deadline: stamp(record.deadline),
             created_at: Stamp(record.life.created_at),

@@ -91,12 +91,14 @@ pub(crate) async fn send_bulk(
         Turn::Fresh(ticket) => ticket,
     };
     let (bulk, mut report) = post.read(|form| read(form, now))?;
+    let mut timing = bulk.timing;
+    timing.on_ambiguous = draft::settled_on_ambiguous(&api, &may, timing.on_ambiguous).await?;
     let instance = draft::find_instance(&api, &may, bulk.instance.as_deref(), &mut report).await?;
     let shared = Shared::find(&api, &may, bulk.words, &mut report).await?;
     let optouts = api.engine.directory().suppressions(may.account).await?;
     let mut judged = Vec::with_capacity(bulk.items.len());
     for item in bulk.items {
-        judged.push(judge(&api, &may, item, &shared, bulk.timing, &optouts).await?);
+        judged.push(judge(&api, &may, item, &shared, timing, &optouts).await?);
     }
     let none_good = judged.iter().all(|one| one.message.is_none());
     let some_bad = judged.iter().any(|one| one.message.is_none());

@@ -23,7 +23,8 @@ use crate::validate::{Form, Report, field};
 /// The lanes that a client may choose.
 pub(crate) const PRIORITIES: &[(&str, Lane)] = &[("high", Lane::High), ("normal", Lane::Normal)];
 
-const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[
+/// What may be asked for when an outcome cannot be known.
+pub(crate) const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[
     ("unknown", OnAmbiguous::Unknown),
     ("resend", OnAmbiguous::Resend),
 ];
@@ -125,6 +126,27 @@ pub(crate) fn timing(form: &mut Form<'_, '_>, now: Timestamp) -> Timing {
 /// Reads `on_ambiguous`.
 pub(crate) fn on_ambiguous(form: &mut Form<'_, '_>) -> Option<OnAmbiguous> {
     form.optional("on_ambiguous", field::choice(ON_AMBIGUOUS))
+}
+
+/// What becomes of a message whose outcome cannot be known: as it says, or as its account says.
+pub(crate) async fn settled_on_ambiguous(
+    api: &ApiState,
+    caller: &Caller,
+    own: Option<OnAmbiguous>,
+) -> Result<Option<OnAmbiguous>, ApiError> {
+    if own.is_some() {
+        return Ok(own);
+    }
+    let directory = api.engine.directory();
+    Ok(Some(directory.on_ambiguous(caller.account).await?))
+}
+
+/// The word for it.
+pub(crate) fn on_ambiguous_word(on_ambiguous: OnAmbiguous) -> &'static str {
+    match on_ambiguous {
+        OnAmbiguous::Unknown => "unknown",
+        OnAmbiguous::Resend => "resend",
+    }
 }
 
 /// Reads `client_ref`.

@@ -227,7 +227,6 @@ impl WholeMessage {
         let next = waiting
             .and_then(|waiting| waiting.next_attempt_at)
             .or(state.next_at);
-        let resend = message.on_ambiguous == zajil_model::message::OnAmbiguous::Resend;
         Self {
             id: record.id().get(),
             recipient_number: message.recipient.to_string(),
@@ -240,7 +239,7 @@ impl WholeMessage {
             payload: payload(&message.payload),
             ttl: message.ttl_seconds,
             send_at: stamp(message.send_at),
-            on_ambiguous: if resend { "resend" } else { "unknown" },
+            on_ambiguous: super::draft::on_ambiguous_word(message.on_ambiguous),
             attempts: state.attempts,
             history: history(record),
             error: trouble(state),

@@ -306,7 +306,9 @@ async fn send(
     }
     let name = (instance.id.get(), instance.name.clone());
     let send_at = draft.timing.send_at;
-    let message = draft::message(recipient, payload, draft.timing, draft.client_ref);
+    let mut timing = draft.timing;
+    timing.on_ambiguous = draft::settled_on_ambiguous(api, caller, timing.on_ambiguous).await?;
+    let message = draft::message(recipient, payload, timing, draft.client_ref);
     let consignment = Consignment {
         instance,
         lane: draft.lane,

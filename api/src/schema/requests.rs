@@ -80,6 +80,10 @@ pub struct NewBatch {
     pub deadline: Option<String>,
     /// `skip` (default) or `keep`.
     pub duplicates: Option<String>,
+    /// What becomes of a message whose outcome cannot be known, on a transport without idempotency:
+    /// `unknown` or `resend`; else as the account says.
+    #[schema(example = "unknown")]
+    pub on_ambiguous: Option<String>,
 }
 
 /// Who signs in.

@@ -103,3 +103,59 @@ async fn what_is_not_there_is_refused_in_the_envelope() {
     );
     assert_eq!(wrong_method.headers["allow"], "POST");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_says_what_becomes_of_messages_that_do_not_say_it_themselves() {
+    let edge = Edge::new().await;
+    let batch = json!({"name": "autumn", "instance": "my-instance", "content": "Hello"});
+    let said = async |own: Option<&str>| {
+        let mut message = crate::support::text("Hello");
+        let mut bulk = json!({"instance": "my-instance", "messages": [message]});
+        bulk["messages"][0]["instance"].take();
+        let mut batch = batch.clone();
+        message["on_ambiguous"] = json!(own);
+        bulk["on_ambiguous"] = json!(own);
+        batch["on_ambiguous"] = json!(own);
+        let single = edge.post("/messages/send", message).await.data();
+        let bulk = edge.post("/messages/send-bulk", bulk).await.data();
+        let batch = edge.post("/batches", batch).await.data();
+        let mut said = vec![batch["on_ambiguous"].clone()];
+        for id in [&single["message_id"], &bulk["message_ids"][0]] {
+            let found = edge.get(&format!("/messages/{id}")).await.data();
+            said.push(found["on_ambiguous"].clone());
+        }
+        said
+    };
+
+    let before = said(None).await;
+    let wish = json!({"on_ambiguous": "resend"});
+    let changed = ask(&edge, "PATCH", "/accounts", OPERATOR, wish).await;
+    let after = said(None).await;
+    let own = said(Some("unknown")).await;
+
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    assert_eq!(changed.data()["on_ambiguous"], "resend");
+    assert_eq!(before, ["unknown"; 3]);
+    assert_eq!(after, ["resend"; 3]);
+    assert_eq!(own, ["unknown"; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_account_cannot_be_is_named() {
+    let edge = Edge::new().await;
+    let wish = json!({"name": "second", "on_ambiguous": "resend"});
+    let bad = json!({"name": "third", "on_ambiguous": "perhaps"});
+
+    let made = ask(&edge, "POST", "/accounts", OPERATOR, wish).await;
+    let refused = ask(&edge, "POST", "/accounts", OPERATOR, bad.clone()).await;
+    let nothing = ask(&edge, "PATCH", "/accounts", OPERATOR, json!({})).await;
+    let unknown = json!({"account_id": "nobody", "on_ambiguous": "resend"});
+    let unknown = ask(&edge, "PATCH", "/accounts", OPERATOR, unknown).await;
+    let foreign = ask(&edge, "PATCH", "/accounts", "wrong", bad).await;
+
+    assert_eq!(made.data()["on_ambiguous"], "resend");
+    assert_eq!(refused.faults(), ["on_ambiguous"]);
+    assert_eq!(nothing.faults(), ["on_ambiguous"]);
+    assert_eq!(unknown.faults(), ["account_id"]);
+    assert_eq!(foreign.status, 401);
+}

@@ -11,6 +11,7 @@ use zajil_model::batch::Command;
 use zajil_model::id::BatchId;
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::Status;
+use zajil_model::message::OnAmbiguous;
 
 use crate::figure::{Figure, Reach};
 use crate::measure::micros;
@@ -122,6 +123,7 @@ async fn upload(site: &Site, big: &Arc<Instance>, rows: usize) -> Result<BatchId
         start_at: None,
         deadline: None,
         duplicates: Duplicates::Keep,
+        on_ambiguous: OnAmbiguous::default(),
     };
     let batches = site.engine.batches();
     let batch = batches.create(site.account, new).await?.record.id;

@@ -161,26 +161,38 @@ pub enum ClaimError {
 pub struct Claims(BTreeMap<MessageId, u8>);
 
 impl Claims {
-    /// Claims the attempt after `refused` ones whose refusals are durable.
+    /// Claims an attempt. Its frame may leave once the claim is durable.
     ///
     /// # Errors
     /// [`ClaimError`]; nothing changed then.
-    pub fn claim(&mut self, id: MessageId, refused: u8) -> Result<Claim, ClaimError> {
-        match self.0.get(&id) {
-            Some(claimed) if refused < *claimed => return Err(ClaimError::Unanswered),
-            None if self.0.len() >= MAX_CLAIMS => return Err(ClaimError::Full),
-            Some(_) | None => {}
+    pub fn claim(&mut self, id: MessageId, attempt: u8) -> Result<Claim, ClaimError> {
+        if self.0.contains_key(&id) {
+            return Err(ClaimError::Unanswered);
         }
-        let attempt = refused.saturating_add(1);
+        if self.0.len() >= MAX_CLAIMS {
+            return Err(ClaimError::Full);
+        }
         self.0.insert(id, attempt);
         Ok(Claim { id, attempt })
     }
 
-    /// The outcome of an attempt is durable.
+    /// Nobody waits for an attempt any more: its outcome is durable, or its frame is known never to
+    /// have left, or its sender wants the message repeated without one.
     pub fn answered(&mut self, claim: Claim) {
-        if self.0.get(&claim.id) == Some(&claim.attempt) {
+        if self.of(claim.id) == Some(claim) {
             self.0.remove(&claim.id);
         }
+    }
+
+    /// The attempt of a message that has no outcome.
+    pub fn of(&self, id: MessageId) -> Option<Claim> {
+        let attempt = *self.0.get(&id)?;
+        Some(Claim { id, attempt })
+    }
+
+    /// How many more may be claimed.
+    pub fn room(&self) -> usize {
+        MAX_CLAIMS.saturating_sub(self.0.len())
     }
 
     /// What has no outcome: for a new owner, exactly what is ambiguous.
@@ -305,36 +317,34 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_claimed_again_only_after_the_refusal_before_it_is_durable() {
+    fn an_attempt_is_claimed_only_when_the_one_before_has_a_durable_outcome() {
         let mut claims = Claims::default();
-        let first = claims.claim(id(1), 0).unwrap();
+        let first = claims.claim(id(1), 1).unwrap();
 
-        assert_eq!(claims.claim(id(1), 0), Err(ClaimError::Unanswered));
-        assert_eq!(
-            claims.claim(id(1), 1),
-            Ok(Claim {
-                id: id(1),
-                attempt: 2
-            })
-        );
+        assert_eq!(claims.claim(id(1), 1), Err(ClaimError::Unanswered));
+        assert_eq!(claims.claim(id(1), 2), Err(ClaimError::Unanswered));
         claims.answered(first);
+        let second = claims.claim(id(1), 2).unwrap();
+        claims.answered(first);
+
         assert_eq!(
-            claims.open().count(),
-            1,
+            claims.of(id(1)),
+            Some(second),
             "the answer to the first is not the second's"
         );
     }
 
     #[test]
-    fn a_new_owner_finds_at_most_200_ambiguous_attempts() {
+    fn at_most_200_attempts_of_an_instance_have_no_outcome() {
         let mut claims = Claims::default();
-        let made = (0..300).filter(|n| claims.claim(id(*n), 0).is_ok()).count();
+        let made = (0..300).filter(|n| claims.claim(id(*n), 1).is_ok()).count();
 
-        assert_eq!((made, claims.open().count()), (MAX_CLAIMS, MAX_CLAIMS));
+        assert_eq!((made, claims.room()), (MAX_CLAIMS, 0));
+        assert_eq!(claims.claim(id(299), 1), Err(ClaimError::Full));
         claims.answered(Claim {
             id: id(0),
             attempt: 1,
         });
-        assert!(claims.claim(id(299), 0).is_ok());
+        assert!(claims.claim(id(299), 1).is_ok());
     }
 }

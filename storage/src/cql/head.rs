@@ -291,6 +291,47 @@ impl Held {
         Ok(stored.head.clone())
     }
 
+    /// Asks the database whether the shard is still held here, until it answers.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub(super) async fn confirm(&self, db: &Db, alive: &Alive) -> Result<(), StoreError> {
+        // Not beside a change: the two would hinder each other.
+        let stored = self.stored.lock().await;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            alive.check()?;
+            match read(db, self.shard).await {
+                Ok(found) => return self.is_ours(alive, &stored, &found.unwrap_or_default()),
+                Err(StoreError::Io { reason, .. }) => {
+                    metrics::cql_repeated();
+                    tracing::debug!(shard = %self.shard, reason, "a claim is confirmed again");
+                }
+                Err(error) => return Err(error),
+            }
+            alive.pause(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn is_ours(&self, alive: &Alive, ours: &Stored, found: &Stored) -> Result<(), StoreError> {
+        if (found.epoch, found.head.owner) == (ours.epoch, ours.head.owner) {
+            return Ok(());
+        }
+        Err(self.lost(alive, found.epoch))
+    }
+
+    /// Somebody else has the shard.
+    fn lost(&self, alive: &Alive, current: Epoch) -> StoreError {
+        let lost = StoreError::Fenced {
+            shard: self.shard,
+            ours: self.epoch,
+            current,
+        };
+        alive.lose(lost.clone());
+        lost
+    }
+
     /// Whether a change that was refused had happened before.
     async fn is_in_place(&self, db: &Db, alive: &Alive, next: &Stored) -> Result<bool, StoreError> {
         let found = match read(db, self.shard).await {
@@ -301,13 +342,7 @@ impl Held {
         if (found.epoch, found.seq) == (next.epoch, next.seq) && found.head == next.head {
             return Ok(true);
         }
-        let lost = StoreError::Fenced {
-            shard: self.shard,
-            ours: next.epoch,
-            current: found.epoch,
-        };
-        alive.lose(lost.clone());
-        Err(lost)
+        Err(self.lost(alive, found.epoch))
     }
 }
 

@@ -124,6 +124,13 @@ impl Open {
         self.raise(|_| {}).await.map(drop)
     }
 
+    /// Whether the shard is still held here: then every later owner finds what was durable before
+    /// this was asked.
+    pub(super) async fn confirm(&self) -> Result<(), StoreError> {
+        let Ground { db, alive, .. } = &self.ground;
+        self.held.confirm(db, alive).await
+    }
+
     async fn raise(&self, change: impl FnOnce(&mut Head)) -> Result<Head, StoreError> {
         let Ground { db, alive, .. } = &self.ground;
         let ceiling = self.log.wanted(db.clock.now());

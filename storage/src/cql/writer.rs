@@ -33,6 +33,8 @@ const FLUSH_BEHIND: usize = 3;
 pub(super) enum Answer {
     /// An append.
     Append(Done),
+    /// An append that has to count, whoever owns the shard later.
+    Claim(Done),
     /// The store itself.
     Own(oneshot::Sender<Result<(), StoreError>>),
     /// Nobody.
@@ -67,13 +69,17 @@ impl Call {
         }
     }
 
+    const fn is_claim(&self) -> bool {
+        matches!(self.answer, Answer::Claim(_))
+    }
+
     /// Answers the caller.
     pub(super) fn answer(mut self, result: Result<(), StoreError>) {
         if let Err(error) = &result {
             metrics::failed("append", error);
         }
         match std::mem::replace(&mut self.answer, Answer::Nobody) {
-            Answer::Append(done) => done(result),
+            Answer::Append(done) | Answer::Claim(done) => done(result),
             // Who gave up is told nothing.
             Answer::Own(reply) => drop(reply.send(result)),
             Answer::Nobody => {}
@@ -98,6 +104,11 @@ pub(super) enum Job {
 /// Serves a shard until it is told to end, or loses it.
 pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>) {
     let appends = metrics::Appends::new();
+    let (claims, durable) = mpsc::channel(CALLS_WAITING);
+    let confirming = open
+        .ground
+        .handle
+        .spawn(confirm(Arc::clone(&open), durable));
     let mut ended = None;
     while ended.is_none() {
         let sweep = open.projection.unswept().first().copied();
@@ -135,11 +146,18 @@ pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>
             let (now, nothing) = (open.ground.db.clock.mono(), Arc::default());
             group.push(Call::new(record, Answer::Nobody, now, &nothing));
         }
-        if !group.is_empty() && !carry_out(&open, ttl, group, &appends).await {
-            break;
+        if group.is_empty() {
+            continue;
+        }
+        match carry_out(&open, ttl, group, &appends).await {
+            Some(durable) => hand_on(&claims, durable).await,
+            None => break,
         }
     }
     jobs.close();
+    drop(claims);
+    // It answers what waits for it, and fails with this task only.
+    confirming.await.ok();
     while let Some(job) = jobs.recv().await {
         if let Job::Call(call) = job {
             // None of these were written.
@@ -153,13 +171,33 @@ pub(super) async fn run(open: Arc<Open>, ttl: i32, mut jobs: mpsc::Receiver<Job>
     }
 }
 
-/// Writes, applies and answers a group; false when the shard is lost.
+/// Answers claims that are durable, once it is known that they count: one question for all that
+/// wait.
+async fn confirm(open: Arc<Open>, mut durable: mpsc::Receiver<Call>) {
+    let mut claims = Vec::new();
+    while durable.recv_many(&mut claims, CALLS_WAITING).await > 0 {
+        let counts = open.confirm().await;
+        for claim in claims.drain(..) {
+            claim.answer(counts.clone());
+        }
+    }
+}
+
+async fn hand_on(claims: &mpsc::Sender<Call>, durable: Vec<Call>) {
+    for claim in durable {
+        if let Err(mpsc::error::SendError(claim)) = claims.send(claim).await {
+            claim.answer(Err(StoreError::Closed));
+        }
+    }
+}
+
+/// Writes, applies and answers a group, but for the claims in it; `None` when the shard is lost.
 async fn carry_out(
     open: &Arc<Open>,
     ttl: i32,
     mut group: Vec<Call>,
     appends: &metrics::Appends,
-) -> bool {
+) -> Option<Vec<Call>> {
     let written = write(open, ttl, &mut group).await;
     let applied = match written {
         Ok(calls) => apply(open, calls).await,
@@ -167,12 +205,17 @@ async fn carry_out(
     };
     match applied {
         Ok(()) => {
+            let mut claims = Vec::new();
             for call in group {
+                if call.is_claim() {
+                    claims.push(call);
+                    continue;
+                }
                 appends.answered(open.ground.db.clock.mono().since(call.begun));
                 call.answer(Ok(()));
             }
             flush_if_due(open).await;
-            true
+            Some(claims)
         }
         Err(error) => {
             open.ground.alive.lose(error);
@@ -180,7 +223,7 @@ async fn carry_out(
                 // It may be durable, and then the next owner has it.
                 call.answer(Err(StoreError::Closed));
             }
-            false
+            None
         }
     }
 }

@@ -19,6 +19,9 @@ const FAILURE: u8 = 32;
 /// That an attempt before the last has no answer.
 const DOUBTFUL: u8 = 64;
 
+/// That attempts were forgiven.
+const FORGIVEN: u8 = 128;
+
 /// Packs states; times are kept as distances from `base`.
 pub(crate) fn encode(out: &mut Vec<u8>, states: &[MessageState], base: Timestamp) {
     let untouched = MessageState::default();
@@ -58,6 +61,9 @@ fn encode_one(out: &mut Vec<u8>, state: &MessageState, base: Timestamp) {
     if state.doubtful {
         head |= DOUBTFUL;
     }
+    if state.forgiven > 0 {
+        head |= FORGIVEN;
+    }
     let times = times(state);
     let known = (0..6).fold(0_u8, |bits, i| bits | u8::from(times[i].is_some()) << i);
     out.extend([head, state.attempts, known]);
@@ -68,6 +74,9 @@ fn encode_one(out: &mut Vec<u8>, state: &MessageState, base: Timestamp) {
     }
     if let Some(why) = state.failure {
         failure(out, why);
+    }
+    if state.forgiven > 0 {
+        out.push(state.forgiven);
     }
 }
 
@@ -114,6 +123,11 @@ fn decode_one(
     } else {
         None
     };
+    let forgiven = if head & FORGIVEN != 0 {
+        reader.byte()?
+    } else {
+        0
+    };
     let [
         first_attempt_at,
         next_at,
@@ -125,6 +139,7 @@ fn decode_one(
     Ok(MessageState {
         status,
         attempts,
+        forgiven,
         doubtful: head & DOUBTFUL != 0,
         by_channel: head & BY_CHANNEL != 0,
         failure,

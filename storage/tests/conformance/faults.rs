@@ -109,7 +109,10 @@ fn what_was_answered_is_there_once_whatever_got_lost_on_the_way() {
             let chunk = world.chunk(of, Queue::Normal, vec![message(n), message(n + 1)]);
             naive.accept(&chunk);
             world.accept(of, &chunk).await;
-            let (id, at, event) = (chunk.first, world.now, Event::Acked);
+            let (id, at, event) = (chunk.first, world.now, Event::Attempt(1));
+            naive.outcome(Outcome { id, at, event });
+            world.claim(of, &[id]).await.unwrap();
+            let event = Event::Acked;
             naive.outcome(Outcome { id, at, event });
             world.tell(of, vec![(id, event)]).await;
             counted += counted_up(&world, &count).await;

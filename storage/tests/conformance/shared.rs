@@ -17,13 +17,13 @@ use crate::model::Naive;
 use crate::world::{Kind, Still, World, account, database, instance, keyspace, message, runtime};
 
 /// Two nodes, one database: the first holds the shards of the tests' instances.
-struct Two {
-    first: World,
-    second: Arc<CqlStore>,
+pub(crate) struct Two {
+    pub(crate) first: World,
+    pub(crate) second: Arc<CqlStore>,
 }
 
 impl Two {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let first = World::new(Kind::Cql(SHARD_BUDGETS));
         let second = Arc::new(node(&keyspace(&first.dir)));
         Self { first, second }
@@ -31,7 +31,7 @@ impl Two {
 }
 
 /// A node that holds no shard.
-fn node(keyspace: &str) -> CqlStore {
+pub(crate) fn node(keyspace: &str) -> CqlStore {
     CqlStore::open(config(keyspace)).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn config(keyspace: &str) -> CqlConfig {
 }
 
 /// Tells a story, where there is a database.
-fn with_database<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
+pub(crate) fn with_database<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
     if database().is_some() {
         runtime().block_on(story());
     }
@@ -54,7 +54,11 @@ fn shard() -> Shard {
     instance(1).shard()
 }
 
-async fn append(store: &dyn Store, epoch: Epoch, entries: Vec<Entry>) -> Result<(), StoreError> {
+pub(crate) async fn append(
+    store: &dyn Store,
+    epoch: Epoch,
+    entries: Vec<Entry>,
+) -> Result<(), StoreError> {
     let (sender, answer) = mpsc::channel();
     let append = Append {
         shard: shard(),

@@ -196,6 +196,13 @@ impl World {
         receiver.recv().unwrap()
     }
 
+    /// Claims the first attempts of messages of an instance.
+    pub(crate) async fn claim(&self, of: u64, messages: &[MessageId]) -> Result<(), StoreError> {
+        let shard = instance(of).shard();
+        let epoch = self.epoch(shard).await;
+        claim(&*self.store, shard, epoch, messages, self.now)
+    }
+
     /// Accepts a chunk.
     pub(crate) async fn accept(&self, of: u64, chunk: &Arc<Chunk>) {
         self.append(of, vec![Entry::Accept(Arc::clone(chunk))])
@@ -240,6 +247,27 @@ impl World {
             cursor = part.next;
         }
     }
+}
+
+/// Claims the first attempts of messages under an epoch.
+pub(crate) fn claim(
+    store: &dyn Store,
+    shard: Shard,
+    epoch: Epoch,
+    messages: &[MessageId],
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let event = Event::Attempt(1);
+    let attempts = messages.iter().map(|&id| Outcome { id, at, event });
+    let append = Append {
+        shard,
+        epoch,
+        entries: vec![Entry::Outcomes(attempts.collect())],
+    };
+    let (sender, receiver) = mpsc::channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    store.claim(append, done);
+    receiver.recv().unwrap()
 }
 
 /// Runs a test's story on its own thread.

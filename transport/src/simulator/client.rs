@@ -54,12 +54,10 @@ impl Remotes {
         }
     }
 
-    /// Whether the simulator there shows a repeated id once, as far as it is known.
-    pub(super) fn is_idempotent(&self, address: &str) -> bool {
+    /// Whether the simulator there shows a repeated id once; `None` before it said so.
+    pub(super) fn is_idempotent(&self, address: &str) -> Option<bool> {
         let remotes = self.by_address.lock();
-        remotes
-            .get(address)
-            .is_none_or(|remote| remote.state.lock().idempotent)
+        remotes.get(address)?.state.lock().idempotent
     }
 
     /// Opens an instance at an address; it comes online when the connection is there.
@@ -94,7 +92,7 @@ impl Remotes {
                 last_line: 0,
                 queue: Vec::new(),
                 queued_frames: 0,
-                idempotent: true,
+                idempotent: None,
                 connected: false,
                 linked: false,
             }),
@@ -120,7 +118,8 @@ struct State {
     last_line: u32,
     queue: Vec<FromEngine>,
     queued_frames: usize,
-    idempotent: bool,
+    /// What it said when it was last connected.
+    idempotent: Option<bool>,
     connected: bool,
     /// Whether the task of the connection runs.
     linked: bool,
@@ -287,7 +286,7 @@ impl Remote {
     /// The connection is there: every instance is to be opened on it.
     fn connected(&self, idempotent: bool) {
         let mut state = self.state.lock();
-        (state.connected, state.idempotent) = (true, idempotent);
+        (state.connected, state.idempotent) = (true, Some(idempotent));
         let open = |(&line, open): (&u32, &Line)| FromEngine::Open {
             line,
             instance: open.instance,

@@ -8,7 +8,7 @@ use zajil_actors::batch::{BatchText, Duplicates, NewBatch};
 use zajil_model::batch::MAX_INSTANCES;
 use zajil_model::id::TemplateId;
 use zajil_model::instance::Instance;
-use zajil_model::message::limits;
+use zajil_model::message::{OnAmbiguous, limits};
 use zajil_model::time::Timestamp;
 
 use super::WholeBatch;
@@ -16,6 +16,7 @@ use crate::auth::{Caller, May, SendMessage};
 use crate::body::MAX_BODY;
 use crate::envelope::{self, Answer};
 use crate::error::ApiError;
+use crate::integration::draft;
 use crate::request::Post;
 use crate::schema::{self, Data};
 use crate::state::ApiState;
@@ -48,6 +49,7 @@ pub(crate) async fn create_batch(
         let (Some(name), Some(text)) = (draft.name, text) else {
             return Err(ApiError::Internal);
         };
+        let on_ambiguous = draft::settled_on_ambiguous(&api, &may, draft.on_ambiguous).await?;
         let new = NewBatch {
             name,
             instances: senders,
@@ -56,6 +58,7 @@ pub(crate) async fn create_batch(
             start_at: draft.start_at,
             deadline: draft.deadline,
             duplicates: draft.duplicates,
+            on_ambiguous: on_ambiguous.unwrap_or_default(),
         };
         let view = api.engine.batches().create(may.account, new).await?;
         may.audit(&api, "batch.created", view.record.id, None).await;
@@ -79,6 +82,7 @@ struct Draft {
     start_at: Option<Timestamp>,
     deadline: Option<Timestamp>,
     duplicates: Duplicates,
+    on_ambiguous: Option<OnAmbiguous>,
 }
 
 /// What its rows say.
@@ -113,6 +117,7 @@ fn read(form: &mut Form<'_, '_>, now: Timestamp) -> Draft {
         duplicates: form
             .optional("duplicates", field::choice(DUPLICATES))
             .unwrap_or_default(),
+        on_ambiguous: draft::on_ambiguous(form),
     };
     form.refuse_not_yet();
     draft

@@ -20,6 +20,7 @@ impl State {
         let _possible = calm.take_over(0, rules);
         let helpful = [
             Step::Recorded(0),
+            Step::Confirmed(0),
             Step::Pass(0),
             Step::Taken(0),
             Step::Answered(0),

@@ -28,8 +28,8 @@ pub(crate) enum Guard {
     DoubtOutlastsRefusal,
     /// A claim is durable before its frame leaves.
     ClaimRecorded,
-    /// Claims are written on the condition of the epoch.
-    ClaimFenced,
+    /// And the shard was still its owner's after that, by the store's word.
+    ClaimConfirmed,
     /// A new owner takes open claims for ambiguous attempts.
     OpenClaimsRead,
     /// An ambiguous attempt is not repeated where the channel cannot tell.
@@ -45,7 +45,7 @@ pub(crate) const GUARDS: &[Guard] = &[
     Guard::DoubtKept,
     Guard::DoubtOutlastsRefusal,
     Guard::ClaimRecorded,
-    Guard::ClaimFenced,
+    Guard::ClaimConfirmed,
     Guard::OpenClaimsRead,
     Guard::UnknownNotRepeated,
 ];
@@ -85,13 +85,16 @@ impl Rules {
         self.lack(Guard::AttemptRecorded) || self.lack(Guard::ClaimRecorded)
     }
 
-    pub(crate) fn admits_claims(&self, shard: &ShardRow, epoch: Epoch) -> bool {
-        shard.admits(epoch) || self.lack(Guard::ClaimFenced)
+    pub(crate) fn confirms(&self, shard: &ShardRow, epoch: Epoch) -> bool {
+        shard.admits(epoch) || self.lack(Guard::ClaimConfirmed)
     }
 
+    /// Whether a frame passes the check of the lease. By claims it always does: they hold whatever
+    /// clocks say.
     pub(crate) fn may_leave(&self, deposed: bool, epoch: Epoch) -> bool {
         let now = Mono::default() + zajil_model::lease::GOOD_FOR;
-        let over = deposed && !self.lack(Guard::LeaseChecked);
+        let is_checked = self.channel.idempotent && !self.lack(Guard::LeaseChecked);
+        let over = deposed && is_checked;
         let lease = Lease::granted(if over { Mono::default() } else { now });
         may_leave(&lease, now, Some(epoch), Some(epoch)).is_ok()
     }

@@ -1,6 +1,6 @@
 //! What an owner does, and what the channel does with its frames.
 
-use zajil_model::lease::shard::{Claim, Claims};
+use zajil_model::lease::shard::Claims;
 use zajil_model::lease::{NodeRow, NodeState};
 use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::retry::RESEND_WITHIN;
@@ -33,16 +33,10 @@ impl State {
         let mut sender = Sender {
             epoch: self.shard.epoch,
             view: self.stored,
-            claims: self.claims.clone(),
+            claims: Claims::default(),
             phase: Phase::Idle,
         };
-        if rules.lack(Guard::OpenClaimsRead) {
-            sender.claims = Claims::default();
-        }
-        for claim in sender.claims.open() {
-            sender.view.apply(Event::Attempt(claim.attempt), self.now);
-        }
-        if sender.view.status == Status::Processing {
+        if sender.view.status == Status::Processing && !rules.lack(Guard::OpenClaimsRead) {
             sender.phase = doubt(&sender.view, self.now, self.is_over(), rules);
         }
         self.nodes[n] = Some(sender);
@@ -59,7 +53,7 @@ impl State {
         if rules.channel.idempotent {
             sender.view.apply(Event::Attempt(attempts + 1), now);
         } else {
-            let claim = sender.claims.claim(message(), attempts).ok()?;
+            let claim = sender.claims.claim(message(), attempts + 1).ok()?;
             sender.view.apply(Event::Attempt(claim.attempt), now);
         }
         sender.phase = if rules.goes_unrecorded() {
@@ -70,40 +64,33 @@ impl State {
         Some(())
     }
 
-    /// A plain append of a deposed owner lands, and is void; its claims are refused.
+    /// An append of a deposed owner lands, and is void.
     pub(crate) fn recorded(&mut self, n: usize, rules: &Rules) -> Option<()> {
-        let sender = self.nodes[n]
-            .as_mut()
-            .filter(|sender| sender.phase == Phase::Recording)?;
-        sender.phase = Phase::Recorded;
-        let attempt = Event::Attempt(sender.view.attempts);
-        if rules.channel.idempotent {
-            if self.shard.admits(sender.epoch) {
-                self.stored.apply(attempt, self.now);
-            }
+        let now = self.now;
+        let shard = self.shard;
+        let sender = self.at(n, Phase::Recording)?;
+        sender.phase = if rules.channel.idempotent {
+            Phase::Recorded
         } else {
-            self.write_claims(n, rules);
+            Phase::Claiming
+        };
+        let attempt = Event::Attempt(sender.view.attempts);
+        if shard.admits(sender.epoch) {
+            self.stored.apply(attempt, now);
         }
         Some(())
     }
 
-    pub(crate) fn checkpoint(&mut self, n: usize, rules: &Rules) -> Option<()> {
-        let claims = self.at(n, Phase::Idle)?.claims.clone();
-        if claims == self.claims {
-            return None;
+    /// The store says whose the shard is. Who is told that it is another's knows that it was
+    /// deposed.
+    pub(crate) fn confirmed(&mut self, n: usize, rules: &Rules) -> Option<()> {
+        let shard = self.shard;
+        let sender = self.at(n, Phase::Claiming)?;
+        sender.phase = Phase::Recorded;
+        if !rules.confirms(&shard, sender.epoch) {
+            self.nodes[n] = None;
         }
-        self.write_claims(n, rules);
         Some(())
-    }
-
-    /// Whose claims are refused knows that it was deposed.
-    fn write_claims(&mut self, n: usize, rules: &Rules) {
-        let sender = self.nodes[n].take();
-        let sender = sender.filter(|sender| rules.admits_claims(&self.shard, sender.epoch));
-        if let Some(sender) = &sender {
-            self.claims = sender.claims.clone();
-        }
-        self.nodes[n] = sender;
     }
 
     pub(crate) fn pass(&mut self, n: usize, rules: &Rules) -> Option<()> {
@@ -158,6 +145,9 @@ impl State {
         let (over, now) = (self.is_over(), self.now);
         let sender = self.at(n, Phase::Flying(None))?;
         sender.phase = doubt(&sender.view, now, over, rules);
+        if sender.phase == Phase::Idle {
+            sender.unclaim();
+        }
         Some(())
     }
 
@@ -169,17 +159,8 @@ impl State {
         };
         sender.phase = Phase::Idle;
         sender.view.apply(event, self.now);
-        let attempt = sender.view.attempts;
-        sender.claims.answered(Claim {
-            id: message(),
-            attempt,
-        });
+        sender.unclaim();
         if self.shard.admits(sender.epoch) {
-            let recorded = self.stored.attempts < attempt;
-            // A claim stands for its attempt until its outcome does.
-            if recorded && self.claims.open().any(|claim| claim.attempt == attempt) {
-                self.stored.apply(Event::Attempt(attempt), self.now);
-            }
             self.stored.apply(event, self.now);
         }
         Some(())
@@ -194,6 +175,15 @@ impl State {
         }
         sender.phase = Phase::Noting(rules.expired(&sender.view));
         Some(())
+    }
+}
+
+impl Sender {
+    /// Nobody waits for the claim any more.
+    fn unclaim(&mut self) {
+        if let Some(claim) = self.claims.of(message()) {
+            self.claims.answered(claim);
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) enum Phase {
     Idle,
     /// An attempt is on its way to the store.
     Recording,
+    /// A claim is in the log, and its owner asks whether that counts.
+    Claiming,
     /// It is durable, as far as the sender knows.
     Recorded,
     /// Its frame is past the lease check.
@@ -53,7 +55,6 @@ pub(crate) struct State {
     pub(crate) now: Timestamp,
     pub(crate) shard: ShardRow,
     pub(crate) stored: MessageState,
-    pub(crate) claims: Claims,
     pub(crate) nodes: [Option<Sender>; 2],
     /// What the channel remembers: when the message arrived first, and how often it was shown.
     pub(crate) arrived_at: Option<Timestamp>,
@@ -91,7 +92,6 @@ impl State {
             now: START,
             shard,
             stored: MessageState::default(),
-            claims: Claims::default(),
             nodes: [Some(first), None],
             arrived_at: None,
             arrived: BTreeSet::new(),

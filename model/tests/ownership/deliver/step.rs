@@ -17,6 +17,8 @@ pub(crate) enum Step {
     Attempt(usize),
     /// The record is durable.
     Recorded(usize),
+    /// The store says whether a durable claim counts.
+    Confirmed(usize),
     /// The frame passes the check of the lease.
     Pass(usize),
     /// The frame arrives, and the channel takes it.
@@ -31,8 +33,6 @@ pub(crate) enum Step {
     TimedOut(usize),
     /// An outcome is durable.
     Noted(usize),
-    /// An owner writes its checkpoint, with the claims that still stand.
-    Checkpoint(usize),
     /// The time of the message ran out while it waits.
     Expire(usize),
 }
@@ -54,6 +54,7 @@ pub(crate) fn possible(steps: &mut Vec<Step>) {
             Step::TakeOver(n),
             Step::Attempt(n),
             Step::Recorded(n),
+            Step::Confirmed(n),
             Step::Pass(n),
         ]);
         steps.extend([
@@ -63,7 +64,7 @@ pub(crate) fn possible(steps: &mut Vec<Step>) {
             Step::TimedOut(n),
         ]);
         steps.extend([Step::Lost(n, Loss::Frame), Step::Lost(n, Loss::Answer)]);
-        steps.extend([Step::Noted(n), Step::Checkpoint(n), Step::Expire(n)]);
+        steps.extend([Step::Noted(n), Step::Expire(n)]);
     }
 }
 
@@ -87,6 +88,7 @@ impl State {
             }
             Step::Attempt(n) => self.attempt(n, rules),
             Step::Recorded(n) => self.recorded(n, rules),
+            Step::Confirmed(n) => self.confirmed(n, rules),
             Step::Pass(n) => self.pass(n, rules),
             Step::Taken(n) => self.arrive(n, rules, Some(Event::Acked)),
             Step::Refused(n) => {
@@ -103,7 +105,6 @@ impl State {
             Step::Answered(n) => self.answered(n),
             Step::TimedOut(n) => self.timed_out(n, rules),
             Step::Noted(n) => self.noted(n),
-            Step::Checkpoint(n) => self.checkpoint(n, rules),
             Step::Expire(n) => self.expire(n, rules),
         }
     }

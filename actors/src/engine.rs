@@ -191,6 +191,11 @@ impl Engine {
         &self.0.reads
     }
 
+    /// The way to the owners of shards.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.0.owners
+    }
+
     /// Who owns what.
     pub fn ownership(&self) -> &Ownership {
         self.0.owners.ownership()

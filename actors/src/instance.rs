@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::directory::SuppressionSet;
 pub use crate::instance::ahead::Loaded;
 pub use crate::instance::expire::Swept;
+use crate::instance::handed::{Arrived, Handed, Unflown};
 use crate::instance::handle::Handle;
 pub use crate::instance::inbox::RESERVED_FOR;
 use crate::instance::inbox::{Inbox, Told};
@@ -43,6 +44,7 @@ mod damage;
 mod expire;
 mod expiries;
 mod flights;
+pub mod handed;
 pub mod handle;
 mod inbox;
 mod outbox;
@@ -105,6 +107,8 @@ pub enum InstanceMsg {
     View(oneshot::Sender<InstanceFigures>),
     /// What a message waits for.
     Waiting(MessageRecord, oneshot::Sender<Option<Waiting>>),
+    /// The shard is about to go to another node: answered when nothing is in flight any more.
+    Quiet(oneshot::Sender<Handed>),
     /// Take nothing more on, finish what is in flight, and leave.
     Drain,
 }
@@ -188,6 +192,8 @@ pub(crate) struct Upkeep {
     saved_at: Mono,
     counted_bytes: usize,
     pub(crate) draining: bool,
+    /// Who waits for nothing to be in flight.
+    quiet: Vec<oneshot::Sender<Handed>>,
     sent: u64,
     failed: u64,
 }
@@ -215,7 +221,8 @@ impl Actor for InstanceActor {
         args.handle.set_actor(Some(myself.clone()));
         let instance = up_to_date(&context, args.instance).await?;
         let saved = checkpoint::read(&context, instance.id).await?;
-        context.clocks.ensure(instance.id.shard(), 1).await?;
+        let epoch = context.clocks.ensure(instance.id.shard(), 1).await?;
+        let arrived = context.arrivals.take(instance.id, Some(epoch));
         let me = Me {
             random: context.random(instance.id),
             context,
@@ -234,6 +241,10 @@ impl Actor for InstanceActor {
             upkeep: Upkeep::new(mono),
             me,
         };
+        if let Some(Arrived { handed, at, .. }) = arrived {
+            state.outbox.pace.go_on(&handed.pace, at);
+            state.inbox.unflown = Unflown::new(handed.unflown);
+        }
         state.begin(args.parts);
         Ok(state)
     }
@@ -247,6 +258,7 @@ impl Actor for InstanceActor {
         let idle_may_end = matches!(msg, InstanceMsg::Due);
         state.on(msg);
         state.pump();
+        state.tell_if_quiet();
         if (idle_may_end && state.may_leave()) || state.is_drained() {
             state.leave();
         }
@@ -323,6 +335,7 @@ impl InstanceState {
             InstanceMsg::Waiting(record, reply) => {
                 requests::answer(reply, self.waiting_for(&record));
             }
+            InstanceMsg::Quiet(reply) => self.upkeep.quiet.push(reply),
             InstanceMsg::Drain => self.upkeep.draining = true,
         }
     }

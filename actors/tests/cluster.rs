@@ -116,32 +116,6 @@ async fn what_a_dead_node_accepted_is_sent_by_the_next_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_in_good_order_repeats_nothing_and_nobody_waits_for_its_lease() {
-    let mut site = Site::new(3).await;
-    let account = site.account().await;
-    let instance = site.instance(account, "shop", per_second(10.0)).await;
-    let (owner, other) = (site.owner(&instance), site.other(&instance));
-    let mut sent = Vec::new();
-    for n in 0..60 {
-        let to = format!("+96650123{n:04}");
-        let taken = site.send(other, &instance, vec![text(&to, "hello")]).await;
-        sent.push(taken.unwrap().first);
-    }
-
-    let report = site.drain(owner).await;
-    for id in &sent {
-        site.becomes(*id, Status::Sent).await;
-    }
-
-    assert_eq!(report.cut, 0);
-    let frames = site.whatsapp.frames();
-    assert_eq!(frames.len(), 60);
-    let gaps = frames.windows(2).map(|pair| pair[1].at.since(pair[0].at));
-    let longest = gaps.max().unwrap();
-    assert!(longest < Duration::from_secs(2), "a pause of {longest:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_opt_out_holds_on_every_node_once_it_is_answered() {
     let mut site = Site::new(3).await;
     let account = site.account().await;

@@ -118,6 +118,22 @@ fn free_shards_are_shared_out_at_once_and_each_has_one_first_taker() {
 }
 
 #[test]
+fn who_is_named_waits_for_the_word_of_who_released_it_and_then_takes() {
+    let mut world = World::new(1, 2);
+    for row in world.rows.values_mut() {
+        (row.epoch, row.next) = (Epoch(2), Some(NodeId(2)));
+    }
+    let mut patience = Patience::default();
+    let begun = at(1);
+
+    let first = world.plan(2, &mut patience, begun);
+    let then = world.plan(2, &mut patience, begun + TOLD);
+
+    assert_eq!((takes(&first), first.again), (0, Some(TOLD)));
+    assert_eq!(takes(&then), 1);
+}
+
+#[test]
 fn who_is_next_in_line_takes_what_the_first_does_not() {
     let (world, mut patience) = (World::new(100, 3), Patience::default());
 
@@ -341,7 +357,7 @@ fn settle(world: &mut World, patience: &mut BTreeMap<u64, Patience>, from: u64) 
                 let lease = row.owner.and_then(|owner| world.nodes.get(&owner.node));
                 let after = match step {
                     Step::Take => row.taken(owner(*node), lease).unwrap(),
-                    Step::Give(to) => row.released(owner(*node), row.epoch, to).unwrap(),
+                    Step::Give(to) => given(*node, to, &row),
                     Step::Lose => row,
                 };
                 world.rows.insert(shard, after);
@@ -352,6 +368,12 @@ fn settle(world: &mut World, patience: &mut BTreeMap<u64, Patience>, from: u64) 
         }
     }
     panic!("it never settles");
+}
+
+/// A shard is released, and whom it is released to takes it when told.
+fn given(by: u64, to: Option<NodeId>, row: &ShardRow) -> ShardRow {
+    let released = row.released(owner(by), row.epoch, to).unwrap();
+    to.map_or(released, |to| released.taken(owner(to.0), None).unwrap())
 }
 
 fn assert_balanced(world: &World) {

@@ -12,7 +12,8 @@
 //! operating system on the data directory. `tests/ownership.rs` walks through all that these rules
 //! let happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -244,11 +245,27 @@ impl Watch {
     }
 }
 
+/// How many nodes watch each other one closely: enough that some of them live when it dies, and so
+/// few that their reads do not grow with the cluster.
+pub const CLOSE_WATCHERS: usize = 3;
+
+/// Whether `me` is one of those who watch `peer` closely: the next ones after it, in the ring of all
+/// nodes that live.
+pub fn watches_closely(me: NodeId, peer: NodeId, living: &BTreeSet<NodeId>) -> bool {
+    let after = living.range((Bound::Excluded(peer), Bound::Unbounded));
+    let before = living.range(..peer);
+    after
+        .chain(before)
+        .take(CLOSE_WATCHERS)
+        .any(|node| *node == me)
+}
+
 /// The peers to declare dead (by [`NodeRow::declared_dead`] of the row as seen), among all that
 /// are watched. The caller's own lease has to be good.
 ///
-/// When more than half of the peers look dead at once, rather the store or this node is ill: then
-/// only those that stay so for one more lease.
+/// When several peers look dead at once and they are more than half of all, rather the store or this
+/// node is ill: then only those that stay so for one more lease. A single one is no mass: the
+/// caller's own renewals come through, and without its last peer nobody else would do the work.
 pub fn expired(watches: &BTreeMap<NodeId, Watch>, now: Mono) -> Vec<(NodeId, NodeRow)> {
     let unchanged = |wait: Duration| -> Vec<(NodeId, NodeRow)> {
         let silent =
@@ -257,7 +274,7 @@ pub fn expired(watches: &BTreeMap<NodeId, Watch>, now: Mono) -> Vec<(NodeId, Nod
     };
     let alive = |watch: &&Watch| watch.seen.is_some_and(|row| row.state != NodeState::Dead);
     let silent = unchanged(UNCHANGED);
-    if silent.len() * 2 > watches.values().filter(alive).count() {
+    if silent.len() > 1 && silent.len() * 2 > watches.values().filter(alive).count() {
         return unchanged(UNCHANGED + GOOD_FOR);
     }
     silent
@@ -356,12 +373,35 @@ mod tests {
     }
 
     #[test]
+    fn of_two_nodes_the_one_that_is_left_waits_no_longer_than_others() {
+        let peers = BTreeMap::from([(NodeId(1), silent_since_start())]);
+
+        assert_eq!(expired(&peers, at(7_101)), [(NodeId(1), row(1))]);
+    }
+
+    #[test]
     fn an_outage_of_the_store_restarts_the_watch() {
         let mut watch = silent_since_start();
         watch.interrupted();
         watch.observe(row(1), at(8_000));
 
         assert_eq!(watch.unchanged_for(UNCHANGED, at(9_000)), None);
+    }
+
+    #[test]
+    fn every_node_is_watched_closely_by_the_three_after_it() {
+        let living: BTreeSet<_> = (1..=5).map(NodeId).collect();
+        let watchers = |peer: u64| {
+            let watches = |me: &NodeId| watches_closely(*me, NodeId(peer), &living);
+            living
+                .iter()
+                .filter(|me| watches(me))
+                .map(|me| me.0)
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(watchers(1), [2, 3, 4]);
+        assert_eq!(watchers(4), [1, 2, 5]);
     }
 
     #[test]

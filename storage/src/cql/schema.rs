@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use zajil_model::time::{Clock, Timestamp};
+use zajil_model::time::{Clock, Mono, Timestamp};
 
 use super::config::{CqlConfig, CqlOpenError, Missing};
 use super::db::applied;
@@ -24,6 +24,9 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 
 /// How often a node that waits for another one's version looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a keyspace or a table that another node is making may be named and not be there yet.
+const APPEARS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The longest name that the database takes.
 const LONGEST_NAME: usize = 48;
@@ -71,8 +74,10 @@ pub(super) async fn prepare(
             wanted: copies,
         });
     }
-    let used = session.use_keyspace(keyspace, false).await;
-    used.map_err(|error| step("use the keyspace", &error))?;
+    let patience = Patience::begun(config.clock.as_ref());
+    while let Err(error) = session.use_keyspace(keyspace, false).await {
+        patience.wait(step("use the keyspace", &error)).await?;
+    }
     run(
         session,
         "CREATE TABLE IF NOT EXISTS schema_version \
@@ -80,6 +85,30 @@ pub(super) async fn prepare(
     )
     .await?;
     migrate(session, config.clock.as_ref()).await
+}
+
+/// Waits for what another node may be making just now: the database names it in its catalogue
+/// before it can be used.
+struct Patience<'a> {
+    clock: &'a dyn Clock,
+    began: Mono,
+}
+
+impl<'a> Patience<'a> {
+    fn begun(clock: &'a dyn Clock) -> Self {
+        let began = clock.mono();
+        Self { clock, began }
+    }
+
+    /// Waits a moment; gives the error back when that was done for long enough.
+    async fn wait(&self, error: CqlOpenError) -> Result<(), CqlOpenError> {
+        if self.clock.mono().since(self.began) >= APPEARS_WITHIN {
+            return Err(error);
+        }
+        tracing::debug!(%error, "the tables are not there yet");
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(())
+    }
 }
 
 /// How many copies a keyspace keeps in a datacenter; `None` when there is no such keyspace.
@@ -109,7 +138,14 @@ async fn copies_kept(
 /// Runs the versions that are missing.
 async fn migrate(session: &Session, clock: &dyn Clock) -> Result<(), CqlOpenError> {
     let known = VERSIONS.len() as u32;
-    let newest = versions(session).await?.last().map_or(0, |one| one.number);
+    let patience = Patience::begun(clock);
+    let found = loop {
+        match versions(session).await {
+            Ok(found) => break found,
+            Err(error) => patience.wait(error).await?,
+        }
+    };
+    let newest = found.last().map_or(0, |one| one.number);
     if newest > known {
         return Err(CqlOpenError::NewerSchema {
             found: newest,

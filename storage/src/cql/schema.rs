@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
-use zajil_model::time::{Clock, Mono, Timestamp};
+use zajil_model::time::{Clock, Timestamp};
 
 use super::config::{CqlConfig, CqlOpenError, Missing};
 use super::db::applied;
@@ -25,8 +25,9 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 /// How often a node that waits for another one's version looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a keyspace or a table that another node is making may be named and not be there yet.
-const APPEARS_WITHIN: Duration = Duration::from_secs(10);
+/// How often a keyspace or a table is looked for that another node is making, and that is named before
+/// it is there: for ten seconds.
+const APPEARS_LOOKS: u32 = 40;
 
 /// The longest name that the database takes.
 const LONGEST_NAME: usize = 48;
@@ -74,7 +75,7 @@ pub(super) async fn prepare(
             wanted: copies,
         });
     }
-    let patience = Patience::begun(config.clock.as_ref());
+    let mut patience = Patience::begun();
     while let Err(error) = session.use_keyspace(keyspace, false).await {
         patience.wait(step("use the keyspace", &error)).await?;
     }
@@ -89,22 +90,23 @@ pub(super) async fn prepare(
 
 /// Waits for what another node may be making just now: the database names it in its catalogue
 /// before it can be used.
-struct Patience<'a> {
-    clock: &'a dyn Clock,
-    began: Mono,
+struct Patience {
+    looks: u32,
 }
 
-impl<'a> Patience<'a> {
-    fn begun(clock: &'a dyn Clock) -> Self {
-        let began = clock.mono();
-        Self { clock, began }
+impl Patience {
+    const fn begun() -> Self {
+        Self {
+            looks: APPEARS_LOOKS,
+        }
     }
 
-    /// Waits a moment; gives the error back when that was done for long enough.
-    async fn wait(&self, error: CqlOpenError) -> Result<(), CqlOpenError> {
-        if self.clock.mono().since(self.began) >= APPEARS_WITHIN {
+    /// Waits a moment; gives the error back when that was done often enough.
+    async fn wait(&mut self, error: CqlOpenError) -> Result<(), CqlOpenError> {
+        let Some(left) = self.looks.checked_sub(1) else {
             return Err(error);
-        }
+        };
+        self.looks = left;
         tracing::debug!(%error, "the tables are not there yet");
         tokio::time::sleep(LOOK_EVERY).await;
         Ok(())
@@ -138,7 +140,7 @@ async fn copies_kept(
 /// Runs the versions that are missing.
 async fn migrate(session: &Session, clock: &dyn Clock) -> Result<(), CqlOpenError> {
     let known = VERSIONS.len() as u32;
-    let patience = Patience::begun(clock);
+    let mut patience = Patience::begun();
     let found = loop {
         match versions(session).await {
             Ok(found) => break found,

@@ -159,11 +159,10 @@ impl Directory {
         }
     }
 
-    /// Forgets what is remembered of rows that other nodes change too. Opt-outs stay: of those every
-    /// node is told before they are in force.
+    /// Forgets what is remembered of rows that other nodes change too. Templates never change, and
+    /// opt-outs stay: of those every node is told before they are in force.
     pub fn forget_changeable(&self) {
         self.inner.instances.forget_all();
-        self.inner.templates.clear();
     }
 
     /// Forgets what is remembered of the instances of a shard that had another owner.

@@ -99,8 +99,8 @@ struct Parts {
     cluster: OnceLock<Cluster>,
 }
 
-/// How long a node of a cluster believes what it read of rows that others change: instances and
-/// templates. As long as it believes a key.
+/// How long a node of a cluster believes what it read of instances, which others change: as long as it
+/// believes a key.
 const BELIEVED: Duration = Duration::from_secs(5);
 
 /// How often a drain looks whether everybody left.

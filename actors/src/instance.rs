@@ -8,6 +8,7 @@
 //! the attempt and hands it over, [`outcomes`] writes down what became of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
@@ -55,6 +56,9 @@ mod requests;
 mod schedule;
 mod session;
 mod written;
+
+/// How soon an instance with something to send looks again whether the lease is good: nobody tells it.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
 
 /// What an instance is told.
 #[derive(Debug)]
@@ -402,6 +406,8 @@ impl InstanceState {
         }
         if self.can_send(now) {
             sooner(self.sends_at(now, mono));
+        } else if !self.me.may_send() && !self.window.is_empty() {
+            sooner(Some(mono + LEASE_LOOK));
         }
         // A wake-up is never taken back, so one that comes before does as well.
         if self.upkeep.wakes.last().is_none_or(|at| next < *at) {

@@ -10,13 +10,11 @@ use support::site::Site;
 use support::{per_second, text};
 use zajil_actors::batch::{BatchText, Duplicates, NewBatch, NewRow, RowErrors};
 use zajil_actors::directory::{NewKey, Permission};
-use zajil_actors::owners::StoreRows;
-use zajil_cluster::Rows;
 use zajil_model::batch::{BatchState, Command};
 use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::lifecycle::Status;
-use zajil_storage::{ListFilter, ListRequest, MemoryStore, TotalsFilter};
+use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
 
 const ANNA: &str = "+966501234567";
 
@@ -319,19 +317,6 @@ async fn the_change_feed_is_whole_from_any_node_and_across_a_take_over() {
     }
 
     assert_eq!(acked, sent);
-}
-
-#[tokio::test]
-async fn a_store_is_of_the_cluster_whose_node_came_first() {
-    let clock = Arc::new(support::TokioClock::new());
-    let rows = StoreRows::new(Arc::new(MemoryStore::new()), clock);
-
-    let named = rows.cluster("first").await.unwrap();
-
-    assert_eq!(named, "first");
-    assert_eq!(rows.cluster("second").await.unwrap(), "first");
-    assert_eq!(rows.cluster("first").await.unwrap(), "first");
-    assert_eq!(rows.members().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]

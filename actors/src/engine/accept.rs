@@ -59,8 +59,8 @@ enum Told {
 }
 
 /// The room that an accept takes is held until whoever waits for it goes on, or is gone: so the
-/// wait for that counts.
-type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit)>;
+/// wait for that counts. Who waits is inside as long: the shard does not leave before the answer.
+type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit, Entered)>;
 
 impl Engine {
     /// Accepts messages: once this answers, they are on stable storage. `bulk` gives them a
@@ -256,7 +256,7 @@ impl Engine {
     /// that ended, the next owner may have read the log before this append was in it.
     async fn durable(&self, answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
         let answered = tokio::time::timeout(ACCEPT_DEADLINE, answer).await;
-        let Ok(Ok((result, permit))) = answered else {
+        let Ok(Ok((result, permit, inside))) = answered else {
             return Err(AcceptError::OutcomeUnknown);
         };
         result?;
@@ -266,6 +266,7 @@ impl Engine {
         if !epoch.is_some_and(ours) {
             return Err(AcceptError::OutcomeUnknown);
         }
+        drop(inside);
         permit.accepted();
         Ok(reserved)
     }
@@ -296,7 +297,7 @@ impl Engine {
                 }
             }
             // Who asked may have gone; the messages are accepted all the same.
-            drop(reply.send((result, permit)));
+            drop(reply.send((result, permit, entered)));
         };
         let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
         self.store().append(

@@ -79,17 +79,32 @@ impl Engine {
         }
     }
 
-    /// Waits until no instance of a shard has anything in flight; answers where each stands then.
-    async fn quiet_shard(&self, shard: Shard) -> Vec<Handed> {
+    /// Asks the instances of a shard to say where they stand when nothing of theirs is in flight.
+    fn ask_for_quiet(&self, shard: Shard) -> Vec<oneshot::Receiver<Handed>> {
         let ask = |handle: &Arc<Handle>| {
             let (reply, answer) = oneshot::channel();
             // One without an actor has nothing in flight.
             handle.tell(InstanceMsg::Quiet(reply)).then_some(answer)
         };
-        let handles = self.0.router.of_shard(shard);
-        let asked: Vec<_> = handles.iter().filter_map(ask).collect();
+        self.0
+            .router
+            .of_shard(shard)
+            .iter()
+            .filter_map(ask)
+            .collect()
+    }
+
+    /// Where the instances of a shard stand, those that say so soon.
+    async fn stands(&self, shard: Shard) -> Vec<Handed> {
+        let asked = self.ask_for_quiet(shard).into_iter();
+        let soon = asked.map(|answer| tokio::time::timeout(LEAVE_WITHIN, answer));
         // One that failed meanwhile hands nothing over, and its successor opens no session.
-        join_all(asked).await.into_iter().flatten().collect()
+        join_all(soon)
+            .await
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect()
     }
 
     /// Waits until everybody who was let in to an instance of a shard has left.
@@ -163,7 +178,7 @@ impl Shards for EngineShards {
     }
 
     async fn quiet(&self, shard: Shard, _epoch: Epoch) {
-        self.0.quiet_shard(shard).await;
+        join_all(self.0.ask_for_quiet(shard)).await;
     }
 
     async fn close(
@@ -174,8 +189,7 @@ impl Shards for EngineShards {
     ) -> Result<Closed, ShardError> {
         let parts = &self.0.0;
         self.0.await_entrants(shard).await;
-        let stands = self.0.quiet_shard(shard);
-        let stands = tokio::time::timeout(LEAVE_WITHIN, stands).await;
+        let stands = self.0.stands(shard).await;
         self.0.drain_shard(shard).await;
         tokio::join!(
             parts.batches.close_shard(shard),
@@ -186,9 +200,10 @@ impl Shards for EngineShards {
         let closed = parts.context.store.close_shard(shard, epoch).await;
         closed.map_err(|error| ShardError(error.to_string()))?;
         parts.context.arrivals.forget(shard);
-        let state = match stands.unwrap_or_default() {
-            nothing if nothing.is_empty() => Bytes::new(),
-            stands => encode(&stands),
+        let state = if stands.is_empty() {
+            Bytes::new()
+        } else {
+            encode(&stands)
         };
         Ok(Closed { state })
     }

@@ -68,7 +68,7 @@ async fn an_actor_that_panics_again_and_again_is_quarantined_and_its_neighbours_
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_waits_for_the_store_is_never_quarantined_and_goes_on_by_itself() {
     let (trouble, store) = troubled();
-    let mut world = World::on(store, per_second(100.0)).await;
+    let world = World::on(store, per_second(100.0)).await;
     trouble.take_checkpoints_away(true);
     let waiting = world.send(vec![text(ANNA, "waiting")]).await.first;
     tokio::time::sleep(QUARANTINED_WITHIN).await;

@@ -93,6 +93,18 @@ impl Senders {
     }
 }
 
+/// Prints for how long nobody served the shards that the nodes gave to each other since they
+/// started, as they measured it.
+async fn print_hand_overs(nodes: &Nodes) {
+    for number in nodes.running() {
+        let metrics = nodes.node(number).ask("/metrics").await.text();
+        let hand_overs = |line: &&str| line.starts_with("zajil_handover_duration_seconds");
+        for line in metrics.lines().filter(hand_overs) {
+            println!("node {number}: {line}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_fails_nobody_and_repeats_nothing() -> Result<()> {
     let Some(mut nodes) = Plan::new().start("cluster drain").await? else {
@@ -115,6 +127,7 @@ async fn a_rolling_restart_under_load_fails_nobody_and_repeats_nothing() -> Resu
     }
     senders.await_answers(30).await;
     let sent_away = senders.stop().await;
+    print_hand_overs(&nodes).await;
 
     println!("sent away for {sent_away:?} at most");
     assert!(sent_away < SENT_AWAY_FOR, "sent away for {sent_away:?}");

@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// What a former owner handed over, for the actors that begin in this epoch.
-    fn receive(&self, epoch: Epoch, from: HandOver) {
+    fn receive(&self, epoch: Epoch, from: &HandOver) {
         if from.released.next() != epoch || from.state.is_empty() {
             return;
         }
@@ -166,7 +166,7 @@ impl Shards for EngineShards {
         // A pause that its former owner confirmed is in the row, and not in what was read before.
         parts.context.directory.forget_shard(shard);
         if let Some(from) = from {
-            self.0.receive(epoch, from);
+            self.0.receive(epoch, &from);
         }
         let opened = parts.context.clocks.open(shard, epoch).await;
         opened.map_err(|error| ShardError(error.to_string()))?;

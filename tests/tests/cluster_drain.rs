@@ -98,7 +98,7 @@ impl Senders {
 async fn print_hand_overs(nodes: &Nodes) {
     for number in nodes.running() {
         let metrics = nodes.node(number).ask("/metrics").await.text();
-        let hand_overs = |line: &&str| line.starts_with("zajil_handover_duration_seconds");
+        let hand_overs = |line: &&str| line.starts_with("zajil_handover") && !line.contains("le=");
         for line in metrics.lines().filter(hand_overs) {
             println!("node {number}: {line}");
         }

@@ -20,6 +20,7 @@ use zajil_transport::TransportFactory;
 
 use crate::directory::Directory;
 use crate::ids::ShardClocks;
+use crate::instance::handed::Arrivals;
 use crate::metrics::Metrics;
 use crate::timer::Timer;
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Stops the node's own tasks.
     pub stop: CancellationToken,
+    /// What former owners of shards handed over.
+    pub arrivals: Arrivals,
     /// Sending is held after a restore.
     pub held: AtomicBool,
     /// Bytes of messages in all windows.
@@ -119,6 +122,7 @@ impl Context {
             wa_key: parts.wa_key,
             tasks: parts.tasks,
             stop: parts.stop,
+            arrivals: Arrivals::default(),
             held: AtomicBool::new(false),
             window_bytes: AtomicUsize::new(0),
             sweeps: Semaphore::new(SWEEPS_AT_ONCE),

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde::de::DeserializeOwned;
 use tokio_util::task::TaskTracker;
-use zajil_model::id::{AccountId, TemplateId};
+use zajil_model::id::{AccountId, Shard, TemplateId};
 use zajil_model::message::OnAmbiguous;
 use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::{Store, StoreError, Table};
@@ -163,11 +163,15 @@ impl Directory {
         }
     }
 
-    /// Forgets what is remembered of rows that other nodes change too. Opt-outs stay: of those every
-    /// node is told before they are in force.
+    /// Forgets what is remembered of rows that other nodes change too. Templates never change, and
+    /// opt-outs stay: of those every node is told before they are in force.
     pub fn forget_changeable(&self) {
         self.inner.instances.forget_all();
-        self.inner.templates.clear();
+    }
+
+    /// Forgets what is remembered of the instances of a shard that had another owner.
+    pub fn forget_shard(&self, shard: Shard) {
+        self.inner.instances.forget_shard(shard);
     }
 
     /// Forgets everything that other nodes may have changed while this one was not told.

@@ -99,8 +99,8 @@ struct Parts {
     cluster: OnceLock<Cluster>,
 }
 
-/// How long a node of a cluster believes what it read of rows that others change: instances and
-/// templates. As long as it believes a key.
+/// How long a node of a cluster believes what it read of instances, which others change: as long as it
+/// believes a key.
 const BELIEVED: Duration = Duration::from_secs(5);
 
 /// How often a drain looks whether everybody left.
@@ -189,6 +189,11 @@ impl Engine {
     /// Where state is kept, as all nodes see it: what another node owns is read there.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.reads
+    }
+
+    /// The way to the owners of shards.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.0.owners
     }
 
     /// Who owns what.

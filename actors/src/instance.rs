@@ -8,6 +8,7 @@
 //! the attempt and hands it over, [`outcomes`] writes down what became of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
@@ -27,6 +28,7 @@ use crate::context::Context;
 use crate::directory::SuppressionSet;
 pub use crate::instance::ahead::Loaded;
 pub use crate::instance::expire::Swept;
+use crate::instance::handed::{Arrived, Handed, Unflown};
 use crate::instance::handle::Handle;
 pub use crate::instance::inbox::RESERVED_FOR;
 use crate::instance::inbox::{Inbox, Told};
@@ -44,6 +46,7 @@ mod damage;
 mod expire;
 mod expiries;
 mod flights;
+pub mod handed;
 pub mod handle;
 mod inbox;
 mod outbox;
@@ -54,6 +57,9 @@ mod requests;
 mod schedule;
 mod session;
 mod written;
+
+/// How soon an instance with something to send looks again whether the lease is good: nobody tells it.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
 
 /// What an instance is told.
 #[derive(Debug)]
@@ -106,6 +112,8 @@ pub enum InstanceMsg {
     View(oneshot::Sender<InstanceFigures>),
     /// What a message waits for.
     Waiting(MessageRecord, oneshot::Sender<Option<Waiting>>),
+    /// The shard is about to go to another node: answered when nothing is in flight any more.
+    Quiet(oneshot::Sender<Handed>),
     /// Take nothing more on, finish what is in flight, and leave.
     Drain,
 }
@@ -189,6 +197,8 @@ pub(crate) struct Upkeep {
     saved_at: Mono,
     counted_bytes: usize,
     pub(crate) draining: bool,
+    /// Who waits for nothing to be in flight.
+    quiet: Vec<oneshot::Sender<Handed>>,
     sent: u64,
     failed: u64,
 }
@@ -216,7 +226,8 @@ impl Actor for InstanceActor {
         args.handle.set_actor(Some(myself.clone()));
         let instance = up_to_date(&context, args.instance).await?;
         let saved = checkpoint::read(&context, instance.id).await?;
-        context.clocks.ensure(instance.id.shard(), 1).await?;
+        let epoch = context.clocks.ensure(instance.id.shard(), 1).await?;
+        let arrived = context.arrivals.take(instance.id, Some(epoch));
         let me = Me {
             random: context.random(instance.id),
             context,
@@ -235,6 +246,10 @@ impl Actor for InstanceActor {
             upkeep: Upkeep::new(mono),
             me,
         };
+        if let Some(Arrived { handed, at, .. }) = arrived {
+            state.outbox.pace.go_on(&handed.pace, at);
+            state.inbox.unflown = Unflown::new(handed.unflown);
+        }
         state.begin(args.parts);
         Ok(state)
     }
@@ -248,6 +263,7 @@ impl Actor for InstanceActor {
         let idle_may_end = matches!(msg, InstanceMsg::Due);
         state.on(msg);
         state.pump();
+        state.tell_if_quiet();
         if (idle_may_end && state.may_leave()) || state.is_drained() {
             state.leave();
         }
@@ -324,6 +340,7 @@ impl InstanceState {
             InstanceMsg::Waiting(record, reply) => {
                 requests::answer(reply, self.waiting_for(&record));
             }
+            InstanceMsg::Quiet(reply) => self.upkeep.quiet.push(reply),
             InstanceMsg::Drain => {
                 self.upkeep.draining = true;
                 self.hold_all_back();
@@ -396,6 +413,8 @@ impl InstanceState {
         }
         if self.can_send(now) {
             sooner(self.sends_at(now, mono));
+        } else if !self.me.may_send() && !self.window.is_empty() {
+            sooner(Some(mono + LEASE_LOOK));
         }
         // A wake-up is never taken back, so one that comes before does as well.
         if self.upkeep.wakes.last().is_none_or(|at| next < *at) {

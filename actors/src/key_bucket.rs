@@ -53,6 +53,9 @@ pub enum Unavailable {
     /// Too many requests wait for this bucket, or it did not answer in time.
     #[error("the key's window is overloaded")]
     Overloaded,
+    /// The shard of the key left this node before anything was counted.
+    #[error("the key's window is moving to another node")]
+    Moved,
     /// The engine is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -174,7 +177,10 @@ impl KeyBuckets {
     async fn ask_owner(&self, key: &ApiKey, ask: Ask) -> Result<Quota, Unavailable> {
         let (id, limit) = (key.id, key.rate_limit);
         if self.0.owners.ownership().owns(id.shard()) {
-            return self.ask_window(id, limit, ask).await;
+            match self.ask_window(id, limit, ask).await {
+                Err(Unavailable::Moved) => {}
+                answer => return answer,
+            }
         }
         let over = |quota: &Quota| quota.limit == limit && self.0.clock.now() < quota.reset;
         if let Some(quota) = self.0.used_up.get(&id).filter(over) {
@@ -222,6 +228,9 @@ impl KeyBuckets {
 
     async fn ask_window(&self, key: KeyId, limit: u64, ask: Ask) -> Result<Quota, Unavailable> {
         for _ in 0..FIND_ROUNDS {
+            if !self.0.owners.ownership().owns(key.shard()) {
+                return Err(Unavailable::Moved);
+            }
             let bucket = self.find(key).await?;
             bucket.touch(self.0.clock.mono());
             if let Some(quota) = bucket.answer(ask, limit, self.0.clock.now()) {

@@ -174,10 +174,8 @@ impl Owners {
         question: Q,
     ) -> Result<Asked<Q>, OwnerError> {
         let until = Instant::now() + Q::WITHIN;
-        let mut changed = self.ownership().changed();
         let (mut encoded, mut lost_at) = (None, None);
         loop {
-            changed.mark_unchanged();
             let place = self.ownership().place(shard);
             if lost_at.is_some_and(|lost| lost != place) {
                 return Err(OwnerError::Unknown);
@@ -217,8 +215,18 @@ impl Owners {
                     None => OwnerError::Unreachable,
                 });
             }
-            // Who hears that an owner changed need not wait any longer.
-            drop(tokio::time::timeout(wait, changed.changed()).await);
+            // Who hears that the owner changed need not wait any longer.
+            drop(tokio::time::timeout(wait, self.leaves(shard, place)).await);
+        }
+    }
+
+    /// Waits until a shard is somewhere else than `before`, as far as this node knows.
+    pub(crate) async fn leaves(&self, shard: Shard, before: Place) {
+        let mut changed = self.ownership().changed();
+        while self.ownership().place(shard) == before {
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -246,7 +254,12 @@ impl Owners {
                 self.ownership().learn(shard, owner, epoch);
                 Way::Again
             }
-            Err(error) if error.fate() == Fate::NotSent => Way::Again,
+            Err(error) if error.fate() == Fate::NotSent => {
+                if matches!(error, LinkError::Unreachable { .. }) {
+                    self.ownership().doubt();
+                }
+                Way::Again
+            }
             Err(error) => {
                 tracing::debug!(node = node.0, method = %Q::METHOD, %error, "an answer was lost");
                 Way::Lost

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use rustc_hash::FxHashMap;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{CloseReason, Instance, Session};
 use zajil_model::message::Queue;
 use zajil_model::retry::{Restart, RestartWindow, restart_wait};
+use zajil_storage::StoreError;
 
 use crate::context::Context;
+use crate::directory::DirectoryError;
 use crate::instance::handle::Handle;
 use crate::instance::{InstanceActor, InstanceArgs};
 use crate::router::Router;
@@ -111,6 +113,24 @@ pub(crate) async fn parts_of(context: &Context, id: InstanceId) -> Vec<BatchId> 
         Queue::High | Queue::Normal => None,
     });
     parts.collect()
+}
+
+/// The wait before an actor is started again that could not read what it needs: as after so many
+/// failures, a second or two.
+const STORE_AWAY: u32 = 5;
+
+/// Whether an actor did not start because the store gave no answer.
+fn waits_for_store(error: &SpawnErr) -> bool {
+    let SpawnErr::StartupFailed(error) = error else {
+        return false;
+    };
+    let of_directory = error.downcast_ref::<DirectoryError>();
+    let of_store = of_directory.and_then(|error| match error {
+        DirectoryError::Store(error) => Some(error),
+        _ => None,
+    });
+    let error = of_store.or_else(|| error.downcast_ref());
+    matches!(error, Some(StoreError::Io { .. } | StoreError::Overloaded))
 }
 
 /// The supervisor of one shard.
@@ -215,23 +235,41 @@ impl ShardActor {
             }
             Err(error) => {
                 tracing::error!(instance = %id, %error, "an instance actor did not start");
-                self.failed(myself, state, id);
+                if waits_for_store(&error) {
+                    self.start_later(myself, state, id);
+                } else {
+                    self.failed(myself, state, id);
+                }
             }
+        }
+    }
+
+    /// The child without an actor, to be started again; none when the shard left meanwhile: its next
+    /// owner starts what has work.
+    fn left_behind<'s>(&self, state: &'s mut ShardState, id: InstanceId) -> Option<&'s mut Child> {
+        let handle = state.children.get(&id)?.handle.clone();
+        handle.set_actor(None);
+        if !self.context.ownership.owns(id.shard()) {
+            self.router.forget(&handle);
+            state.children.remove(&id);
+        }
+        state.children.get_mut(&id)
+    }
+
+    /// The store does not answer, which is nobody's fault here: it is asked again for as long as it
+    /// takes.
+    fn start_later(&self, myself: &ActorRef<ShardMsg>, state: &mut ShardState, id: InstanceId) {
+        if self.left_behind(state, id).is_some() {
+            let wait = restart_wait(STORE_AWAY, self.context.chance());
+            self.restart_after(myself, id, wait);
         }
     }
 
     /// An actor failed: it is started again after a backoff, or quarantined.
     fn failed(&self, myself: &ActorRef<ShardMsg>, state: &mut ShardState, id: InstanceId) {
-        let Some(child) = state.children.get_mut(&id) else {
+        let Some(child) = self.left_behind(state, id) else {
             return;
         };
-        child.handle.set_actor(None);
-        if !self.context.ownership.owns(id.shard()) {
-            // The shard left meanwhile: its next owner starts what has work.
-            self.router.forget(&child.handle);
-            state.children.remove(&id);
-            return;
-        }
         let now = self.context.clock.now();
         let chance = self.context.chance();
         let blame = child.suspects.lock().died();

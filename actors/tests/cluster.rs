@@ -10,14 +10,12 @@ use support::site::Site;
 use support::{per_second, text};
 use zajil_actors::batch::{BatchText, Duplicates, NewBatch, NewRow, RowErrors};
 use zajil_actors::directory::{NewKey, Permission};
-use zajil_actors::owners::StoreRows;
-use zajil_cluster::Rows;
 use zajil_model::batch::{BatchState, Command};
 use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::lifecycle::Status;
 use zajil_model::message::OnAmbiguous;
-use zajil_storage::{ListFilter, ListRequest, MemoryStore, TotalsFilter};
+use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
 
 const ANNA: &str = "+966501234567";
 
@@ -114,32 +112,6 @@ async fn what_a_dead_node_accepted_is_sent_by_the_next_owner() {
     assert_eq!(shown.len(), 10, "none is lost, none has two names");
     assert!(frames.len() <= 12, "only what was in flight goes out again");
     assert_ne!(site.owner(&instance), owner);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_in_good_order_repeats_nothing_and_nobody_waits_for_its_lease() {
-    let mut site = Site::new(3).await;
-    let account = site.account().await;
-    let instance = site.instance(account, "shop", per_second(10.0)).await;
-    let (owner, other) = (site.owner(&instance), site.other(&instance));
-    let mut sent = Vec::new();
-    for n in 0..60 {
-        let to = format!("+96650123{n:04}");
-        let taken = site.send(other, &instance, vec![text(&to, "hello")]).await;
-        sent.push(taken.unwrap().first);
-    }
-
-    let report = site.drain(owner).await;
-    for id in &sent {
-        site.becomes(*id, Status::Sent).await;
-    }
-
-    assert_eq!(report.cut, 0);
-    let frames = site.whatsapp.frames();
-    assert_eq!(frames.len(), 60);
-    let gaps = frames.windows(2).map(|pair| pair[1].at.since(pair[0].at));
-    let longest = gaps.max().unwrap();
-    assert!(longest < Duration::from_secs(2), "a pause of {longest:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,19 +318,6 @@ async fn the_change_feed_is_whole_from_any_node_and_across_a_take_over() {
     }
 
     assert_eq!(acked, sent);
-}
-
-#[tokio::test]
-async fn a_store_is_of_the_cluster_whose_node_came_first() {
-    let clock = Arc::new(support::TokioClock::new());
-    let rows = StoreRows::new(Arc::new(MemoryStore::new()), clock);
-
-    let named = rows.cluster("first").await.unwrap();
-
-    assert_eq!(named, "first");
-    assert_eq!(rows.cluster("second").await.unwrap(), "first");
-    assert_eq!(rows.cluster("first").await.unwrap(), "first");
-    assert_eq!(rows.members().await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,6 +66,20 @@ async fn an_actor_that_panics_again_and_again_is_quarantined_and_its_neighbours_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_actor_that_waits_for_the_store_is_never_quarantined_and_goes_on_by_itself() {
+    let (trouble, store) = troubled();
+    let world = World::on(store, per_second(100.0)).await;
+    trouble.take_checkpoints_away(true);
+    let waiting = world.send(vec![text(ANNA, "waiting")]).await.first;
+    tokio::time::sleep(QUARANTINED_WITHIN).await;
+    assert_eq!(world.state(waiting).await.status, Status::Pending);
+
+    trouble.take_checkpoints_away(false);
+
+    world.becomes(waiting, Status::Sent).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_barrier_of_an_instance_without_an_actor_names_it_unless_nothing_can_leave_anyway() {
     let (trouble, store) = troubled();
     let mut world = World::on(store, per_second(100.0)).await;

@@ -374,6 +374,9 @@ impl From<Unavailable> for ApiError {
     fn from(error: Unavailable) -> Self {
         match error {
             Unavailable::Overloaded => Self::unavailable("the window of the key is overloaded"),
+            Unavailable::Moved => {
+                Self::unavailable("the window of the key is moving to another node")
+            }
             Unavailable::Stopping => Self::unavailable("the node is stopping"),
             Unavailable::Store(_) => Self::unavailable("the window of the key cannot be written"),
         }

@@ -1,7 +1,8 @@
 //! Watches the lease rows of the other nodes, and declares dead who stopped renewing.
 //!
 //! Every node does it for every other one, and the store lets one of them win. What gossip says
-//! only decides how often a row is read: each second where a peer is silent, else every five.
+//! only decides when a row is read: each second where a peer is silent; by a few nodes at once when
+//! a peer tells that it renewed, so that what they saw last is what it did last; else every five.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use zajil_model::lease::{
     Incarnation, NodeId, NodeRow, NodeState, RENEW_EVERY, RENEWAL_TIMEOUT, Watch, expired,
+    watches_closely,
 };
 use zajil_model::time::Mono;
 
@@ -29,8 +31,8 @@ const READ_SUSPECT_EVERY: Duration = Duration::from_secs(1);
 /// How often the row of a dead node is read that gossip does not hear: there may be many of them.
 const READ_DEAD_EVERY: Duration = Duration::from_secs(30);
 
-/// A peer that is heard and does not say that it renewed for so long is suspect: it missed two.
-const SILENT_AFTER: Duration = RENEW_EVERY.saturating_mul(3);
+/// A peer that is heard and does not say that it renewed for so long is suspect: it missed one.
+const SILENT_AFTER: Duration = RENEW_EVERY.saturating_add(Duration::from_secs(1));
 
 /// How many rows are read at once: a node among a hundred reads them in two rounds.
 pub(crate) const READS_AT_ONCE: usize = 64;
@@ -79,6 +81,8 @@ struct Peer {
     /// The renewal that it told of last by gossip, and when that was new.
     said: Option<(Incarnation, u64)>,
     heard_at: Option<Mono>,
+    /// Whether this node is one of the few that watch it closely.
+    closely: bool,
 }
 
 impl<'a> Challenger<'a> {
@@ -135,6 +139,19 @@ impl<'a> Challenger<'a> {
                 peer.said = says;
                 peer.heard_at = says.map(|_| now);
             }
+        }
+        self.divide();
+    }
+
+    /// Finds out which peers this node watches closely.
+    fn divide(&mut self) {
+        let me = self.shared.me();
+        let lives = |peer: &Peer| peer.row.is_none_or(|row| row.state != NodeState::Dead);
+        let living = self.peers.iter().filter(|(_, peer)| lives(peer));
+        let mut living: BTreeSet<NodeId> = living.map(|(node, _)| *node).collect();
+        living.insert(me);
+        for (node, peer) in &mut self.peers {
+            peer.closely = watches_closely(me, *node, &living);
         }
     }
 
@@ -270,7 +287,9 @@ impl Peer {
         // A life that began after the one that is dead tells of its renewals, too.
         let tells = self.heard_at.is_some_and(|at| now.since(at) < SILENT_AFTER);
         let lives = self.row.map(|row| row.state != NodeState::Dead);
+        let news = self.closely && self.heard_at > self.read;
         let every = match (lives, tells) {
+            (Some(true), true) if news => READ_SUSPECT_EVERY,
             (Some(true), true) => READ_EVERY,
             (Some(false), false) => READ_DEAD_EVERY,
             (Some(true), false) | (Some(false), true) | (None, _) => READ_SUSPECT_EVERY,

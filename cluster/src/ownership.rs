@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use zajil_model::id::{Epoch, SHARDS, Shard};
 use zajil_model::lease::{Lease, NodeId};
 use zajil_model::time::Mono;
@@ -45,6 +45,8 @@ struct Shared {
     shards: RwLock<Box<[Known]>>,
     nodes: RwLock<BTreeSet<NodeId>>,
     changed: watch::Sender<u64>,
+    /// Somebody could not reach an owner that is named here.
+    doubts: Notify,
 }
 
 /// What is known of one shard. `epoch` is the highest that was heard of; the one that is held
@@ -62,20 +64,30 @@ enum At {
     There(NodeId),
     Opening,
     Here,
+    /// Served, but for frames: it is about to be closed.
+    Leaving,
     Closing,
 }
 
 impl Known {
     const fn held(&self) -> Option<Epoch> {
         match self.at {
-            At::Opening | At::Here | At::Closing => Some(self.epoch),
+            At::Opening | At::Here | At::Leaving | At::Closing => Some(self.epoch),
             At::Nobody | At::Moving | At::There(_) => None,
+        }
+    }
+
+    /// The epoch under which frames may leave.
+    const fn sends(&self) -> Option<Epoch> {
+        match self.at {
+            At::Opening | At::Here => Some(self.epoch),
+            At::Leaving | At::Closing | At::Nobody | At::Moving | At::There(_) => None,
         }
     }
 
     const fn place(&self) -> Place {
         match self.at {
-            At::Here => Place::Here(self.epoch),
+            At::Here | At::Leaving => Place::Here(self.epoch),
             At::There(node) => Place::There(node, self.epoch),
             At::Moving | At::Opening | At::Closing => Place::Moving,
             At::Nobody => Place::Nobody,
@@ -101,6 +113,7 @@ impl Ownership {
             shards: RwLock::new(vec![nobody; usize::from(SHARDS)].into()),
             nodes: RwLock::default(),
             changed: watch::Sender::new(0),
+            doubts: Notify::new(),
         })))
     }
 
@@ -123,10 +136,32 @@ impl Ownership {
     }
 
     /// Whether frames of a shard may leave now under the epoch in which it was opened: also false
-    /// when the lease is good again but is one of a later life of this node.
+    /// when the lease is good again but is one of a later life of this node, and for a shard that is
+    /// about to go to another one.
     pub fn may_send_for(&self, shard: Shard, epoch: Epoch, now: Mono) -> bool {
+        let sends = |shared: &Shared| shared.known(shard).sends() == Some(epoch);
+        self.may_send(now) && self.cluster().is_none_or(sends)
+    }
+
+    /// Whether what became durable under an epoch may be answered: nobody can have taken the shard
+    /// before.
+    pub fn may_answer_for(&self, shard: Shard, epoch: Epoch, now: Mono) -> bool {
         let held = |shared: &Shared| shared.known(shard).held() == Some(epoch);
         self.may_send(now) && self.cluster().is_none_or(held)
+    }
+
+    /// Whether a shard is about to go to another node: it is served, and nothing new is begun that
+    /// the next owner would have to end.
+    pub fn is_leaving(&self, shard: Shard) -> bool {
+        let leaving = |shared: &Shared| matches!(shared.known(shard).at, At::Leaving | At::Closing);
+        self.cluster().is_some_and(leaving)
+    }
+
+    /// The owner that is named here does not answer: the rows are looked at soon.
+    pub fn doubt(&self) {
+        if let Some(shared) = self.cluster() {
+            shared.doubts.notify_one();
+        }
     }
 
     /// Whether this node owns a shard and serves it.
@@ -161,7 +196,10 @@ impl Ownership {
         };
         let shards = shared.shards.read();
         // There are fewer than 2^16 shards.
-        shards.iter().filter(|known| known.at == At::Here).count() as u16
+        shards
+            .iter()
+            .filter(|known| matches!(known.place(), Place::Here(_)))
+            .count() as u16
     }
 
     /// Counts up each time that a place changes.
@@ -244,6 +282,19 @@ impl Ownership {
     /// The shard is open. False when it was lost meanwhile.
     pub(crate) fn opened(&self, shard: Shard, epoch: Epoch) -> bool {
         self.turn(shard, epoch, At::Here)
+    }
+
+    /// The shard is served on, and no frame of it leaves any more.
+    pub(crate) fn leaving(&self, shard: Shard, epoch: Epoch) -> bool {
+        self.turn(shard, epoch, At::Leaving)
+    }
+
+    /// Waits until somebody [doubts](Self::doubt) what is known.
+    pub(crate) async fn doubted(&self) {
+        match self.cluster() {
+            Some(shared) => shared.doubts.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The shard is being closed; it is held until [`Self::dropped`].

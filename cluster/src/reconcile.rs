@@ -11,12 +11,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use zajil_model::id::Shard;
+use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::shard::{Owner, ShardRow};
 use zajil_model::lease::{NodeId, NodeRow};
+use zajil_model::placement::missed::Missed;
 use zajil_model::placement::plan::{Patience, SOON, Seen, Step};
 use zajil_model::time::Mono;
 
@@ -43,8 +44,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The shortest time between two looks, whatever happens.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long nothing is given to a node that did not take what it was given.
-const HOLD_OFF: Duration = Duration::from_secs(30);
+/// The shortest time between two looks because an owner does not answer: it may be gone, or be
+/// about to be called dead, and many ask for it.
+const DOUBT_PAUSE: Duration = Duration::from_millis(500);
 
 /// One life of this node, and whether it goes on.
 #[derive(Clone, Debug)]
@@ -74,8 +76,8 @@ enum Done {
     Shard(Shard),
     Gave {
         shard: Shard,
-        to: Option<NodeId>,
-        taken: bool,
+        /// Whom it was released to, and in which epoch, when nobody said that it was taken.
+        untold: Option<(NodeId, Epoch)>,
     },
 }
 
@@ -99,6 +101,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, life: &Life, invites: &mut mpsc::R
             Some(done) = reconciler.work.next() => reconciler.done(done),
             Some(invite) = invites.recv() => reconciler.invited(invite),
             () = shared.look.notified() => reconciler.look_soon(),
+            () = shared.ports.ownership.doubted() => reconciler.look_within(DOUBT_PAUSE),
             () = heard(&mut gossip) => reconciler.heard(&shared.ports.membership.peers()),
             () = sleep(wait) => {}
         }
@@ -125,10 +128,26 @@ struct Reconciler<'a> {
 }
 
 /// What is being done and what is to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Todo {
     queue: VecDeque<Job>,
     busy: BTreeSet<Shard>,
+    /// Who waits to hear of a shard that is busy: each gave one of at most [`AT_ONCE`] that this
+    /// node took by the row, before it was told.
+    waiting: Vec<Invite>,
+    /// What shards that are given away wait for.
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Todo {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            busy: BTreeSet::new(),
+            waiting: Vec::new(),
+            turns: Arc::new(Semaphore::new(give::ON_THEIR_WAY)),
+        }
+    }
 }
 
 /// When the rows are read.
@@ -146,8 +165,8 @@ struct Looks {
 struct Heard {
     /// What gossip said that concerns shards.
     said: Vec<(NodeId, u64, bool)>,
-    /// Until when nothing is given to a node.
-    held_off: BTreeMap<NodeId, Mono>,
+    /// Who did not take what it was given.
+    missed: Missed,
     /// Whether shards changed since the others were told.
     news: bool,
     version: u64,
@@ -207,10 +226,13 @@ impl<'a> Reconciler<'a> {
                 invite::accept(&shared, &life, invite).await;
                 Done::Shard(shard)
             }),
-            What::Step(Step::Give(to)) => Box::pin(async move {
-                let taken = give::give(&shared, &life, shard, row, to).await;
-                Done::Gave { shard, to, taken }
-            }),
+            What::Step(Step::Give(to)) => {
+                let turns = self.todo.turns.clone();
+                Box::pin(async move {
+                    let untold = give::give(&shared, &life, shard, row, to, turns).await;
+                    Done::Gave { shard, untold }
+                })
+            }
             What::Step(Step::Lose) => Box::pin(async move {
                 lose::lose(&shared, shard).await;
                 Done::Shard(shard)
@@ -232,11 +254,9 @@ impl<'a> Reconciler<'a> {
                 }
             }
             Done::Shard(shard) => self.finished(shard),
-            Done::Gave { shard, to, taken } => {
-                if let Some(to) = to.filter(|_| !taken) {
-                    self.heard
-                        .held_off
-                        .insert(to, self.shared.mono() + HOLD_OFF);
+            Done::Gave { shard, untold } => {
+                if let Some((to, released)) = untold {
+                    self.heard.missed.untold(shard, to, released);
                 }
                 self.finished(shard);
             }
@@ -246,14 +266,20 @@ impl<'a> Reconciler<'a> {
     fn finished(&mut self, shard: Shard) {
         self.todo.busy.remove(&shard);
         self.heard.news = true;
+        let of_shard = |invite: &mut Invite| invite.shard == shard;
+        for invite in self.todo.waiting.extract_if(.., of_shard) {
+            invite.answer_as_held(self.shared);
+        }
     }
 
     /// Another node released a shard to this one.
     fn invited(&mut self, invite: Invite) {
         let shard = invite.shard;
-        if self.shared.is_leaving() || self.todo.busy.contains(&shard) {
-            invite.refuse(self.shared);
-            return;
+        if self.shared.is_leaving() {
+            return invite.answer_as_held(self.shared);
+        }
+        if self.todo.busy.contains(&shard) {
+            return self.todo.waiting.push(invite);
         }
         // At most one job a shard, so the queue is bounded by their number.
         self.todo.queue.retain(|job| job.shard != shard);
@@ -264,7 +290,11 @@ impl<'a> Reconciler<'a> {
 
     fn look_soon(&mut self) {
         self.looks.again = true;
-        self.looks.next = self.looks.next.min(self.looks.last + LEAST_PAUSE);
+        self.look_within(LEAST_PAUSE);
+    }
+
+    fn look_within(&mut self, pause: Duration) {
+        self.looks.next = self.looks.next.min(self.looks.last + pause);
     }
 
     fn heard(&mut self, view: &View) {
@@ -292,7 +322,8 @@ impl<'a> Reconciler<'a> {
         if !self.shared.is_active() || self.life.over.is_cancelled() {
             return;
         }
-        let (held, silent) = (self.shared.ports.ownership.held(), self.silent(&nodes));
+        let held = self.shared.ports.ownership.held();
+        let silent = self.silent(rows, &nodes);
         let seen = Seen {
             me: self.life.me,
             leaving: self.shared.is_leaving(),
@@ -343,14 +374,13 @@ impl<'a> Reconciler<'a> {
     }
 
     /// The nodes that nothing is given to.
-    fn silent(&mut self, nodes: &BTreeMap<NodeId, NodeRow>) -> BTreeSet<NodeId> {
+    fn silent(&mut self, rows: &scan::Rows, nodes: &BTreeMap<NodeId, NodeRow>) -> BTreeSet<NodeId> {
         let now = self.shared.mono();
-        self.heard.held_off.retain(|_, until| *until > now);
+        let mut silent = self.heard.missed.look(&rows.shards, nodes, now);
         let view = self.shared.ports.membership.peers();
         let me = self.life.me.node;
         let unheard = |node: &NodeId| *node != me && view.get(*node).is_none();
-        let mut silent: BTreeSet<NodeId> = nodes.keys().copied().filter(unheard).collect();
-        silent.extend(self.heard.held_off.keys());
+        silent.extend(nodes.keys().copied().filter(unheard));
         silent
     }
 }

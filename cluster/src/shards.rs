@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::NodeId;
 
-/// Opens and closes shards on this node. At most one of `open` and `close` runs for a shard.
+/// Opens and closes shards on this node. At most one of `open`, `quiet` and `close` runs for a shard.
 #[async_trait]
 pub trait Shards: Send + Sync + fmt::Debug {
     /// Serves a shard that this node owns in the store under `epoch`: reads its state, seals what
@@ -23,6 +23,11 @@ pub trait Shards: Send + Sync + fmt::Debug {
         epoch: Epoch,
         from: Option<HandOver>,
     ) -> Result<(), ShardError>;
+
+    /// No frame of a shard leaves any more ([`Ownership::is_leaving`](crate::Ownership::is_leaving)):
+    /// answers when those that left are answered. The shard is served meanwhile; [`close`](Self::close)
+    /// follows, also when this takes too long.
+    async fn quiet(&self, shard: Shard, epoch: Epoch);
 
     /// Takes nothing new, hands no more frames to a transport, writes what is in memory, and
     /// answers what the next owner should know. `next` is who that will be.

@@ -12,7 +12,6 @@
 //! operating system on the data directory. `tests/ownership.rs` walks through all that these rules
 //! let happen.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,9 +24,12 @@ pub mod leave;
 pub mod renewal;
 pub mod shard;
 pub mod takeover;
+pub mod watch;
 
 #[cfg(test)]
 mod duel;
+
+pub use watch::{UNCHANGED, Watch, expired, watches_closely};
 
 /// How often a lease is renewed: two renewals may fail before sending stops.
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -40,13 +42,6 @@ pub const GOOD_FOR: Duration = Duration::from_secs(6);
 
 /// How long its owner sends under it: a second less, for what is between check and socket.
 pub const SEND_FOR: Duration = Duration::from_secs(5);
-
-/// How long a challenger sees a lease unchanged before it may call it dead: [`GOOD_FOR`], one per
-/// cent for clocks of different speed, and a second.
-pub const UNCHANGED: Duration = Duration::from_millis(7_100);
-
-/// How many reads must have shown it unchanged: one long silence of the store proves nothing.
-pub const LEAST_READS: u32 = 3;
 
 /// Names a node, for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -193,76 +188,6 @@ impl NodeRow {
     }
 }
 
-/// What a challenger saw of the row of one peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Watch {
-    seen: Option<NodeRow>,
-    since: Mono,
-    reads: u32,
-}
-
-impl Watch {
-    /// A read was answered at `now`, by the challenger's own clock.
-    pub fn observe(&mut self, row: NodeRow, now: Mono) {
-        if self.seen == Some(row) {
-            self.reads = self.reads.saturating_add(1);
-        } else {
-            *self = Self {
-                seen: Some(row),
-                since: now,
-                reads: 1,
-            };
-        }
-    }
-
-    /// The store did not answer: a peer may have had no way to renew. The watch begins anew.
-    pub fn interrupted(&mut self) {
-        *self = Self::default();
-    }
-
-    /// The row as last seen.
-    pub const fn seen(&self) -> Option<NodeRow> {
-        self.seen
-    }
-
-    /// When the peer is to be looked at again because it may be dead by then; `None` while nothing
-    /// was seen of it, and once it is dead.
-    pub fn due(&self) -> Option<Mono> {
-        self.seen.filter(|row| row.state != NodeState::Dead)?;
-        Some(self.since + UNCHANGED)
-    }
-
-    /// Whether the row was unchanged for so long that its owner has stopped.
-    pub fn is_expired(&self, now: Mono) -> bool {
-        self.unchanged_for(UNCHANGED, now).is_some()
-    }
-
-    fn unchanged_for(&self, wait: Duration, now: Mono) -> Option<NodeRow> {
-        let proven = self.reads >= LEAST_READS && now.since(self.since) >= wait;
-        self.seen
-            .filter(|row| proven && row.state != NodeState::Dead)
-    }
-}
-
-/// The peers to declare dead (by [`NodeRow::declared_dead`] of the row as seen), among all that
-/// are watched. The caller's own lease has to be good.
-///
-/// When more than half of the peers look dead at once, rather the store or this node is ill: then
-/// only those that stay so for one more lease.
-pub fn expired(watches: &BTreeMap<NodeId, Watch>, now: Mono) -> Vec<(NodeId, NodeRow)> {
-    let unchanged = |wait: Duration| -> Vec<(NodeId, NodeRow)> {
-        let silent =
-            |(node, watch): (&NodeId, &Watch)| Some((*node, watch.unchanged_for(wait, now)?));
-        watches.iter().filter_map(silent).collect()
-    };
-    let alive = |watch: &&Watch| watch.seen.is_some_and(|row| row.state != NodeState::Dead);
-    let silent = unchanged(UNCHANGED);
-    if silent.len() * 2 > watches.values().filter(alive).count() {
-        return unchanged(UNCHANGED + GOOD_FOR);
-    }
-    silent
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,12 +201,6 @@ mod tests {
             sequence,
             ..NodeRow::joined(None)
         }
-    }
-
-    fn silent_since_start() -> Watch {
-        let mut watch = Watch::default();
-        (1..=3).for_each(|read| watch.observe(row(1), at(read)));
-        watch
     }
 
     #[test]
@@ -337,38 +256,5 @@ mod tests {
     #[test]
     fn a_row_that_was_renewed_since_cannot_be_declared_dead() {
         assert_eq!(row(4).declared_dead(&row(3)), None);
-    }
-
-    #[test]
-    fn a_peer_is_dead_after_seven_seconds_and_three_reads_without_a_renewal() {
-        let live = |at_ms| {
-            let mut watch = Watch::default();
-            watch.observe(row(9), at(at_ms));
-            watch
-        };
-        let seen = |now| {
-            let peers = [silent_since_start(), live(now), live(now)];
-            expired(&(1..).map(NodeId).zip(peers).collect(), at(now))
-        };
-
-        assert_eq!(seen(7_100), []);
-        assert_eq!(seen(7_101), [(NodeId(1), row(1))]);
-    }
-
-    #[test]
-    fn an_outage_of_the_store_restarts_the_watch() {
-        let mut watch = silent_since_start();
-        watch.interrupted();
-        watch.observe(row(1), at(8_000));
-
-        assert_eq!(watch.unchanged_for(UNCHANGED, at(9_000)), None);
-    }
-
-    #[test]
-    fn when_most_peers_look_dead_at_once_one_more_lease_is_waited_for() {
-        let peers: BTreeMap<_, _> = (1..=5).map(|n| (NodeId(n), silent_since_start())).collect();
-
-        assert_eq!(expired(&peers, at(7_200)).len(), 0);
-        assert_eq!(expired(&peers, at(13_200)).len(), 5);
     }
 }

@@ -14,7 +14,8 @@ pub use ahead::{
     ARM_AHEAD, ARM_BY, Company, Lead, TOGETHER, arms_by, to_arm, together_by, turn_of_next,
 };
 pub use bucket::{
-    DECREASE, LEAST_FACTOR, LEAST_THROTTLE_WAIT, Pace, RECOVERY, RECOVERY_PER_ACK, RECOVERY_STEP,
+    DECREASE, LEAST_FACTOR, LEAST_THROTTLE_WAIT, Pace, PaceHanded, RECOVERY, RECOVERY_PER_ACK,
+    RECOVERY_STEP,
 };
 pub use day::{CHUNKS_A_DAY, CapWait, DayCap, LEAST_CHUNK};
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{SHARDS, Shard};
 use crate::lease::NodeId;
 
+pub mod missed;
 pub mod plan;
 
 /// The most shards that are handed from a living owner to another at once.

@@ -33,6 +33,8 @@ enum Step {
     Set(PaceSpec),
     Throttled(u64),
     Acked,
+    /// The instance goes to another node, which hears this much later where its pace stands.
+    HandOver(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any_spec().prop_map(Step::Set),
         1 => (0..2_000_u64).prop_map(Step::Throttled),
         2 => Just(Step::Acked),
+        1 => (0..500_000_000_u64).prop_map(Step::HandOver),
     ]
 }
 
@@ -134,6 +137,16 @@ proptest! {
                 }
                 Step::Throttled(millis) => pace.throttled(Duration::from_millis(millis), now),
                 Step::Acked => pace.acked(now),
+                Step::HandOver(later) => {
+                    let factor = Some(pace.factor());
+                    let saved = PaceSaved { factor, ..PaceSaved::default() };
+                    let (handed, ready) = (pace.handed(now), pace.ready_at(now));
+                    let waits = ready.since(now);
+                    now = now + Duration::from_nanos(later);
+                    pace = Pace::restored(&spec, &saved, now);
+                    pace.go_on(&handed, now);
+                    prop_assert!(pace.ready_at(now).since(now) <= waits, "nothing is lost either");
+                }
             }
             prop_assert!(pace.effective_rate() <= spec.rate_per_second());
             prop_assert!(pace.factor() >= LEAST_FACTOR);

@@ -202,15 +202,22 @@ impl Node {
             let passed = self.engine.clock().mono().since(began);
             self.config.drain_timeout.saturating_sub(passed)
         };
-        if let Some(together) = &self.together {
-            // Other nodes take over first; until then this one goes on answering.
-            together.leave(left()).await;
-        }
-        let report = self.engine.drain(left()).await;
-        self.listeners.stop().await;
-        if let Some(together) = &self.together {
-            together.end().await;
-        }
+        let report = match &self.together {
+            Some(together) => {
+                // Other nodes take over first; until then, and until its clients know, this one
+                // goes on answering.
+                together.leave(left()).await;
+                self.listeners.stop().await;
+                let report = self.engine.drain(left()).await;
+                together.end().await;
+                report
+            }
+            None => {
+                let report = self.engine.drain(left()).await;
+                self.listeners.stop().await;
+                report
+            }
+        };
         self.stopping.cancel();
         self.tasks.close();
         if tokio::time::timeout(TASKS_END, self.tasks.wait())

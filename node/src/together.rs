@@ -36,12 +36,17 @@ const MEMBERS_EVERY: Duration = Duration::from_secs(5);
 /// How long what other nodes asked may take when this one stops.
 const LINK_GRACE: Duration = Duration::from_secs(2);
 
+/// Stands for the authority of nodes without keys.
+const NO_KEYS: &str = "none";
+
 /// What is ready before the engine starts.
 #[derive(Debug)]
 pub struct Before {
     settings: SharedConfig,
     listener: TcpListener,
     keys: Option<KeyRing>,
+    /// The fingerprint of the authority of its keys.
+    authority: String,
     gossip: Arc<LivesOfGossip>,
     places: Arc<Places>,
     link: TcpLink,
@@ -94,6 +99,8 @@ impl Before {
             None => None,
         };
         check_security(&[settings.gossip, settings.link], credentials.as_ref())?;
+        let authority = credentials.as_ref().map_or(NO_KEYS, Credentials::authority);
+        let authority = authority.to_owned();
         let keys = settings.keys.as_deref().map(gossip_keys).transpose()?;
         let lock = lock(data_dir)?;
         let listener = TcpListener::bind(settings.link)
@@ -120,6 +127,7 @@ impl Before {
             settings: settings.clone(),
             listener,
             keys,
+            authority,
             gossip,
             places,
             link,
@@ -170,9 +178,18 @@ impl Before {
             settings.keyspace,
             settings.cluster
         );
+        let node = NodeId(settings.node);
+        let of = rows.authority(node, &self.authority).await?;
+        ensure!(
+            of == self.authority,
+            "the nodes of keyspace {} have {}, and this node has {}: set cluster.keys, or stop all \
+             nodes in good order before they get new keys",
+            settings.keyspace,
+            keys_of(&of),
+            keys_of(&self.authority)
+        );
         let rows: Arc<dyn Rows> = Arc::new(rows);
         self.places.refresh(&rows).await?;
-        let node = NodeId(settings.node);
         let api = SocketAddr::new(link.ip(), api.port());
         let ports = Ports {
             rows: rows.clone(),
@@ -241,6 +258,14 @@ impl Together {
     /// Ends the link; nobody asks this node any more.
     pub async fn end(&self) {
         self.link.stop(LINK_GRACE).await;
+    }
+}
+
+/// Keys, for people, by the fingerprint of their authority.
+fn keys_of(authority: &str) -> String {
+    match authority {
+        NO_KEYS => "no keys".to_owned(),
+        fingerprint => format!("keys of authority {fingerprint}"),
     }
 }
 

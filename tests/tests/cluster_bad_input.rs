@@ -135,6 +135,16 @@ async fn a_copied_data_folder_and_foreign_nodes_get_nothing() -> Result<()> {
         &["is of cluster zajil", "this node is of cluster other"],
     );
 
+    // One with keys where the others have none would own shards that nobody can ask for.
+    let keys = make_keys(nodes.folder.path(), "keys", "zajil").await?;
+    let own = format!("{keys}/node-3");
+    let stranger = nodes.place().setup(3).with("cluster.keys", own);
+    let stranger = refused(&nodes.folder.path().join("stranger"), stranger).await;
+    names(
+        &stranger,
+        &["have no keys", "this node has keys of authority"],
+    );
+
     load.await_answers(20, seconds(60)).await;
     load.stop().await;
     nodes.await_balanced(seconds(60)).await;

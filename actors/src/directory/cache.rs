@@ -86,6 +86,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Cache<K, V> {
         inside.old.clear();
     }
 
+    /// Forgets some of it: others may have changed it.
+    pub(crate) fn forget_where(&self, changed: impl Fn(&K) -> bool) {
+        let mut inside = self.inside.lock();
+        inside.changes += 1;
+        inside.young.retain(|key, _| !changed(key));
+        inside.old.retain(|key, _| !changed(key));
+    }
+
     /// Forgets what changed.
     pub(crate) fn forget(&self, key: &K) {
         let mut inside = self.inside.lock();

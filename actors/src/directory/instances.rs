@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
-use zajil_model::id::{AccountId, InstanceId};
+use zajil_model::id::{AccountId, InstanceId, Shard};
 use zajil_model::instance::{Instance, Wanted};
 use zajil_storage::{Condition, RowKey, RowWrite, StoreError, Table, Written};
 
@@ -49,6 +49,10 @@ impl KnownInstances {
     pub(super) fn forget_all(&self) {
         self.by_id.clear();
         self.by_name.clear();
+    }
+
+    pub(super) fn forget_shard(&self, shard: Shard) {
+        self.by_id.forget_where(|id| id.shard() == shard);
     }
 
     async fn changing(&self, id: InstanceId) -> MutexGuard<'_, ()> {

@@ -11,12 +11,13 @@ use zajil_model::instance::Instance;
 use zajil_model::message::limits::is_scheduled;
 use zajil_model::message::{Chunk, Lane, Message, Queue};
 use zajil_model::time::Timestamp;
-use zajil_storage::{Append, Entry, StoreError};
+use zajil_storage::{Append, Entry as Record, StoreError};
 
 use crate::engine::Engine;
 use crate::gate::Permit;
 use crate::instance::handle::Entered;
 use crate::instance::{InstanceMsg, RESERVED_FOR};
+use crate::owners::Asked;
 use crate::owners::questions::{AcceptReserved, ReserveIds, SendMessages};
 use crate::send::{ACCEPT_DEADLINE, AcceptError, Reserved, Submission};
 
@@ -27,8 +28,19 @@ const CHUNK_BYTES: usize = 48 << 10;
 /// How often ids are asked for again when others used up the ceiling that was raised.
 const TRIES: usize = 8;
 
-/// The shard left between the look at its place and the append.
+/// How often an accept begins anew because its shard left this node or came to it meanwhile.
+const ROUNDS: usize = 4;
+
+/// The shard left again and again.
 const MOVING: AcceptError = AcceptError::Unavailable("the instance is moving to another node");
+
+/// Where a submission is accepted.
+enum Entry {
+    /// Here: the shard does not leave before it is.
+    Here(Box<Admitted>),
+    /// On another node; here it is again.
+    Elsewhere(Submission),
+}
 
 /// A submission that was let in.
 struct Admitted {
@@ -47,8 +59,8 @@ enum Told {
 }
 
 /// The room that an accept takes is held until whoever waits for it goes on, or is gone: so the
-/// wait for that counts.
-type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit)>;
+/// wait for that counts. Who waits is inside as long: the shard does not leave before the answer.
+type Answer = oneshot::Receiver<(Result<(), StoreError>, Permit, Entered)>;
 
 impl Engine {
     /// Accepts messages: once this answers, they are on stable storage. `bulk` gives them a
@@ -58,16 +70,21 @@ impl Engine {
     /// [`AcceptError`]; only [`AcceptError::OutcomeUnknown`] leaves open whether they were.
     pub async fn send(&self, submission: Submission, bulk: bool) -> Result<Reserved, AcceptError> {
         let shard = submission.instance.id.shard();
-        if self.ownership().owns(shard) {
-            match self.send_here(submission, bulk).await {
-                // What was handed in is gone with it: the client asks again.
-                Err(AcceptError::Moved) => Err(MOVING),
-                answer => answer,
+        let mut submission = submission;
+        for _ in 0..ROUNDS {
+            if self.ownership().owns(shard) {
+                match self.admit(submission)? {
+                    Entry::Here(admitted) => return self.send_admitted(admitted, bulk).await,
+                    Entry::Elsewhere(again) => submission = again,
+                }
             }
-        } else {
             let question = SendMessages { submission, bulk };
-            self.at_owner(shard, question).await?
+            match self.0.owners.ask(shard, question).await? {
+                Asked::There(answer) => return answer,
+                Asked::Here(question) => submission = question.submission,
+            }
         }
+        Err(MOVING)
     }
 
     /// The same, on the node that owns the instance.
@@ -76,9 +93,19 @@ impl Engine {
         submission: Submission,
         bulk: bool,
     ) -> Result<Reserved, AcceptError> {
-        let shard = submission.instance.id.shard();
-        let ticks = submission.messages.len() as u64 + u64::from(bulk);
-        let mut admitted = Box::new(self.admit(submission)?);
+        match self.admit(submission)? {
+            Entry::Here(admitted) => self.send_admitted(admitted, bulk).await,
+            Entry::Elsewhere(_) => Err(AcceptError::Moved),
+        }
+    }
+
+    async fn send_admitted(
+        &self,
+        mut admitted: Box<Admitted>,
+        bulk: bool,
+    ) -> Result<Reserved, AcceptError> {
+        let shard = admitted.entered.shard();
+        let ticks = admitted.submission.messages.len() as u64 + u64::from(bulk);
         for _ in 0..TRIES {
             match self.try_send(admitted, ticks, bulk) {
                 Ok((reserved, answer)) => return self.durable(answer, reserved).await,
@@ -126,17 +153,26 @@ impl Engine {
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
         let shard = submission.instance.id.shard();
-        if self.ownership().owns(shard) {
-            return match self.accept_here(reserved, submission).await {
-                Err(AcceptError::Moved) => Err(MOVING),
-                answer => answer,
+        let mut submission = submission;
+        for _ in 0..ROUNDS {
+            if self.ownership().owns(shard) {
+                match self.admit_reserved(reserved, submission)? {
+                    Entry::Here(admitted) => {
+                        return self.accept_admitted(reserved, *admitted).await;
+                    }
+                    Entry::Elsewhere(again) => submission = again,
+                }
+            }
+            let question = AcceptReserved {
+                reserved,
+                submission,
             };
+            match self.0.owners.ask(shard, question).await? {
+                Asked::There(answer) => return answer,
+                Asked::Here(question) => submission = question.submission,
+            }
         }
-        let question = AcceptReserved {
-            reserved,
-            submission,
-        };
-        self.at_owner(shard, question).await?
+        Err(MOVING)
     }
 
     /// The same, on the node that owns the instance.
@@ -145,12 +181,30 @@ impl Engine {
         reserved: Reserved,
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
+        match self.admit_reserved(reserved, submission)? {
+            Entry::Here(admitted) => self.accept_admitted(reserved, *admitted).await,
+            Entry::Elsewhere(_) => Err(AcceptError::Moved),
+        }
+    }
+
+    fn admit_reserved(
+        &self,
+        reserved: Reserved,
+        submission: Submission,
+    ) -> Result<Entry, AcceptError> {
         if self.clock().now().since(reserved.created_at) > RESERVED_FOR {
             return Err(AcceptError::Unavailable(
                 "the ids were reserved too long ago",
             ));
         }
-        let admitted = self.admit(submission)?;
+        self.admit(submission)
+    }
+
+    async fn accept_admitted(
+        &self,
+        reserved: Reserved,
+        admitted: Admitted,
+    ) -> Result<Reserved, AcceptError> {
         let handle = Arc::clone(&admitted.entered);
         // Whoever took a lower id than these appends before: the actor passes over lower ids once
         // it was told of these.
@@ -158,19 +212,23 @@ impl Engine {
         self.durable(answer, reserved).await
     }
 
-    fn admit(&self, submission: Submission) -> Result<Admitted, AcceptError> {
+    fn admit(&self, submission: Submission) -> Result<Entry, AcceptError> {
         let instance = &submission.instance;
         let permit = self.0.gate.enter(instance.account, submission.bytes)?;
         let entered = self.0.router.enter(instance);
+        // Looked at from inside: a shard that begins to leave now waits for who is.
+        if !self.ownership().owns(instance.id.shard()) {
+            return Ok(Entry::Elsewhere(submission));
+        }
         match entered.unavailable() {
             Some(reason) if !instance.queue_while_disconnected => {
                 Err(AcceptError::InstanceUnavailable(reason))
             }
-            _ => Ok(Admitted {
+            _ => Ok(Entry::Here(Box::new(Admitted {
                 submission,
                 entered,
                 permit,
-            }),
+            }))),
         }
     }
 
@@ -198,16 +256,17 @@ impl Engine {
     /// that ended, the next owner may have read the log before this append was in it.
     async fn durable(&self, answer: Answer, reserved: Reserved) -> Result<Reserved, AcceptError> {
         let answered = tokio::time::timeout(ACCEPT_DEADLINE, answer).await;
-        let Ok(Ok((result, permit))) = answered else {
+        let Ok(Ok((result, permit, inside))) = answered else {
             return Err(AcceptError::OutcomeUnknown);
         };
         result?;
         let (shard, now) = (reserved.first.giver(), self.clock().mono());
         let epoch = self.0.context.clocks.epoch(shard);
-        let ours = |epoch| self.ownership().may_send_for(shard, epoch, now);
+        let ours = |epoch| self.ownership().may_answer_for(shard, epoch, now);
         if !epoch.is_some_and(ours) {
             return Err(AcceptError::OutcomeUnknown);
         }
+        drop(inside);
         permit.accepted();
         Ok(reserved)
     }
@@ -221,7 +280,7 @@ impl Engine {
         let shard = entered.shard();
         let due = earliest_due(&submission.messages, reserved.created_at);
         let chunks = chunks(reserved, submission);
-        let entries = chunks.iter().cloned().map(Entry::Accept).collect();
+        let entries = chunks.iter().cloned().map(Record::Accept).collect();
         let (reply, answer) = oneshot::channel();
         let context = self.0.context.clone();
         let done = move |result: Result<(), StoreError>| {
@@ -238,7 +297,7 @@ impl Engine {
                 }
             }
             // Who asked may have gone; the messages are accepted all the same.
-            drop(reply.send((result, permit)));
+            drop(reply.send((result, permit, entered)));
         };
         let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
         self.store().append(

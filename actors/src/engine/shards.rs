@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
 use zajil_cluster::{Closed, HandOver, Place, ShardError, Shards};
 use zajil_model::id::{BatchId, Epoch, InstanceId, Shard};
 use zajil_model::lease::NodeId;
@@ -13,18 +15,25 @@ use zajil_model::message::Queue;
 
 use super::Engine;
 use crate::instance::InstanceMsg;
+use crate::instance::handed::Handed;
+use crate::instance::handle::Handle;
+use crate::owners::encode;
 use crate::owners::questions::TakeShard;
 use crate::send::EngineError;
 
-/// How long instances of a shard that leaves may take to finish what is in flight. What is
-/// unanswered then is sent again by the next owner, under the same WhatsApp id.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long accepts that were let in may take to become durable when their shard leaves. What is
+/// not answered then gets the answer that nobody knows.
+const ACCEPTS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long instances may take to say where they stand, and to leave: nothing is in flight any more,
+/// or was for too long.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often a closing shard looks whether everybody left.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 /// How long the next owner may take to say that it opened a shard.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// The wait before waking what has work is tried again.
 const WAKE_AGAIN: Duration = Duration::from_secs(1);
@@ -70,7 +79,47 @@ impl Engine {
         }
     }
 
-    /// Lets the instances of a shard finish what is in flight and leave.
+    /// Asks the instances of a shard to say where they stand when nothing of theirs is in flight.
+    fn ask_for_quiet(&self, shard: Shard) -> Vec<oneshot::Receiver<Handed>> {
+        let ask = |handle: &Arc<Handle>| {
+            let (reply, answer) = oneshot::channel();
+            // One without an actor has nothing in flight.
+            handle.tell(InstanceMsg::Quiet(reply)).then_some(answer)
+        };
+        self.0
+            .router
+            .of_shard(shard)
+            .iter()
+            .filter_map(ask)
+            .collect()
+    }
+
+    /// Where the instances of a shard stand, those that say so soon.
+    async fn stands(&self, shard: Shard) -> Vec<Handed> {
+        let asked = self.ask_for_quiet(shard).into_iter();
+        let soon = asked.map(|answer| tokio::time::timeout(LEAVE_WITHIN, answer));
+        // One that failed meanwhile hands nothing over, and its successor opens no session.
+        join_all(soon)
+            .await
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect()
+    }
+
+    /// Waits until everybody who was let in to an instance of a shard has left.
+    async fn await_entrants(&self, shard: Shard) {
+        let left = async {
+            while self.0.router.of_shard(shard).iter().any(|h| h.is_entered()) {
+                tokio::time::sleep(CLOSE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(ACCEPTS_WITHIN, left).await.is_err() {
+            tracing::warn!(%shard, "a shard leaves while messages are being accepted");
+        }
+    }
+
+    /// Lets the instances of a shard write what they know and leave.
     async fn drain_shard(&self, shard: Shard) {
         let leaving = async {
             loop {
@@ -84,8 +133,23 @@ impl Engine {
                 tokio::time::sleep(CLOSE_LOOK).await;
             }
         };
-        if tokio::time::timeout(CLOSE_PATIENCE, leaving).await.is_err() {
-            tracing::warn!(%shard, "a shard leaves with messages in flight");
+        if tokio::time::timeout(LEAVE_WITHIN, leaving).await.is_err() {
+            tracing::warn!(%shard, "a shard leaves before its instances wrote all");
+        }
+    }
+
+    /// What a former owner handed over, for the actors that begin in this epoch.
+    fn receive(&self, epoch: Epoch, from: &HandOver) {
+        if from.released.next() != epoch || from.state.is_empty() {
+            return;
+        }
+        let context = &self.0.context;
+        match rmp_serde::from_slice(&from.state) {
+            Ok(all) => context.arrivals.arrived(all, epoch, context.clock.mono()),
+            // Without it a pace begins anew, which is slower and not wrong.
+            Err(error) => {
+                tracing::warn!(node = from.from.0, %error, "cannot read what was handed over")
+            }
         }
     }
 }
@@ -96,11 +160,14 @@ impl Shards for EngineShards {
         &self,
         shard: Shard,
         epoch: Epoch,
-        _from: Option<HandOver>,
+        from: Option<HandOver>,
     ) -> Result<(), ShardError> {
         let parts = &self.0.0;
         // A pause that its former owner confirmed is in the row, and not in what was read before.
-        parts.context.directory.forget_changeable();
+        parts.context.directory.forget_shard(shard);
+        if let Some(from) = from {
+            self.0.receive(epoch, &from);
+        }
         let opened = parts.context.clocks.open(shard, epoch).await;
         opened.map_err(|error| ShardError(error.to_string()))?;
         let engine = self.0.clone();
@@ -110,6 +177,10 @@ impl Shards for EngineShards {
         Ok(())
     }
 
+    async fn quiet(&self, shard: Shard, _epoch: Epoch) {
+        join_all(self.0.ask_for_quiet(shard)).await;
+    }
+
     async fn close(
         &self,
         shard: Shard,
@@ -117,6 +188,8 @@ impl Shards for EngineShards {
         _next: Option<NodeId>,
     ) -> Result<Closed, ShardError> {
         let parts = &self.0.0;
+        self.0.await_entrants(shard).await;
+        let stands = self.0.stands(shard).await;
         self.0.drain_shard(shard).await;
         tokio::join!(
             parts.batches.close_shard(shard),
@@ -126,9 +199,13 @@ impl Shards for EngineShards {
         parts.context.clocks.close(shard).await;
         let closed = parts.context.store.close_shard(shard, epoch).await;
         closed.map_err(|error| ShardError(error.to_string()))?;
-        Ok(Closed {
-            state: Bytes::new(),
-        })
+        parts.context.arrivals.forget(shard);
+        let state = if stands.is_empty() {
+            Bytes::new()
+        } else {
+            encode(&stands)
+        };
+        Ok(Closed { state })
     }
 
     async fn lost(&self, shard: Shard, epoch: Epoch) {
@@ -144,6 +221,7 @@ impl Shards for EngineShards {
         if let Err(error) = parts.context.store.close_shard(shard, epoch).await {
             tracing::debug!(%shard, %error, "a lost shard was dropped");
         }
+        parts.context.arrivals.forget(shard);
         // What others changed meanwhile was not told to a node without a lease. Who runs on holds
         // its list of opt-outs and goes on being told.
         if parts.router.is_empty() {

@@ -163,6 +163,11 @@ impl Handle {
         Some(Entered(self.clone()))
     }
 
+    /// Whether somebody is inside.
+    pub fn is_entered(&self) -> bool {
+        self.entrants.load(Ordering::Acquire) & !CLOSED != 0
+    }
+
     /// Closes the handle if nobody is inside: the last thing an idle actor does.
     pub fn try_close(&self) -> bool {
         self.entrants

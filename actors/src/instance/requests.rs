@@ -34,6 +34,7 @@ impl Upkeep {
             saved_at: mono,
             counted_bytes: 0,
             draining: false,
+            quiet: Vec::new(),
             sent: 0,
             failed: 0,
         }

@@ -125,9 +125,13 @@ impl SessionState {
         }
     }
 
-    /// Opens the transport, unless somebody has to act first.
+    /// Opens the transport, unless somebody has to act first, or the shard is about to leave: its
+    /// next owner opens one then.
     pub(super) fn open(&mut self, me: &Me) {
         self.open_at = None;
+        if me.context.ownership.is_leaving(me.handle.shard()) {
+            return;
+        }
         if let Some(reason) = self.ended {
             self.show(me, Session::Closed { reason });
             return;

@@ -212,6 +212,10 @@ impl Question for AskWindow {
     const REPEAT: Repeat = Repeat::Freely;
     const WITHIN: Duration = TAKE_WITHIN;
     type Answer = Result<Quota, Unavailable>;
+
+    fn has_moved(answer: &Self::Answer) -> bool {
+        matches!(answer, Err(Unavailable::Moved))
+    }
 }
 
 /// Tell how a batch is.

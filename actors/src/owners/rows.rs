@@ -38,12 +38,42 @@ impl StoreRows {
     /// # Errors
     /// The store did not answer.
     pub async fn cluster(&self, first: &str) -> Result<String, RowsError> {
-        const DOING: &str = "read whose store it is";
         let key = RowKey::new(Table::Members, *b"cluster", []);
-        if let Some(named) = self.read(DOING, &key).await? {
+        self.agreed("read whose store it is", key, first).await
+    }
+
+    /// The authority whose keys the nodes of this store have, by its fingerprint; the first node
+    /// that asks names it. While no other node has a lease, the one that starts names another: so keys
+    /// are made anew when all nodes are stopped.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn authority(&self, me: NodeId, mine: &str) -> Result<String, RowsError> {
+        const DOING: &str = "read whose keys the nodes have";
+        let key = RowKey::new(Table::Members, *b"authority", []);
+        let named = self.agreed(DOING, key.clone(), mine).await?;
+        let others = |(member, _): &(Member, NodeRow)| member.node != me;
+        if named == mine || self.leases().await?.iter().any(others) {
             return Ok(named);
         }
-        match self.cas(DOING, key, None, first.to_owned()).await {
+        match self.cas(DOING, key, Some(named), mine.to_owned()).await {
+            Cas::Applied => Ok(mine.to_owned()),
+            Cas::Conflict(named) => Ok(named.unwrap_or_default()),
+            Cas::Unknown(error) => Err(error),
+        }
+    }
+
+    /// What a row says that the first node writes who asks.
+    async fn agreed(
+        &self,
+        doing: &'static str,
+        key: RowKey,
+        first: &str,
+    ) -> Result<String, RowsError> {
+        if let Some(named) = self.read(doing, &key).await? {
+            return Ok(named);
+        }
+        match self.cas(doing, key, None, first.to_owned()).await {
             Cas::Applied => Ok(first.to_owned()),
             Cas::Conflict(named) => Ok(named.unwrap_or_default()),
             Cas::Unknown(error) => Err(error),

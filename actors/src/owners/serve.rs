@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::timeout;
 use zajil_cluster::Place;
 use zajil_cluster::link::{Incoming, Reply, Serve};
 use zajil_model::id::Shard;
@@ -18,6 +20,9 @@ use super::questions::{
 };
 use super::{ASK_AGAIN, Question, encode};
 use crate::engine::Engine;
+
+/// How long a call waits here for a shard that is on its way: about as long as most are.
+const ARRIVES_WITHIN: Duration = Duration::from_millis(500);
 
 /// A question that this node can answer.
 pub(crate) trait Answered: Question {
@@ -68,6 +73,7 @@ impl Serve for Answers {
         let Some(engine) = self.0.get() else {
             return Reply::Overloaded;
         };
+        await_arrival(engine, &call).await;
         if let Some(refusal) = refused(engine, &call) {
             return refusal;
         }
@@ -99,6 +105,18 @@ impl Serve for Answers {
             TakeShard::METHOD => take(engine, &call.body).await,
             _ => Reply::Unsupported,
         }
+    }
+}
+
+/// A call about a shard that is on its way waits a moment for it to arrive, so that its caller need
+/// not ask again and again.
+async fn await_arrival(engine: &Engine, call: &Incoming) {
+    let Some(shard) = call.shard else { return };
+    let place = engine.ownership().place(shard);
+    if place == Place::Moving {
+        let within = ARRIVES_WITHIN.min(call.deadline / 2);
+        // One that takes longer is asked for again.
+        drop(timeout(within, engine.owners().leaves(shard, place)).await);
     }
 }
 

@@ -16,6 +16,8 @@ mod keys;
 #[cfg(test)]
 mod logins;
 #[cfg(test)]
+mod owners;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod windows;

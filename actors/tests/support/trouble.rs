@@ -38,6 +38,7 @@ pub struct TroubledStore {
     claim_ms: AtomicU64,
     claims_to_doubt: AtomicUsize,
     claims: AtomicUsize,
+    checkpoints_away: AtomicBool,
     /// An instance whose checkpoint kills who reads it; 0 is none.
     deadly: AtomicU64,
 }
@@ -99,6 +100,11 @@ impl TroubledStore {
     /// From now on queues cannot be read, or can be again.
     pub fn damage_queues(&self, damaged: bool) {
         self.damaged.store(damaged, Ordering::Relaxed);
+    }
+
+    /// From now on checkpoints cannot be read, or can be again.
+    pub fn take_checkpoints_away(&self, away: bool) {
+        self.checkpoints_away.store(away, Ordering::Relaxed);
     }
 
     /// From now on the actor of this instance panics when it starts; or that of none.
@@ -255,6 +261,13 @@ impl Store for TroubledStore {
         let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
         let kills = key.table == Table::Checkpoints && key.partition == deadly;
         assert!(!kills, "a bug in the start of this actor");
+        let away = self.checkpoints_away.load(Ordering::Relaxed);
+        if away && key.table == Table::Checkpoints {
+            return Err(StoreError::Io {
+                operation: "read a row",
+                reason: "the database is away".to_owned(),
+            });
+        }
         self.inner.row(key).await
     }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
@@ -133,6 +134,7 @@ pub fn check_security(
 #[derive(Clone)]
 pub struct Credentials {
     cluster: ClusterId,
+    authority: String,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
     verifier: Arc<WebPkiServerVerifier>,
@@ -180,6 +182,7 @@ impl Credentials {
                 .map_err(|error| read_error("the key", &files.key, &error))
         };
         let unfit = |error: Error| CredentialsError::Key(error.to_string());
+        let known_by = fingerprint(&authority);
         let mut roots = RootCertStore::empty();
         roots
             .add(authority)
@@ -193,12 +196,18 @@ impl Credentials {
         let server = server_config(roots, provider, &own, key()?).map_err(unfit)?;
         Ok(Self {
             cluster: cluster.clone(),
+            authority: known_by,
             connector: TlsConnector::from(Arc::new(client)),
             acceptor: TlsAcceptor::from(Arc::new(server)),
             verifier,
             certificate: own,
             name: name(node, cluster),
         })
+    }
+
+    /// Tells the authority of the cluster from others: a hash of its certificate.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Whether the certificate is good at a time: now at the start, and some weeks ahead to warn
@@ -252,6 +261,15 @@ impl Credentials {
             });
         proved.map_err(Refusal::Certificate)
     }
+}
+
+/// Letters of a fingerprint: enough that no two authorities have the same.
+const FINGERPRINT: usize = 32;
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let hash = Sha256::digest(certificate.as_ref());
+    let letters = hash.iter().map(|byte| format!("{byte:02x}"));
+    letters.collect::<String>()[..FINGERPRINT].to_owned()
 }
 
 /// The name in a node's certificate.

@@ -42,6 +42,22 @@ fn a_shard_is_served_between_its_opening_and_its_closing() {
 }
 
 #[test]
+fn a_shard_that_leaves_is_served_and_answered_for_and_sends_nothing() {
+    let ownership = Ownership::shared(ME);
+    let now = Mono::from_nanos(1);
+    ownership.lease(&Lease::granted(Mono::from_nanos(0)));
+    ownership.opening(shard(), Epoch(4));
+    ownership.opened(shard(), Epoch(4));
+
+    assert!(ownership.leaving(shard(), Epoch(4)) && ownership.is_leaving(shard()));
+
+    assert!(ownership.owns(shard()) && ownership.owned() == 1);
+    assert!(ownership.may_answer_for(shard(), Epoch(4), now));
+    assert!(!ownership.may_send_for(shard(), Epoch(4), now));
+    assert!(ownership.closing(shard(), Epoch(4)) && !ownership.owns(shard()));
+}
+
+#[test]
 fn what_was_lost_while_it_opened_is_not_served() {
     let ownership = Ownership::shared(ME);
     ownership.opening(shard(), Epoch(4));

@@ -1,7 +1,14 @@
-//! Giving a shard away: what runs on it first, then the row, then who should take it is told.
+//! Giving a shard away: frames first, then what runs on it, then the row, then who should take it is
+//! told.
+//!
+//! While the answers of its last frames are waited for, a shard takes messages; only from then on
+//! until the next owner opened it nobody does. That time is short when few shards share it: so
+//! they go one after the other, and each waits for its turn before it stops anything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::NodeId;
@@ -13,40 +20,50 @@ use crate::rows::Cas;
 use crate::shards::{Closed, HandOver};
 use crate::shared::Shared;
 
+/// Shards that nobody serves at the same time, because they are on their way: what this node, the
+/// next owner and the store do in a tenth of a second or two.
+pub(super) const ON_THEIR_WAY: usize = 16;
+
+/// How long a shard may wait for the answers of its last frames while others wait for their turn.
+const QUIET_SOON: Duration = Duration::from_millis(500);
+
+/// How long it may wait after that. What is unanswered then is sent again by the next owner, under
+/// the same WhatsApp id.
+const QUIET_WITHIN: Duration = Duration::from_millis(4_500);
+
 /// How long a shard may take to close, after which it is dropped as it is: half of what a drain
 /// has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long to wait for the next owner to say that it opened a shard: it does so by itself, too.
-const TELL_WITHIN: Duration = Duration::from_secs(2);
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a release without an answer is tried.
 const TRIES: usize = 3;
 
-/// Gives a shard away; answers whether the next owner said that it took it.
+/// Gives a shard away; answers whom it was released to, and in which epoch, when that node did not
+/// say that it took it.
 pub(super) async fn give(
     shared: &Shared,
     life: &Life,
     shard: Shard,
     row: ShardRow,
     to: Option<NodeId>,
-) -> bool {
+    turns: Arc<Semaphore>,
+) -> Option<(NodeId, Epoch)> {
     let (ownership, epoch) = (&shared.ports.ownership, row.epoch);
+    let turn = quiet(shared, shard, epoch, turns).await;
     let began = shared.mono();
     if !ownership.closing(shard, epoch) {
-        return true;
+        return None;
     }
     let closed = close(shared, shard, epoch, to).await;
     ownership.dropped(shard, epoch);
     if life.over.is_cancelled() {
-        return true;
+        return None;
     }
-    let Some(released) = release(shared, life, shard, row, to).await else {
-        return true;
-    };
-    let Some(to) = to else {
-        return true;
-    };
+    let released = release(shared, life, shard, row, to).await?;
+    let to = to?;
     let hand_over = HandOver {
         from: life.me.node,
         released,
@@ -60,7 +77,38 @@ pub(super) async fn give(
     shared
         .metrics
         .gave(taken.is_some(), shared.mono().since(began));
-    taken.is_some()
+    drop(turn);
+    taken.is_none().then_some((to, released))
+}
+
+/// Waits until it is the shard's turn and its last frames are answered, or for long enough. One
+/// that has to wait for an answer lets others go first.
+async fn quiet(
+    shared: &Shared,
+    shard: Shard,
+    epoch: Epoch,
+    turns: Arc<Semaphore>,
+) -> OwnedSemaphorePermit {
+    const OPEN: &str = "nobody closes the turns";
+    let turn = turns.clone().acquire_owned().await.expect(OPEN);
+    if !shared.ports.ownership.leaving(shard, epoch) {
+        return turn;
+    }
+    let shards = &shared.ports.shards;
+    if timeout(QUIET_SOON, shards.quiet(shard, epoch))
+        .await
+        .is_ok()
+    {
+        return turn;
+    }
+    drop(turn);
+    if timeout(QUIET_WITHIN, shards.quiet(shard, epoch))
+        .await
+        .is_err()
+    {
+        shared.trouble(format!("shard {shard} leaves with messages in flight"));
+    }
+    turns.acquire_owned().await.expect(OPEN)
 }
 
 async fn close(shared: &Shared, shard: Shard, epoch: Epoch, to: Option<NodeId>) -> Closed {

@@ -30,8 +30,8 @@ pub enum TakeError {
     /// This node may not take anything now.
     #[error("the node has no good lease")]
     NoLease,
-    /// The shard is being taken or given, or too many are.
-    #[error("the shard, or all of the node, is busy")]
+    /// The node leaves, or too many shards are on their way to it.
+    #[error("the node is busy")]
     Busy,
     /// Nobody knows whether the row changed.
     #[error("the store did not say whether the shard was taken")]
@@ -56,8 +56,8 @@ impl Invite {
         drop(self.reply.send(answer));
     }
 
-    /// Not now: the shard is in hand already, or there is no room.
-    pub(super) fn refuse(self, shared: &Shared) {
+    /// Says whether the shard is held in the epoch after its release, whoever took it.
+    pub(super) fn answer_as_held(self, shared: &Shared) {
         let taken = self.hand_over.released.next();
         let held = shared.ports.ownership.epoch(self.shard) == Some(taken);
         self.answer(if held {
@@ -72,7 +72,7 @@ impl Invite {
 pub(super) async fn accept(shared: &Shared, life: &Life, invite: Invite) {
     let (shard, row) = (invite.shard, invite.row(life.me.node));
     if shared.ports.ownership.epoch(shard).is_some() {
-        invite.refuse(shared);
+        invite.answer_as_held(shared);
         return;
     }
     let from = Some(invite.hand_over.clone());

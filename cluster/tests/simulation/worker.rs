@@ -139,7 +139,7 @@ impl Worker {
             if let Ok(Some(())) = timeout(APPEND_WITHIN, append).await {
                 // The answer leaves only when the lease was still ours by then.
                 let now = self.clock.mono();
-                if self.ownership.may_send_for(shard, epoch, now) || !self.looks_at_lease {
+                if self.ownership.may_answer_for(shard, epoch, now) || !self.looks_at_lease {
                     self.oracle.acked(shard, id);
                 }
                 break;
@@ -191,6 +191,8 @@ impl Shards for Worker {
         self.shards.lock().insert(shard, open);
         Ok(())
     }
+
+    async fn quiet(&self, _shard: Shard, _epoch: Epoch) {}
 
     async fn close(
         &self,

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{PaceSaved, PaceSpec};
 use crate::time::Mono;
 
@@ -49,6 +51,16 @@ pub struct Pace {
     raised_at: Mono,
     held_until: Mono,
     bucket: Bucket,
+}
+
+/// Where a pace stands, for the next owner of its instance: as lengths, since no two nodes have the
+/// same clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceHanded {
+    /// Nanoseconds until the next token is whole; below 0, for how long it has been.
+    pub next_in: i64,
+    /// Nanoseconds for which throttling holds everything back.
+    pub held_for: u64,
 }
 
 /// All times and lengths in nanoseconds.
@@ -98,6 +110,31 @@ impl Pace {
             held_until: now,
             bucket,
         }
+    }
+
+    /// Where it stands at `now`, after the last hand-over of this owner.
+    pub fn handed(&self, now: Mono) -> PaceHanded {
+        let (next, now) = (self.bucket.next, now.as_nanos());
+        let ahead = i64::try_from(next.saturating_sub(now)).unwrap_or(i64::MAX);
+        let behind = i64::try_from(now.saturating_sub(next)).unwrap_or(i64::MAX);
+        PaceHanded {
+            next_in: ahead - behind,
+            held_for: self.held_until.as_nanos().saturating_sub(now),
+        }
+    }
+
+    /// Goes on where a former owner stood; `at` is when this node heard of it, by its own clock. That
+    /// is later than it was, so nothing goes sooner than it would have gone there.
+    pub fn go_on(&mut self, handed: &PaceHanded, at: Mono) {
+        let at = at.as_nanos();
+        self.bucket.next = match u64::try_from(handed.next_in) {
+            Ok(ahead) => at.saturating_add(ahead.min(LONGEST_INTERVAL)),
+            Err(_) => at.saturating_sub(handed.next_in.unsigned_abs()),
+        };
+        let held = handed.held_for.min(LONGEST_INTERVAL);
+        self.held_until = self
+            .held_until
+            .max(Mono::from_nanos(at.saturating_add(held)));
     }
 
     /// When the next hand-over is allowed; `now` when it is already.

@@ -17,6 +17,10 @@ use crate::time::Mono;
 /// what a compare-and-set takes.
 pub const TURN: Duration = Duration::from_secs(1);
 
+/// How long the node that a shard was released to waits for the word of who released it, which
+/// brings more than the row says: a little longer than a call takes.
+pub const TOLD: Duration = Duration::from_millis(500);
+
 /// How long the same nodes have to be there before shards move between living ones: a node that
 /// restarts, or a cluster that starts, shall not cause moves that are made back a moment later.
 pub const CALM: Duration = Duration::from_secs(10);
@@ -117,7 +121,10 @@ impl Patience {
         };
         let row = view.seen.rows[&shard];
         let (_, since) = *self.free.entry(shard).or_insert((row, now));
-        let turn = TURN.saturating_mul(place);
+        let turn = match place {
+            0 if row.next == Some(view.seen.me.node) => TOLD,
+            place => TURN.saturating_mul(place),
+        };
         match turn
             .checked_sub(now.since(since))
             .filter(|left| !left.is_zero())

@@ -25,6 +25,10 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 /// How often a node that waits for another one's version looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How often a keyspace or a table is looked for that another node is making, and that is named before
+/// it is there: for ten seconds.
+const APPEARS_LOOKS: u32 = 40;
+
 /// The longest name that the database takes.
 const LONGEST_NAME: usize = 48;
 
@@ -71,8 +75,10 @@ pub(super) async fn prepare(
             wanted: copies,
         });
     }
-    let used = session.use_keyspace(keyspace, false).await;
-    used.map_err(|error| step("use the keyspace", &error))?;
+    let mut patience = Patience::begun();
+    while let Err(error) = session.use_keyspace(keyspace, false).await {
+        patience.wait(step("use the keyspace", &error)).await?;
+    }
     run(
         session,
         "CREATE TABLE IF NOT EXISTS schema_version \
@@ -80,6 +86,31 @@ pub(super) async fn prepare(
     )
     .await?;
     migrate(session, config.clock.as_ref()).await
+}
+
+/// Waits for what another node may be making just now: the database names it in its catalogue
+/// before it can be used.
+struct Patience {
+    looks: u32,
+}
+
+impl Patience {
+    const fn begun() -> Self {
+        Self {
+            looks: APPEARS_LOOKS,
+        }
+    }
+
+    /// Waits a moment; gives the error back when that was done often enough.
+    async fn wait(&mut self, error: CqlOpenError) -> Result<(), CqlOpenError> {
+        let Some(left) = self.looks.checked_sub(1) else {
+            return Err(error);
+        };
+        self.looks = left;
+        tracing::debug!(%error, "the tables are not there yet");
+        tokio::time::sleep(LOOK_EVERY).await;
+        Ok(())
+    }
 }
 
 /// How many copies a keyspace keeps in a datacenter; `None` when there is no such keyspace.
@@ -109,7 +140,14 @@ async fn copies_kept(
 /// Runs the versions that are missing.
 async fn migrate(session: &Session, clock: &dyn Clock) -> Result<(), CqlOpenError> {
     let known = VERSIONS.len() as u32;
-    let newest = versions(session).await?.last().map_or(0, |one| one.number);
+    let mut patience = Patience::begun();
+    let found = loop {
+        match versions(session).await {
+            Ok(found) => break found,
+            Err(error) => patience.wait(error).await?,
+        }
+    };
+    let newest = found.last().map_or(0, |one| one.number);
     if newest > known {
         return Err(CqlOpenError::NewerSchema {
             found: newest,

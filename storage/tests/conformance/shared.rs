@@ -296,6 +296,26 @@ fn the_clock_of_the_database_is_told() {
 }
 
 #[test]
+fn nodes_that_start_at_once_on_an_empty_database_all_start() {
+    if database().is_none() {
+        return;
+    }
+    for _ in 0..3 {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || CqlStore::open(config(&keyspace(&folder))).map(drop);
+
+        let opened = std::thread::scope(|scope| {
+            let nodes = [(); 3].map(|()| scope.spawn(open));
+            nodes.map(|node| node.join().unwrap())
+        });
+
+        for node in opened {
+            node.unwrap();
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_told_when_the_store_opens() {
     if database().is_none() {
         return;

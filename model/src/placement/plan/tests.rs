@@ -1,6 +1,7 @@
 use super::*;
-use crate::id::SHARDS;
 use crate::lease::Incarnation;
+
+mod settling;
 
 fn at(seconds: u64) -> Mono {
     Mono::from_nanos(seconds * 1_000_000_000)
@@ -115,6 +116,22 @@ fn free_shards_are_shared_out_at_once_and_each_has_one_first_taker() {
         (100, 100)
     );
     assert!(taken.iter().all(|todo| (33..=34).contains(&takes(todo))));
+}
+
+#[test]
+fn who_is_named_waits_for_the_word_of_who_released_it_and_then_takes() {
+    let mut world = World::new(1, 2);
+    for row in world.rows.values_mut() {
+        (row.epoch, row.next) = (Epoch(2), Some(NodeId(2)));
+    }
+    let mut patience = Patience::default();
+    let begun = at(1);
+
+    let first = world.plan(2, &mut patience, begun);
+    let then = world.plan(2, &mut patience, begun + TOLD);
+
+    assert_eq!((takes(&first), first.again), (0, Some(TOLD)));
+    assert_eq!(takes(&then), 1);
 }
 
 #[test]
@@ -323,67 +340,4 @@ fn a_draining_node_takes_nothing() {
         world.plan(1, &mut Patience::default(), at(60)).steps,
         BTreeMap::new()
     );
-}
-
-/// Every node plans over the same rows, and all of it is done at once; answers how many seconds
-/// it took until nobody had anything to do.
-fn settle(world: &mut World, patience: &mut BTreeMap<u64, Patience>, from: u64) -> u64 {
-    let nodes: Vec<u64> = world.nodes.keys().map(|node| node.0).collect();
-    for second in from..from + 300 {
-        let mut idle = true;
-        for node in &nodes {
-            let known = std::mem::replace(world, World::new(0, 0)).holding(*node);
-            *world = known;
-            let todo = world.plan(*node, patience.entry(*node).or_default(), at(second));
-            idle &= todo.steps.is_empty() && todo.again.is_none();
-            for (shard, step) in todo.steps {
-                let row = world.rows[&shard];
-                let lease = row.owner.and_then(|owner| world.nodes.get(&owner.node));
-                let after = match step {
-                    Step::Take => row.taken(owner(*node), lease).unwrap(),
-                    Step::Give(to) => row.released(owner(*node), row.epoch, to).unwrap(),
-                    Step::Lose => row,
-                };
-                world.rows.insert(shard, after);
-            }
-        }
-        if idle {
-            return second - from;
-        }
-    }
-    panic!("it never settles");
-}
-
-fn assert_balanced(world: &World) {
-    let alive = world
-        .nodes
-        .iter()
-        .filter(|(_, row)| row.state == NodeState::Alive);
-    let (total, alive): (usize, Vec<NodeId>) = (world.rows.len(), alive.map(|(n, _)| *n).collect());
-    let (floor, ceiling) = (total / alive.len(), total.div_ceil(alive.len()));
-    for node in alive {
-        let has = |row: &&ShardRow| row.owner.is_some_and(|owner| owner.node == node);
-        let count = world.rows.values().filter(has).count();
-        assert!((floor..=ceiling).contains(&count), "{count} on {node:?}");
-    }
-}
-
-#[test]
-fn any_cluster_settles_balanced_when_nodes_join_leave_and_die() {
-    for nodes in [1, 3, 10] {
-        let (mut world, mut patience) = (World::new(SHARDS, nodes), BTreeMap::new());
-
-        settle(&mut world, &mut patience, 0);
-        assert_balanced(&world);
-
-        world.nodes.insert(NodeId(nodes + 1), NodeRow::joined(None));
-        let joined = settle(&mut world, &mut patience, 1_000);
-        assert_balanced(&world);
-        assert!(joined <= 60, "{joined} s for a join of {nodes}");
-
-        let mut world = world.is(1, NodeState::Dead);
-        let died = settle(&mut world, &mut patience, 2_000);
-        assert_balanced(&world);
-        assert!(died <= 15, "{died} s for a death among {nodes}");
-    }
 }

@@ -98,8 +98,8 @@ pub(crate) const GUARDS: &[Guard] = &[
     Guard::LeaseChecked,
 ];
 
-/// A peer that is always well: with one peer only, its silence is that of most peers, and the mass
-/// guard waits longer than this world lasts.
+/// A peer that is always well, as most are: so that the mass guard, which waits longer than this world
+/// lasts, stays out of it.
 const WITNESS: NodeId = NodeId(99);
 
 /// The rules, as this world asks them.

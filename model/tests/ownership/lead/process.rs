@@ -2,7 +2,8 @@
 
 use zajil_model::id::{MessageId, Shard, Tick};
 use zajil_model::lease::takeover::Step as Taking;
-use zajil_model::lease::{LEAST_READS, NodeRow, Standing};
+use zajil_model::lease::watch::LEAST_READS;
+use zajil_model::lease::{NodeRow, Standing};
 use zajil_model::time::Timestamp;
 
 use super::guard::{Guard, Rules};

@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::directory::SuppressionSet;
 pub use crate::instance::ahead::Loaded;
 pub use crate::instance::expire::Swept;
-use crate::instance::handed::{Arrived, Handed, Unflown};
+use crate::instance::handed::{Arrived, Handed};
 use crate::instance::handle::Handle;
 pub use crate::instance::inbox::RESERVED_FOR;
 use crate::instance::inbox::{Inbox, Told};
@@ -248,7 +248,6 @@ impl Actor for InstanceActor {
         };
         if let Some(Arrived { handed, at, .. }) = arrived {
             state.outbox.pace.go_on(&handed.pace, at);
-            state.inbox.unflown = Unflown::new(handed.unflown);
         }
         state.begin(args.parts);
         Ok(state)

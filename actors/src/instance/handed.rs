@@ -1,11 +1,10 @@
 //! What an instance hands to the next owner of its shard beside what is stored: where its pace
-//! stands, and which attempts were recorded and never left.
+//! stands.
 
 use parking_lot::Mutex;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use zajil_model::id::{Epoch, InstanceId, MessageId, Shard};
-use zajil_model::lifecycle::{MessageState, Status};
+use zajil_model::id::{Epoch, InstanceId, Shard};
 use zajil_model::pace::PaceHanded;
 use zajil_model::time::Mono;
 
@@ -19,9 +18,6 @@ pub struct Handed {
     pub instance: InstanceId,
     /// Where its pace stands.
     pub pace: PaceHanded,
-    /// Messages whose attempt is recorded and was never handed to a transport.
-    #[serde(default)]
-    pub unflown: Vec<MessageId>,
 }
 
 /// What former owners handed over, until the actors begin that it is for.
@@ -58,25 +54,6 @@ impl Arrivals {
     }
 }
 
-/// Attempts that a former owner recorded and never made.
-#[derive(Debug, Default)]
-pub(crate) struct Unflown(FxHashSet<MessageId>);
-
-impl Unflown {
-    pub(super) fn new(ids: Vec<MessageId>) -> Self {
-        Self(ids.into_iter().collect())
-    }
-
-    /// The state of a message, without the attempt that was never made.
-    pub(super) fn state(&mut self, id: MessageId, mut state: MessageState) -> MessageState {
-        if !self.0.is_empty() && state.status == Status::Processing && self.0.remove(&id) {
-            state.status = Status::Pending;
-            state.attempts = state.attempts.saturating_sub(1);
-        }
-        state
-    }
-}
-
 impl InstanceState {
     /// Tells who gives the shard away that no frame waits for its answer. The session is closed
     /// then: the next owner opens one, and a channel has one at a time.
@@ -88,7 +65,6 @@ impl InstanceState {
         let handed = Handed {
             instance: self.me.id(),
             pace: self.outbox.pace.handed(self.me.mono()),
-            unflown: self.outbox.unflown(),
         };
         for reply in self.upkeep.quiet.drain(..) {
             answer(reply, handed.clone());

@@ -20,7 +20,6 @@ use crate::instance::InstanceState;
 use crate::instance::damage::Damage;
 use crate::instance::expire::Sweep;
 use crate::instance::expiries::{Expiries, Stretch};
-use crate::instance::handed::Unflown;
 use crate::instance::handle::Handle;
 use crate::instance::outbox::Item;
 use crate::instance::schedule::Schedule;
@@ -99,8 +98,6 @@ pub(crate) struct Inbox {
     pub(super) schedule: Schedule,
     pub(super) sweep: Sweep,
     pub(super) damage: Damage,
-    /// Attempts that the former owner recorded and never made.
-    pub(super) unflown: Unflown,
     pub(super) read_again_at: Option<Timestamp>,
 }
 
@@ -129,7 +126,6 @@ impl Inbox {
             schedule: Schedule::default(),
             sweep: Sweep::default(),
             damage: Damage::default(),
-            unflown: Unflown::default(),
             read_again_at: None,
         }
     }
@@ -301,7 +297,6 @@ impl InstanceState {
         if self.window.blocked_reason(id) != Blocked::Absent {
             return false;
         }
-        let state = self.inbox.unflown.state(id, *state);
         let mut item = Item {
             message,
             first_attempt_at: state.first_attempt_at,

@@ -125,12 +125,6 @@ impl Outbox {
         self.recording == 0 && self.flights.is_empty()
     }
 
-    /// Messages that are armed for their first attempt, or after one of known outcome.
-    pub(super) fn unflown(&self) -> Vec<MessageId> {
-        let certain = self.armed.iter().filter(|armed| !armed.ready.item.doubtful);
-        certain.map(|armed| armed.ready.id).collect()
-    }
-
     pub(super) fn has_suppressions(&self) -> bool {
         self.suppressions.is_some()
     }

@@ -181,7 +181,7 @@ impl TransportFactory for Gate {
 
     fn capabilities(&self, _settings: &TransportSettings) -> Capabilities {
         Capabilities {
-            idempotent_by_id: true,
+            idempotent_by_id: Some(true),
             receipts: false,
             pairing: false,
             polls: true,

@@ -11,7 +11,7 @@ use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::{
-    Append, ChangePage, Cursor, Done, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
     Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals, TotalsFilter, Work,
     Written,
 };
@@ -186,6 +186,19 @@ impl Store for NodeStore {
     ) -> Result<(Vec<MessageRecord>, Option<Timestamp>), StoreError> {
         let projection = Arc::clone(&self.held(instance.shard())?.projection);
         let read = projection.scheduled(instance, until, limit).await?;
+        self.cold().await?;
+        Ok(read)
+    }
+
+    async fn expiries(
+        &self,
+        instance: InstanceId,
+        queue: Queue,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, Option<MessageId>), StoreError> {
+        let projection = Arc::clone(&self.held(instance.shard())?.projection);
+        let read = projection.expiries(instance, queue, after, limit).await?;
         self.cold().await?;
         Ok(read)
     }

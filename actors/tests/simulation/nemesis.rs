@@ -156,6 +156,8 @@ impl Nemesis {
                 resume_at = self.now() + RESUME_EVERY;
                 self.resume_all();
             }
+            // Who was leaving when peace came starts again.
+            self.end_what_is_due(self.now());
             self.pass();
             let rests = self.world.unsettled() == 0 && self.world.is_balanced();
             let since = *quiet_since.get_or_insert(self.now());

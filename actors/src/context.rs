@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_cluster::Ownership;
-use zajil_model::id::InstanceId;
+use zajil_model::id::{InstanceId, Shard};
 use zajil_model::instance::TransportKind;
 use zajil_model::time::Clock;
 use zajil_model::wa_id::WaIdKey;
@@ -142,6 +142,14 @@ impl Context {
     pub fn chance(&self) -> f64 {
         let turn = self.seed.fetch_add(1, Ordering::Relaxed);
         SmallRng::seed_from_u64(turn).random()
+    }
+
+    /// Whether what this node says of a shard counts: while its lease is good, nobody else can have
+    /// taken the shard, and read what there was, before what was asked for was durable.
+    pub fn speaks_for(&self, shard: Shard) -> bool {
+        let (ownership, now) = (&self.ownership, self.clock.mono());
+        let held = |epoch| ownership.may_answer_for(shard, epoch, now);
+        ownership.is_alone() || self.clocks.epoch(shard).is_some_and(held)
     }
 
     /// Whether sending is held after a restore.

@@ -37,6 +37,7 @@ mod accept;
 mod answers;
 mod gauges;
 mod instances;
+mod opt_outs;
 mod release;
 mod requests;
 mod settle;

@@ -224,9 +224,7 @@ impl Owners {
     pub(crate) async fn leaves(&self, shard: Shard, before: Place) {
         let mut changed = self.ownership().changed();
         while self.ownership().place(shard) == before {
-            if changed.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            changed.changed().await;
         }
     }
 

@@ -299,11 +299,12 @@ impl ShardActor {
         let (myself, stop) = (myself.clone(), self.context.stop.clone());
         self.context.tasks.spawn(async move {
             tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {
                     // A shard that is gone needs no restarts.
                     drop(myself.cast(ShardMsg::Restart(id)));
                 }
-                () = stop.cancelled() => {}
             }
         });
     }

@@ -134,9 +134,10 @@ impl Timer {
                 .fire(now)
                 .map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
             tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = self.earlier.notified() => {}
+                biased;
                 () = stop.cancelled() => return,
+                () = self.earlier.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
             }
         }
     }

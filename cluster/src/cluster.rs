@@ -1,6 +1,6 @@
 //! A node's part in a cluster, as the rest of the node sees it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use zajil_model::id::{Epoch, SHARDS, Shard};
-use zajil_model::lease::{NodeId, NodeState};
+use zajil_model::lease::{NodeId, NodeRow};
 use zajil_model::time::Clock;
 
 use crate::challenge::READS_AT_ONCE;
@@ -215,24 +215,23 @@ impl Cluster {
         Status::of(&self.shared)
     }
 
-    /// The nodes with a live lease row, read now: who has to confirm a barrier whose row is
-    /// durable. A node that joins later reads that row before it sends.
+    /// The lease rows of all nodes, read now: who has to confirm a barrier whose row is durable. A
+    /// node that joins later reads that row before it sends.
     ///
     /// # Errors
     /// The store did not answer.
-    pub async fn live_nodes(&self) -> Result<BTreeSet<NodeId>, RowsError> {
+    pub async fn lease_rows(&self) -> Result<BTreeMap<NodeId, NodeRow>, RowsError> {
         let rows = &self.shared.ports.rows;
         let members = rows.members().await?;
         let read = |member: Member| async move {
             let lease = rows.read_lease(member.node).await?;
-            let lives = lease.is_some_and(|row| row.state != NodeState::Dead);
-            Ok(lives.then_some(member.node))
+            Ok(lease.map(|row| (member.node, row)))
         };
         let leases = stream::iter(members)
             .map(read)
             .buffer_unordered(READS_AT_ONCE);
         leases
-            .try_filter_map(|live| async move { Ok(live) })
+            .try_filter_map(|lease| async move { Ok(lease) })
             .try_collect()
             .await
     }

@@ -36,7 +36,7 @@ mod testing;
 
 pub use cluster::{Cluster, Config, DrainReport, Ports, Renewals};
 pub use lease::Ended;
-pub use ownership::{Ownership, Place};
+pub use ownership::{Changed, Ownership, Place};
 pub use past::{FolderPast, NoPast, Past};
 pub use reconcile::TakeError;
 pub use rows::{Cas, Member, Rows, RowsError};

@@ -9,10 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use zajil_model::id::{Epoch, SHARDS, Shard};
+use zajil_model::lease::leave::may_leave;
 use zajil_model::lease::{Lease, NodeId};
 use zajil_model::time::Mono;
+
+mod changes;
+
+pub use changes::Changed;
+
+use changes::Changes;
 
 /// Who owns a shard, as this node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +51,7 @@ struct Shared {
     send_until: AtomicU64,
     shards: RwLock<Box<[Known]>>,
     nodes: RwLock<BTreeSet<NodeId>>,
-    changed: watch::Sender<u64>,
+    changes: Changes,
     /// Somebody could not reach an owner that is named here.
     doubts: Notify,
 }
@@ -112,7 +119,7 @@ impl Ownership {
             send_until: AtomicU64::new(0),
             shards: RwLock::new(vec![nobody; usize::from(SHARDS)].into()),
             nodes: RwLock::default(),
-            changed: watch::Sender::new(0),
+            changes: Changes::default(),
             doubts: Notify::new(),
         })))
     }
@@ -131,7 +138,7 @@ impl Ownership {
     pub fn may_send(&self, now: Mono) -> bool {
         match &*self.0 {
             Inner::Alone(lease) => lease.may_send(now),
-            Inner::Shared(shared) => now.as_nanos() < shared.send_until.load(Ordering::Acquire),
+            Inner::Shared(shared) => now < shared.send_until(),
         }
     }
 
@@ -139,15 +146,27 @@ impl Ownership {
     /// when the lease is good again but is one of a later life of this node, and for a shard that is
     /// about to go to another one.
     pub fn may_send_for(&self, shard: Shard, epoch: Epoch, now: Mono) -> bool {
-        let sends = |shared: &Shared| shared.known(shard).sends() == Some(epoch);
-        self.may_send(now) && self.cluster().is_none_or(sends)
+        self.may_leave(epoch, now, |shared| shared.known(shard).sends())
     }
 
     /// Whether what became durable under an epoch may be answered: nobody can have taken the shard
     /// before.
     pub fn may_answer_for(&self, shard: Shard, epoch: Epoch, now: Mono) -> bool {
-        let held = |shared: &Shared| shared.known(shard).held() == Some(epoch);
-        self.may_send(now) && self.cluster().is_none_or(held)
+        self.may_leave(epoch, now, |shared| shared.known(shard).held())
+    }
+
+    fn may_leave(
+        &self,
+        epoch: Epoch,
+        now: Mono,
+        held: impl FnOnce(&Shared) -> Option<Epoch>,
+    ) -> bool {
+        match &*self.0 {
+            Inner::Alone(lease) => lease.may_send(now),
+            Inner::Shared(shared) => {
+                may_leave(shared.send_until(), now, held(shared), Some(epoch)).is_ok()
+            }
+        }
     }
 
     /// Whether a shard is about to go to another node: it is served, and nothing new is begun that
@@ -202,16 +221,13 @@ impl Ownership {
             .count() as u16
     }
 
-    /// Counts up each time that a place changes.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        match self.cluster() {
-            Some(shared) => shared.changed.subscribe(),
-            None => watch::Sender::new(0).subscribe(),
-        }
+    /// What tells that a place changed, from now on.
+    pub fn changed(&self) -> Changed {
+        Changed::new(self)
     }
 
     /// The nodes whose lease row was not dead when it was last read, this one included. For what
-    /// must not miss one that just joined, ask [`Cluster::live_nodes`](crate::Cluster::live_nodes).
+    /// must not miss one that just joined, ask [`Cluster::lease_rows`](crate::Cluster::lease_rows).
     pub fn nodes(&self) -> BTreeSet<NodeId> {
         match self.cluster() {
             Some(shared) => shared.nodes.read().clone(),
@@ -355,12 +371,16 @@ impl Ownership {
             before != (known.epoch, known.at)
         };
         if changed {
-            shared.changed.send_modify(|count| *count += 1);
+            shared.changes.another();
         }
     }
 }
 
 impl Shared {
+    fn send_until(&self) -> Mono {
+        Mono::from_nanos(self.send_until.load(Ordering::Acquire))
+    }
+
     fn known(&self, shard: Shard) -> Known {
         self.shards.read()[usize::from(shard.number())]
     }

@@ -9,51 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::lease::{Incarnation, NodeId, NodeRow, NodeState};
-
-/// Counts the changes of one row, so that an old one that comes late changes nothing.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Version(pub u64);
-
-/// A row that holds messages back, or holds them back no longer.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Barrier {
-    /// Which change of the row.
-    pub version: Version,
-    /// Whether it stands.
-    pub stands: bool,
-}
-
-/// What a node knows of a row: from reading it, and from being told, in any order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Known(Option<Barrier>);
-
-impl Known {
-    /// Learns what was read or told. The later change counts: a read that was under way while the
-    /// node was told may answer with what was there before.
-    pub fn learn(&mut self, barrier: Barrier) {
-        self.0 = self.0.max(Some(barrier));
-    }
-
-    /// Whether messages are held back.
-    pub fn stands(&self) -> bool {
-        self.0.is_some_and(|barrier| barrier.stands)
-    }
-
-    /// Whether the node may confirm `asked`, with `outstanding` messages that were cleared before
-    /// it applied the row and were neither handed over nor taken back.
-    pub fn may_confirm(&self, asked: Barrier, outstanding: usize) -> bool {
-        let applied = self.0.is_some_and(|known| known.version >= asked.version);
-        applied && outstanding == 0
-    }
-}
 
 /// Who still has to confirm a barrier.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,13 +75,6 @@ impl Confirmations {
 mod tests {
     use super::*;
 
-    fn barrier(version: u64, stands: bool) -> Barrier {
-        Barrier {
-            version: Version(version),
-            stands,
-        }
-    }
-
     fn row(incarnation: u64, state: NodeState) -> NodeRow {
         NodeRow {
             incarnation: Incarnation(incarnation),
@@ -178,29 +127,5 @@ mod tests {
         assert_eq!(asked.answer(), missing(&[1]));
         asked.saw(NodeId(1), &row(6, NodeState::Alive));
         assert_eq!(asked.answer(), Answer::Done);
-    }
-
-    #[test]
-    fn a_read_from_before_does_not_undo_what_the_node_was_told_meanwhile() {
-        let mut known = Known::default();
-
-        known.learn(barrier(8, true));
-        known.learn(barrier(7, false));
-
-        assert!(known.stands());
-        known.learn(barrier(9, false));
-        assert!(!known.stands());
-    }
-
-    #[test]
-    fn a_node_confirms_what_it_applied_once_nothing_is_on_its_way() {
-        let mut known = Known::default();
-        assert!(!known.may_confirm(barrier(2, true), 0));
-
-        known.learn(barrier(2, true));
-
-        assert!(!known.may_confirm(barrier(2, true), 1));
-        assert!(known.may_confirm(barrier(2, true), 0));
-        assert!(!known.may_confirm(barrier(3, true), 0));
     }
 }

@@ -6,11 +6,11 @@
 //! [`SEND_FOR`] < [`GOOD_FOR`] < [`UNCHANGED`] the owner has stopped before a challenger may say
 //! that it did, as long as their clocks run at the same speed within one per cent.
 //!
-//! [`renewal`] says what to make of a renewal without an answer; [`shard`] holds the rest of
-//! ownership: shard rows, seals, claims; [`takeover`], [`append`] and [`leave`] what an owner does
-//! in which order. A node alone, with the embedded store, has [`Lease::local`]: the lock of its
-//! operating system on the data directory. `tests/ownership.rs` walks through all that these rules
-//! let happen.
+//! [`holder`] says what to make of a renewal without an answer; [`shard`] holds the rest of
+//! ownership: shard rows, seals, claims; [`leave`] is the last question before a frame or an answer
+//! leaves. A node alone, with the embedded store, has [`Lease::local`]: the lock of its
+//! operating system on the data directory. `tests/ownership` walks through all that these rules let
+//! happen.
 
 use std::time::Duration;
 
@@ -18,12 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
 
-pub mod append;
 pub mod holder;
 pub mod leave;
-pub mod renewal;
 pub mod shard;
-pub mod takeover;
 pub mod watch;
 
 #[cfg(test)]
@@ -104,7 +101,7 @@ impl Lease {
 
     /// Whether a frame may leave now. Asked before each one.
     pub fn may_send(&self, now: Mono) -> bool {
-        self.standing(now) == Standing::Active
+        now < self.send_until()
     }
 
     /// The moment from which nothing may be sent; a node alone has none before the end of time.
@@ -127,10 +124,9 @@ impl Lease {
     /// What may be done now.
     pub fn standing(&self, now: Mono) -> Standing {
         match self.0 {
-            Term::Local => Standing::Active,
-            Term::Asked(at) if now.since(at) < SEND_FOR => Standing::Active,
-            Term::Asked(_) => Standing::Suspended,
             Term::Lost => Standing::Fenced,
+            Term::Local | Term::Asked(_) if self.may_send(now) => Standing::Active,
+            Term::Local | Term::Asked(_) => Standing::Suspended,
         }
     }
 }

@@ -333,9 +333,31 @@ impl Directory {
         Ok(id)
     }
 
-    /// Another node changed an instance: this is how it is now.
-    pub fn know_instance(&self, instance: &Arc<Instance>) {
-        self.remember_instance(instance);
+    /// Held while a change of an instance is put in force: one after the other, in the order in which
+    /// they are read.
+    pub(crate) async fn changing_instance(&self, id: InstanceId) -> MutexGuard<'_, ()> {
+        self.inner.instances.changing(id).await
+    }
+
+    /// Somebody changed an instance: reads how it is now, since what is told of a change may be late
+    /// and older than what is in force. One that was deleted has no session.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub(crate) async fn changed_instance(
+        &self,
+        told: &Instance,
+    ) -> Result<Arc<Instance>, DirectoryError> {
+        let row = instance_row(told.account, told.id);
+        let stored: Option<Instance> = load(self.store(), "instance", &row).await?;
+        let Some(instance) = stored.map(Arc::new) else {
+            return Ok(Arc::new(Instance {
+                wanted: Wanted::Disconnected,
+                ..told.clone()
+            }));
+        };
+        self.remember_instance(&instance);
+        Ok(instance)
     }
 
     /// An instance is gone, or may have changed.

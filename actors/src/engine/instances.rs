@@ -117,7 +117,7 @@ impl Instances {
         let idle_is_enough = matches!(state.phase, PartPhase::Held | PartPhase::Paused);
         let handle = match running {
             Some(handle) => Some(handle),
-            None if idle_is_enough => return true,
+            None if idle_is_enough => return self.context.speaks_for(instance.shard()),
             None => self.wake(instance, batch).await,
         };
         // An instance that was deleted has nothing to send any more.
@@ -128,7 +128,8 @@ impl Instances {
             return false;
         }
         let told = |reply| InstanceMsg::Part(batch, state, reply);
-        ask(&handle, told).await.unwrap_or(false)
+        let confirmed = ask(&handle, told).await.unwrap_or(false);
+        confirmed && self.context.speaks_for(handle.shard())
     }
 }
 

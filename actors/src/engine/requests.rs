@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use zajil_model::id::{AccountId, InstanceId, MessageId};
+use zajil_model::id::{AccountId, InstanceId, MessageId, Shard};
 use zajil_model::instance::{Instance, Session, TransportKind, TransportSettings, Wanted};
 use zajil_model::lifecycle::Status;
-use zajil_model::phone::Phone;
 use zajil_storage::{MessageRecord, Work};
 use zajil_transport::OpenError;
 
-use crate::directory::{DirectoryError, Suppression};
+use crate::directory::DirectoryError;
 use crate::engine::Engine;
-use crate::engine::instances::{CONFIRM_WITHIN, ask};
+use crate::engine::instances::ask;
 use crate::instance::InstanceMsg;
 use crate::instance::handle::{Handle, Shown};
 use crate::owners::questions::{
-    ApplyInstance, CancelMessage, ConnectInstance, ObserveInstance, OptedOut, PurgeInstance,
-    RemoveInstance, ShowInstance, WaitingFor,
+    ApplyInstance, CancelMessage, ConnectInstance, ObserveInstance, PurgeInstance, RemoveInstance,
+    ShowInstance, WaitingFor,
 };
 use crate::send::{
     Barrier, CancelError, EngineError, InstanceFigures, InstanceView, WaitReason, Waiting,
@@ -59,6 +58,9 @@ impl Engine {
         match asked.ok_or(NOT_CONFIRMED)?.map_err(EngineError::from)? {
             Status::Cancelled => {}
             other => return Err(CancelError::TooLate(other)),
+        }
+        if !self.speaks_for(id.giver()) {
+            return Err(EngineError::OutcomeUnknown.into());
         }
         let after = self.store().message(id).await.map_err(EngineError::from)?;
         let after = after.ok_or(CancelError::NotFound)?;
@@ -164,17 +166,34 @@ impl Engine {
         self.at_owner(shard, ApplyInstance(instance)).await?
     }
 
-    pub(super) async fn apply_here(&self, instance: Arc<Instance>) -> Result<Barrier, EngineError> {
-        self.directory().know_instance(&instance);
-        // One that does not run reads its row when it starts; so does one whose actor failed.
+    pub(super) async fn apply_here(&self, told: Arc<Instance>) -> Result<Barrier, EngineError> {
+        let _in_turn = self.directory().changing_instance(told.id).await;
+        match self.directory().changed_instance(&told).await {
+            Ok(instance) => Ok(self.put_in_force(instance).await),
+            Err(error) => {
+                tracing::warn!(instance = %told.id, %error, "a change is not in force yet");
+                Ok(self.barrier(false, &told.name))
+            }
+        }
+    }
+
+    /// One that does not run reads its row when it starts; so does one whose actor failed.
+    async fn put_in_force(&self, instance: Arc<Instance>) -> Barrier {
         let running = self.0.router.running(instance.id);
         let Some(handle) = running.filter(|handle| handle.actor().is_some()) else {
-            return Ok(Barrier::confirmed());
+            return self.barrier(self.speaks_for(instance.id.shard()), &instance.name);
         };
         let asked = ask(&handle, |reply| InstanceMsg::Apply(instance.clone(), reply))
             .await
             .is_some();
-        Ok(self.barrier(asked, &instance.name))
+        self.barrier(
+            asked && self.speaks_for(instance.id.shard()),
+            &instance.name,
+        )
+    }
+
+    fn speaks_for(&self, shard: Shard) -> bool {
+        self.0.context.speaks_for(shard)
     }
 
     /// Opens the session of an instance again, whatever had ended it.
@@ -233,7 +252,7 @@ impl Engine {
         match ask(&entered, |reply| InstanceMsg::Purge(None, reply)).await {
             Some(result) => {
                 result?;
-                Ok(Barrier::confirmed())
+                Ok(self.barrier(self.speaks_for(instance.id.shard()), &instance.name))
             }
             None => Ok(self.barrier(false, &instance.name)),
         }
@@ -264,116 +283,6 @@ impl Engine {
         ask(&handle, |reply| InstanceMsg::Waiting(record.clone(), reply))
             .await
             .flatten()
-    }
-
-    /// Opts a recipient out; once confirmed, nothing new is handed over to them.
-    ///
-    /// # Errors
-    /// When the entry could not be made durable.
-    pub async fn suppress(
-        &self,
-        account: AccountId,
-        phone: Phone,
-        reason: Option<String>,
-        source: String,
-    ) -> Result<Barrier, EngineError> {
-        let created_at = self.clock().now();
-        let entry = Suppression {
-            phone,
-            reason,
-            source,
-            created_at,
-        };
-        self.directory()
-            .suppress(account, entry)
-            .await
-            .map_err(|error| match error {
-                DirectoryError::Store(error) => EngineError::Store(error),
-                _ => EngineError::Unavailable("the opt-out was not taken"),
-            })?;
-        self.opted_out(account, phone, true).await
-    }
-
-    /// Opts a recipient in again; answers whether they were out.
-    ///
-    /// # Errors
-    /// When it could not be made durable.
-    pub async fn unsuppress(
-        &self,
-        account: AccountId,
-        phone: Phone,
-    ) -> Result<bool, DirectoryError> {
-        let were_out = self.directory().unsuppress(account, phone).await?;
-        if were_out {
-            // Who did not hear of it goes on holding back, until it reads the list again.
-            drop(self.opted_out(account, phone, false).await);
-        }
-        Ok(were_out)
-    }
-
-    /// An opt-out is durable, or is taken back: every node that may send hears of it, and confirms
-    /// that nothing is outstanding that was cleared before.
-    async fn opted_out(
-        &self,
-        account: AccountId,
-        phone: Phone,
-        out: bool,
-    ) -> Result<Barrier, EngineError> {
-        let question = OptedOut {
-            account,
-            phone,
-            out,
-        };
-        let me = self.ownership().me();
-        let nodes = match self.cluster() {
-            // Read now: a node that joined just before is asked as well.
-            Some(cluster) => cluster.live_nodes().await,
-            None => Ok(self.ownership().nodes()),
-        };
-        let nodes = nodes.map_err(|_| EngineError::Unavailable("the nodes cannot be read"))?;
-        let nodes = nodes.into_iter();
-        let question = &question;
-        let others = nodes.filter(|node| *node != me).map(|node| async move {
-            let asked = self.0.owners.ask_node(node, question, CONFIRM_WITHIN);
-            asked
-                .await
-                .unwrap_or_else(|_| vec![format!("node {}", node.0)])
-        });
-        let others = futures_util::future::join_all(others);
-        let (mut missing, told) = tokio::join!(self.opted_out_here(account, phone, out), others);
-        missing.extend(told.into_iter().flatten());
-        Ok(Barrier { missing })
-    }
-
-    /// Puts an opt-out in force on this node; answers which instances did not confirm.
-    pub(super) async fn opted_out_here(
-        &self,
-        account: AccountId,
-        phone: Phone,
-        out: bool,
-    ) -> Vec<String> {
-        if let Err(error) = self.directory().heard_of_opt_out(account, phone, out).await {
-            tracing::error!(%account, %error, "an opt-out is not in force here");
-            return vec![format!("node {}", self.ownership().me().0)];
-        }
-        let running = self.0.router.all();
-        let of_account = running
-            .into_iter()
-            .filter(|handle| handle.account() == account);
-        let asked = of_account.map(|handle| async move {
-            // An actor that is not there hands nothing over, and reads the list when it starts.
-            let confirmed =
-                handle.actor().is_none() || ask(&handle, InstanceMsg::Barrier).await.is_some();
-            (handle, confirmed)
-        });
-        let answers = futures_util::future::join_all(asked).await;
-        let mut missing = Vec::new();
-        for (handle, _) in answers.into_iter().filter(|(_, confirmed)| !confirmed) {
-            let id = handle.instance();
-            let known = self.instance(id).await.ok().flatten();
-            missing.push(known.map_or_else(|| id.to_string(), |known| known.name.clone()));
-        }
-        missing
     }
 
     /// Figures of running instances, at most `limit`; only of one, or only of those whose session

@@ -73,8 +73,8 @@ impl Engine {
                     Err(error) => tracing::error!(%shard, %error, "cannot wake what has work"),
                 }
                 tokio::time::sleep(WAKE_AGAIN).await;
-            } else if changed.changed().await.is_err() {
-                return;
+            } else {
+                changed.changed().await;
             }
         }
     }

@@ -280,7 +280,9 @@ impl InstanceState {
     fn admit_one(&mut self, message: MessageRef, state: &MessageState, now: Timestamp) {
         let waits = matches!(state.status, Status::Pending | Status::Processing);
         if waits && !self.outcomes.is_unflushed(message.id()) {
-            let not_before = state.next_at.unwrap_or(now).max(message.due());
+            // Who accepted it may have had a faster clock: without a time of its own it is due now.
+            let due = message.message().send_at.unwrap_or(now);
+            let not_before = state.next_at.unwrap_or(now).max(due);
             self.admit_at(message, state, not_before, now);
         }
     }

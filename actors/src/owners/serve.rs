@@ -124,9 +124,13 @@ async fn await_arrival(engine: &Engine, call: &Incoming) {
 fn refused(engine: &Engine, call: &Incoming) -> Option<Reply> {
     let shard = call.shard?;
     match engine.ownership().place(shard) {
-        // A caller that knows of a later epoch knows of an owner after this one.
-        Place::Here(epoch) if call.epoch <= epoch => None,
-        Place::Here(epoch) => Some(Reply::NotOwner { owner: None, epoch }),
+        Place::Here(epoch) if call.epoch == epoch => None,
+        // Who asks again relies on what was remembered since that epoch began; and a caller that
+        // knows of a later one knows of an owner after this one.
+        Place::Here(epoch) => Some(Reply::NotOwner {
+            owner: (call.epoch < epoch).then_some(engine.ownership().me()),
+            epoch,
+        }),
         Place::There(node, epoch) => Some(Reply::NotOwner {
             owner: Some(node),
             epoch,

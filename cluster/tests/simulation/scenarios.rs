@@ -1,10 +1,11 @@
 //! What the cluster does when one thing happens: each a sentence of the design, with its time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use zajil_cluster::{Ended, Place};
+use zajil_cluster::{Cluster, Ended, Place};
+use zajil_model::barrier::Confirmations;
 use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::{NodeId, NodeState, Standing};
 
@@ -210,17 +211,24 @@ async fn a_released_shard_is_taken_by_the_next_in_line_when_the_named_one_does_n
     assert!(shards().all(|shard| matches!(edge.place(shard), Place::Here(_) | Place::There(..))));
 }
 
+/// Who has to confirm a barrier now.
+async fn confirm(cluster: &Cluster) -> BTreeSet<NodeId> {
+    let rows = cluster.lease_rows().await.expect("the store answers");
+    let asked = Confirmations::wanted(&rows);
+    asked.missing().map(|(node, _)| node).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_barrier_waits_for_exactly_the_nodes_whose_lease_lives() {
     let mut cluster = Nemesis::quiet(3).await;
     let other = cluster.world.nodes[&NodeId(2)].cluster.clone();
-    let all = other.live_nodes().await.unwrap();
+    let all = confirm(&other).await;
 
     cluster.world.nodes[&FIRST].kill.cancel();
     cluster.pass(Duration::from_secs(2)).await;
-    let unreachable = other.live_nodes().await.unwrap();
+    let unreachable = confirm(&other).await;
     cluster.pass(Duration::from_secs(9)).await;
-    let dead = other.live_nodes().await.unwrap();
+    let dead = confirm(&other).await;
 
     assert_eq!(all, [1, 2, 3].map(NodeId).into());
     assert_eq!(unreachable, all);

@@ -9,7 +9,7 @@ use super::{Incarnation, Lease, NodeRow, NodeState};
 use crate::time::Mono;
 
 /// The lease of one life of a node, with what was asked for and not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     row: NodeRow,
     lease: Lease,
@@ -17,14 +17,14 @@ pub struct Holder {
 }
 
 /// A renewal that may or may not have applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Open {
     row: NodeRow,
     first_asked: Mono,
 }
 
 /// A renewal to make: a compare-and-set of the whole row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Renewal {
     /// The row as it should be there.
     pub before: NodeRow,

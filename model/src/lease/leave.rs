@@ -1,6 +1,8 @@
-//! The last question before a frame leaves.
+//! The last question before a frame leaves, and before something is answered as accepted.
+//!
+//! What became durable after the lease was over may lie above the seal of the next owner: nobody
+//! can have read the log for a seal before that, so what is answered in time counts.
 
-use super::Lease;
 use crate::id::Epoch;
 use crate::time::Mono;
 
@@ -18,15 +20,15 @@ pub enum Stay {
     LeaseOver,
 }
 
-/// Whether a frame may leave now. `held`: the epoch in which this process serves the shard;
-/// `recorded`: the epoch in which this attempt is durable (a claim where the channel cannot tell a
-/// repetition). Asked before each frame: what is past it is in flight, and leaves under no other
-/// condition.
+/// Whether a frame, or an answer, may leave now. `send_until`: when the lease is over for sending;
+/// `held`: the epoch in which this process serves the shard; `recorded`: the epoch in which this
+/// attempt (a claim where the channel cannot tell a repetition), or what was accepted, is durable.
+/// Asked before each: what is past it is on its way, and leaves under no other condition.
 ///
 /// # Errors
 /// [`Stay`], with the reason.
 pub fn may_leave(
-    lease: &Lease,
+    send_until: Mono,
     now: Mono,
     held: Option<Epoch>,
     recorded: Option<Epoch>,
@@ -37,7 +39,7 @@ pub fn may_leave(
     if recorded != held {
         return Err(Stay::NotRecorded);
     }
-    if !lease.may_send(now) {
+    if now >= send_until {
         return Err(Stay::LeaseOver);
     }
     Ok(())
@@ -46,27 +48,28 @@ pub fn may_leave(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::{Lease, SEND_FOR};
 
     const START: Mono = Mono::from_nanos(0);
     const OURS: Option<Epoch> = Some(Epoch(2));
 
     #[test]
     fn a_recorded_attempt_leaves_while_shard_and_lease_are_ours() {
-        let lease = Lease::granted(START);
+        let until = Lease::granted(START).send_until();
 
-        assert_eq!(may_leave(&lease, START, OURS, OURS), Ok(()));
+        assert_eq!(may_leave(until, START, OURS, OURS), Ok(()));
     }
 
     #[test]
     fn a_frame_stays_when_anything_is_missing() {
-        let lease = Lease::granted(START);
-        let over = START + super::super::SEND_FOR;
+        let until = Lease::granted(START).send_until();
+        let over = START + SEND_FOR;
 
         let stays = [
-            may_leave(&lease, START, None, OURS),
-            may_leave(&lease, START, OURS, None),
-            may_leave(&lease, START, OURS, Some(Epoch(1))),
-            may_leave(&lease, over, OURS, OURS),
+            may_leave(until, START, None, OURS),
+            may_leave(until, START, OURS, None),
+            may_leave(until, START, OURS, Some(Epoch(1))),
+            may_leave(until, over, OURS, OURS),
         ];
 
         let why = [

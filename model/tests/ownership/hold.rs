@@ -4,6 +4,7 @@
 use stateright::{Model, Property};
 
 mod guard;
+mod known;
 mod state;
 mod step;
 

@@ -13,6 +13,7 @@
 mod deliver;
 mod hold;
 mod lead;
+mod takeover;
 mod walk;
 
 /// All worlds together, as `DESIGN.md` has it for the rules as a whole.

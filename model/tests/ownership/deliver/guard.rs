@@ -96,7 +96,7 @@ impl Rules {
         let is_checked = self.channel.idempotent && !self.lack(Guard::LeaseChecked);
         let over = deposed && is_checked;
         let lease = Lease::granted(if over { Mono::default() } else { now });
-        may_leave(&lease, now, Some(epoch), Some(epoch)).is_ok()
+        may_leave(lease.send_until(), now, Some(epoch), Some(epoch)).is_ok()
     }
 
     /// Whether an attempt that is not the first may still go.

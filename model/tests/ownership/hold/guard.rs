@@ -1,12 +1,13 @@
 //! The rules of barriers, each of which can be left out.
 
-use zajil_model::barrier::{Answer, Barrier, Confirmations, Known};
+use zajil_model::barrier::{Answer, Confirmations};
 use zajil_model::lease::Lease;
 use zajil_model::lease::leave::may_leave;
-use zajil_model::lease::takeover::{self, TakeOver};
 use zajil_model::time::Mono;
 
+use super::known::{Barrier, Known};
 use super::state::Node;
+use crate::takeover::{self, TakeOver};
 
 /// What can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,6 @@ impl Rules {
             .steps
             .filter(|steps| self.serves(steps))
             .map(|steps| steps.epoch());
-        may_leave(&lease, now, held, held).is_ok()
+        may_leave(lease.send_until(), now, held, held).is_ok()
     }
 }

@@ -1,10 +1,12 @@
 //! Two nodes, their rows, the row of a barrier and who confirmed it.
 
-use zajil_model::barrier::{Barrier, Confirmations, Known, Version};
+use zajil_model::barrier::Confirmations;
 use zajil_model::id::Epoch;
 use zajil_model::lease::shard::{Owner, ShardRow};
-use zajil_model::lease::takeover::{Step as Taking, TakeOver};
 use zajil_model::lease::{Incarnation, NodeId, NodeRow};
+
+use super::known::{Barrier, Known, Version};
+use crate::takeover::{Step as Taking, TakeOver};
 
 /// What holds nothing back, as it was before; and the barrier that is to stand.
 pub(crate) const BEFORE: Barrier = Barrier {

@@ -2,11 +2,11 @@
 
 use zajil_model::barrier::Confirmations;
 use zajil_model::lease::shard::Owner;
-use zajil_model::lease::takeover::{Step as Taking, TakeOver};
 use zajil_model::lease::{NodeRow, NodeState};
 
 use super::guard::{Guard, Rules};
 use super::state::{Node, PAUSE, State, node};
+use crate::takeover::{Step as Taking, TakeOver};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use zajil_model::id::{Epoch, ShardClock, Tick};
-use zajil_model::lease::append::may_answer;
+use zajil_model::lease::holder::{Found, Renewal};
 use zajil_model::lease::leave::may_leave;
-use zajil_model::lease::renewal::{Found, Renewal};
 use zajil_model::lease::shard::{Owner, ShardRow, ShardRowError};
-use zajil_model::lease::takeover::{self, TakeOver};
 use zajil_model::lease::{Lease, NodeId, NodeRow, NodeState, UNCHANGED, Watch, expired};
 use zajil_model::time::Mono;
 
 use super::Scene;
-use super::state::{Chunk, Held, Life};
+use super::state::{Answer, Chunk, Held, Life};
+use crate::takeover::{self, TakeOver};
 
 /// What can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,29 +146,37 @@ impl Rules {
 
     /// A renewal lands in the store.
     pub(crate) fn land(&self, row: NodeRow, renewal: &Renewal) -> NodeRow {
-        if row == *renewal.from() || self.lack(Guard::DeadStaysDead) {
-            *renewal.to()
+        if row == renewal.before || self.lack(Guard::DeadStaysDead) {
+            renewal.after
         } else {
             row
         }
     }
 
-    /// A node hears, or reads, what became of its renewal; answers the one to ask again.
+    /// A node hears, or reads, what became of its renewal.
     pub(crate) fn follow(
         &self,
         life: &mut Life,
-        renewal: Renewal,
-        row: &NodeRow,
+        renewal: &Renewal,
+        answer: Answer,
         now: Mono,
-    ) -> Option<Renewal> {
-        let asked_now =
-            || Renewal::ask(renewal.from(), life.me.incarnation, now).unwrap_or(renewal);
-        let renewal = match renewal.found(row) {
-            Found::Applied if self.lack(Guard::CountedFromAsking) => asked_now(),
-            Found::AskAgain(_) if self.lack(Guard::DoubtKeepsItsTime) => asked_now(),
-            Found::Applied | Found::AskAgain(_) | Found::Fenced => renewal,
-        };
-        life.lease.follow(&renewal, row)
+    ) -> Found {
+        let holder = &mut life.holder;
+        match answer {
+            Answer::Applied => {
+                let mut renewal = *renewal;
+                if self.lack(Guard::CountedFromAsking) {
+                    renewal.asked_at = now;
+                }
+                holder.applied(&renewal);
+                Found::Renewed
+            }
+            Answer::Row(row) if row == renewal.after && self.lack(Guard::DoubtKeepsItsTime) => {
+                holder.applied(renewal);
+                Found::Renewed
+            }
+            Answer::Row(row) => holder.found(Some(&row)),
+        }
     }
 
     pub(crate) fn observe(&self, watch: &mut Watch, row: NodeRow, asked: Mono, now: Mono) {
@@ -222,7 +229,13 @@ impl Rules {
 
     pub(crate) fn may_answer(&self, life: &Life, held: &Held, chunk: &Chunk, now: Mono) -> bool {
         self.lack(Guard::AnsweredUnderLease)
-            || may_answer(&life.lease, now, self.serves(&held.steps), chunk.epoch)
+            || may_leave(
+                life.lease().send_until(),
+                now,
+                self.serves(&held.steps),
+                Some(chunk.epoch),
+            )
+            .is_ok()
     }
 
     /// Whether a frame with a recorded attempt could leave now.
@@ -231,9 +244,9 @@ impl Rules {
         let lease = if self.lack(Guard::LeaseChecked) {
             Lease::local()
         } else {
-            life.lease
+            life.lease()
         };
-        may_leave(&lease, now, served, served).is_ok()
+        may_leave(lease.send_until(), now, served, served).is_ok()
     }
 }
 

@@ -1,33 +1,46 @@
 //! What a node does: each step asks the rules, and writes what they answer.
 
 use zajil_model::id::{MessageId, Shard, Tick};
-use zajil_model::lease::takeover::Step as Taking;
+use zajil_model::lease::holder::Found;
 use zajil_model::lease::watch::LEAST_READS;
-use zajil_model::lease::{NodeRow, Standing};
 use zajil_model::time::Timestamp;
 
 use super::guard::{Guard, Rules};
-use super::state::{Chunk, Held, State, node};
+use super::state::{Answer, Chunk, Held, State, node};
 use super::step::spend;
+use crate::takeover::Step as Taking;
 
 /// Far below every tick, so that ids follow one another.
 const EARLY: Timestamp = Timestamp::from_seconds(0);
 
 impl State {
-    pub(crate) fn renewal_lands(&mut self, n: usize, rules: &Rules) -> Option<()> {
-        let renewal = self.store.renewals[n].take()?;
-        self.store.rows[n] = rules.land(self.store.rows[n], &renewal);
+    pub(crate) fn renewal_lands(&mut self, n: usize, which: usize, rules: &Rules) -> Option<()> {
+        let on_their_way = &mut self.store.renewals[n];
+        if which >= on_their_way.len() {
+            return None;
+        }
+        let renewal = on_their_way.remove(which);
+        let before = self.store.rows[n];
+        self.store.rows[n] = rules.land(before, &renewal);
         let life = &mut self.nodes[n];
-        let waits = life.renewal.is_some_and(|asked| asked.to() == renewal.to());
-        if waits && life.answer.is_none() {
-            life.answer = Some(self.store.rows[n]);
+        if life.renewal == Some(renewal) && life.answer.is_none() {
+            let applied = self.store.rows[n] != before;
+            life.answer = Some(if applied {
+                Answer::Applied
+            } else {
+                Answer::Row(before)
+            });
         }
         Some(())
     }
 
     pub(crate) fn renewal_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
-        let row = self.nodes[n].answer.take()?;
-        self.follow(n, row, rules)
+        let life = &mut self.nodes[n];
+        let (answer, renewal) = (life.answer.take()?, life.renewal.take()?);
+        if rules.follow(life, &renewal, answer, self.now) == Found::Fenced {
+            life.held = None;
+        }
+        Some(())
     }
 
     pub(crate) fn renewal_doubted(&mut self, n: usize) -> Option<()> {
@@ -35,26 +48,13 @@ impl State {
         if self.nodes[n].answer.is_some() {
             return None;
         }
-        self.nodes[n].answer = Some(self.store.rows[n]);
+        self.nodes[n].answer = Some(Answer::Row(self.store.rows[n]));
         spend(&mut self.left.lost_answers)
-    }
-
-    fn follow(&mut self, n: usize, row: NodeRow, rules: &Rules) -> Option<()> {
-        let life = &mut self.nodes[n];
-        life.answer = None;
-        let renewal = life.renewal.take()?;
-        life.renewal = rules.follow(life, renewal, &row, self.now);
-        match life.renewal {
-            Some(again) => self.store.renewals[n] = Some(again),
-            None if life.lease.standing(self.now) == Standing::Fenced => life.held = None,
-            None => life.row = row,
-        }
-        Some(())
     }
 
     pub(crate) fn ask_row(&mut self, n: usize) -> Option<()> {
         let life = &mut self.nodes[n];
-        let idle = life.reading.is_none() && life.lease.may_send(self.now);
+        let idle = life.reading.is_none() && life.lease().may_send(self.now);
         idle.then(|| life.reading = Some(self.now))
     }
 
@@ -73,7 +73,7 @@ impl State {
     pub(crate) fn challenge(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &self.nodes[n];
         let row = &mut self.store.rows[1 - n];
-        if !life.lease.may_send(self.now) {
+        if !life.lease().may_send(self.now) {
             return None;
         }
         *row = rules.dead(life, node(1 - n), row, self.now)?;
@@ -88,7 +88,7 @@ impl State {
         let life = &mut self.nodes[n];
         let held = life.held.as_ref().map(|held| held.steps.epoch());
         let holds = held.is_some_and(|epoch| shard.admits(epoch));
-        if holds || self.store.changes[n].is_some() || !life.lease.may_send(self.now) {
+        if holds || self.store.changes[n].is_some() || !life.lease().may_send(self.now) {
             return None;
         }
         let taken = rules.taken(&shard, life.me, owner_row.as_ref()).ok()?;
@@ -202,7 +202,7 @@ impl State {
     pub(crate) fn accept(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let held = self.nodes[n].held.as_mut()?;
         let epoch = rules.serves(&held.steps)?;
-        if !held.appends.is_idle() {
+        if held.append.is_some() {
             return None;
         }
         let tick = held.clock.take(1, EARLY)?;
@@ -211,14 +211,14 @@ impl State {
         let given = |chunk: &Chunk| chunk.id == id;
         let store = &mut self.store;
         self.given_twice |= store.log.iter().chain(&store.appends).any(given);
-        let chunk = held.appends.begin(Chunk { epoch, id }).ok()?;
-        store.appends.insert(*chunk);
+        let chunk = *held.append.insert(Chunk { epoch, id });
+        store.appends.insert(chunk);
         Some(())
     }
 
     pub(crate) fn append_answered(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let life = &mut self.nodes[n];
-        let chunk = *life.held.as_ref()?.appends.under_way()?;
+        let chunk = life.held.as_ref()?.append?;
         if !self.store.log.contains(&chunk) && !rules.lack(Guard::AnsweredWhenDurable) {
             return None;
         }
@@ -226,6 +226,6 @@ impl State {
         if rules.may_answer(life, held, &chunk, self.now) {
             self.accepted.insert(chunk);
         }
-        life.held.as_mut()?.appends.durable().map(|_| ())
+        life.held.as_mut()?.append.take().map(|_| ())
     }
 }

@@ -50,7 +50,7 @@ fn sights(scene: Scene) -> Vec<Property<World>> {
                 },
             ),
             Property::sometimes("who was declared dead hears of it", |_, state: &State| {
-                let fenced = |life: &Life| life.lease.standing(state.now) == Standing::Fenced;
+                let fenced = |life: &Life| life.lease().standing(state.now) == Standing::Fenced;
                 lives(state).any(fenced)
             }),
         ],

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use zajil_model::id::{Epoch, MessageId, ShardClock, Tick};
-use zajil_model::lease::append::Appends;
-use zajil_model::lease::renewal::Renewal;
+use zajil_model::lease::holder::{Holder, Renewal};
 use zajil_model::lease::shard::{Owner, Seals, ShardRow};
-use zajil_model::lease::takeover::{Step as Taking, TakeOver};
 use zajil_model::lease::{GOOD_FOR, Incarnation, Lease, NodeId, NodeRow, Watch};
 use zajil_model::time::Mono;
 
 use super::Scene;
+use crate::takeover::{Step as Taking, TakeOver};
 
 /// A chunk of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,7 +31,7 @@ pub(crate) struct Store {
     pub(crate) ceiling: Tick,
     pub(crate) log: BTreeSet<Chunk>,
     pub(crate) appends: BTreeSet<Chunk>,
-    pub(crate) renewals: [Option<Renewal>; 2],
+    pub(crate) renewals: [Vec<Renewal>; 2],
     pub(crate) changes: [Option<Change>; 2],
 }
 
@@ -40,13 +39,13 @@ pub(crate) struct Store {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Life {
     pub(crate) me: Owner,
-    pub(crate) lease: Lease,
-    /// Its row, as it knows it.
-    pub(crate) row: NodeRow,
+    pub(crate) holder: Holder,
+    /// Its lease is not looked at: it is always good.
+    pub(crate) endless: bool,
     /// Its renewal without an answer so far.
     pub(crate) renewal: Option<Renewal>,
-    /// The answer on its way back: the row after the renewal landed.
-    pub(crate) answer: Option<NodeRow>,
+    /// The answer on its way back.
+    pub(crate) answer: Option<Answer>,
     /// What it saw of its peer, and when it asked to see more.
     pub(crate) watch: Watch,
     pub(crate) seen: Option<NodeRow>,
@@ -54,6 +53,15 @@ pub(crate) struct Life {
     /// It waits for the answer to a change of the shard row.
     pub(crate) changing: bool,
     pub(crate) held: Option<Held>,
+}
+
+/// What the store says of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Answer {
+    /// This very request applied.
+    Applied,
+    /// It did not, and the row is this; or the row was read.
+    Row(NodeRow),
 }
 
 /// A shard that a process took.
@@ -65,7 +73,8 @@ pub(crate) struct Held {
     pub(crate) seals: Seals,
     pub(crate) counted: Vec<Chunk>,
     pub(crate) clock: ShardClock,
-    pub(crate) appends: Appends<Chunk>,
+    /// The one append under way: it is repeated as it was until it is durable, and the next waits.
+    pub(crate) append: Option<Chunk>,
 }
 
 /// What may still go wrong, or be asked.
@@ -120,7 +129,7 @@ impl State {
         nodes[0].held = Some(Held::serving(shard.epoch));
         if scene == Scene::Leases {
             // Whoever challenges may do so by a good lease; of which the other walks are.
-            nodes[CHALLENGER].lease = Lease::local();
+            nodes[CHALLENGER].endless = true;
         }
         Self {
             now,
@@ -131,7 +140,7 @@ impl State {
                 ceiling: Tick(0),
                 log: BTreeSet::new(),
                 appends: BTreeSet::new(),
-                renewals: [None; 2],
+                renewals: [const { Vec::new() }; 2],
                 changes: [None; 2],
             },
             nodes,
@@ -154,7 +163,7 @@ impl Left {
                 restarts: 0,
                 releases: 0,
                 takes: 1,
-                renewals: 2,
+                renewals: 3,
                 depositions: 0,
             },
             Scene::Log => Self {
@@ -175,8 +184,8 @@ impl Life {
     pub(crate) fn new(me: Owner, row: NodeRow, asked_at: Mono) -> Self {
         Self {
             me,
-            row,
-            lease: Lease::granted(asked_at),
+            holder: Holder::joined(row, asked_at),
+            endless: false,
             renewal: None,
             answer: None,
             watch: Watch::default(),
@@ -184,6 +193,15 @@ impl Life {
             reading: None,
             changing: false,
             held: None,
+        }
+    }
+
+    /// Its lease, as it knows it.
+    pub(crate) const fn lease(&self) -> Lease {
+        if self.endless {
+            Lease::local()
+        } else {
+            *self.holder.lease()
         }
     }
 }
@@ -196,7 +214,7 @@ impl Held {
             seals: Seals::default(),
             counted: Vec::new(),
             clock: ShardClock::taken_over(Tick(0)),
-            appends: Appends::default(),
+            append: None,
         }
     }
 

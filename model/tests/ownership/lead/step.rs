@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use zajil_model::lease::renewal::Renewal;
+use zajil_model::lease::holder::Holder;
 use zajil_model::lease::shard::Owner;
-use zajil_model::lease::{Lease, NodeRow, Standing};
+use zajil_model::lease::{NodeRow, NodeState, Standing};
 use zajil_model::time::Mono;
 
 use super::Scene;
@@ -25,8 +25,8 @@ pub(crate) enum Step {
     Depose(usize),
     /// It asks for a renewal of its lease.
     Renew(usize),
-    /// The renewal reaches the store, maybe long after.
-    RenewalLands(usize),
+    /// One of its renewals reaches the store, maybe long after.
+    RenewalLands(usize, usize),
     /// Its answer comes back.
     RenewalAnswered(usize),
     /// The answer is not waited for: the row is read.
@@ -82,7 +82,11 @@ fn of_leases(n: usize, steps: &mut Vec<Step>) {
         steps.extend(challenger);
         steps.extend([Step::Tick, Step::ChangeLands(n), Step::ChangeDoubted(n)]);
     } else {
-        steps.extend([Step::Renew(n), Step::RenewalLands(n)]);
+        steps.extend([
+            Step::Renew(n),
+            Step::RenewalLands(n, 0),
+            Step::RenewalLands(n, 1),
+        ]);
         steps.extend([Step::RenewalAnswered(n), Step::RenewalDoubted(n)]);
     }
 }
@@ -118,7 +122,7 @@ impl State {
             Step::Restart(n) => self.restart(n),
             Step::Depose(n) => self.depose(n),
             Step::Renew(n) => self.renew(n),
-            Step::RenewalLands(n) => self.renewal_lands(n, rules),
+            Step::RenewalLands(n, which) => self.renewal_lands(n, which, rules),
             Step::RenewalAnswered(n) => self.renewal_answered(n, rules),
             Step::RenewalDoubted(n) => self.renewal_doubted(n),
             Step::AskRow(n) => self.ask_row(n),
@@ -153,8 +157,9 @@ impl State {
 
     fn depose(&mut self, n: usize) -> Option<()> {
         let (row, life) = (&mut self.store.rows[n], &mut self.nodes[n]);
-        *row = row.declared_dead(&life.row).filter(|dead| dead != row)?;
-        life.lease = Lease::granted(Mono::default());
+        let known = *life.holder.row();
+        *row = row.declared_dead(&known).filter(|dead| dead != row)?;
+        life.holder = Holder::joined(known, Mono::default());
         spend(&mut self.left.depositions)
     }
 
@@ -172,13 +177,13 @@ impl State {
 
     fn renew(&mut self, n: usize) -> Option<()> {
         let (now, life) = (self.now, &mut self.nodes[n]);
-        let idle = life.renewal.is_none() && self.store.renewals[n].is_none();
-        if !idle || life.lease.standing(now) == Standing::Fenced {
+        if life.renewal.is_some() || life.lease().standing(now) == Standing::Fenced {
             return None;
         }
         spend(&mut self.left.renewals)?;
-        life.renewal = Renewal::ask(&life.row, life.me.incarnation, now);
-        self.store.renewals[n] = life.renewal;
+        let renewal = life.holder.ask(NodeState::Alive, now);
+        life.renewal = Some(renewal);
+        self.store.renewals[n].push(renewal);
         Some(())
     }
 
@@ -187,6 +192,6 @@ impl State {
         if !rules.lack(Guard::RepeatedBeforeNext) {
             return None;
         }
-        held.appends.durable().map(|_| ())
+        held.append.take().map(|_| ())
     }
 }

@@ -1,0 +1,116 @@
+//! States that seldom come about and that every run of many seeds has to reach: a rule that is
+//! never put to the test proves nothing.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rare {
+    /// A process died while WhatsApp had not answered what it had handed over.
+    InFlightAtDeath,
+    /// A message was handed over by two processes, under one name.
+    SentAgainByTheNextOwner,
+    /// WhatsApp got a message again and did not show it again.
+    ShownOnceOfTwo,
+    /// A frame arrived after another process had handed something over for the same instance.
+    LateFrame,
+    /// An accept was written, and its owner did not hear of it in time.
+    AcceptAppliedButTimedOut,
+    /// A customer was told that nobody knows, and the messages were accepted.
+    UnknownAndAccepted,
+    /// A customer was told that nobody knows, and nothing was accepted.
+    UnknownAndNotAccepted,
+    /// An append of a former owner arrived after its epoch was sealed.
+    LateAppend,
+    /// An owner found out by a flush that it is none any more.
+    FoundOutByFlush,
+    /// A node that runs was declared dead while it held shards.
+    Fenced,
+    /// A node slept past the end of its lease with messages whose turn had come.
+    SleptPastItsLease,
+    /// A node left, and all its shards had been given away.
+    Drained,
+    /// A node left while WhatsApp had not answered what it had handed over.
+    DrainedInFlight,
+    /// A process died while it gave shards away.
+    DiedInHandOver,
+    /// A released shard was taken by another node than the one that was named.
+    TakenByAnother,
+    /// A question arrived at a node that did not own the shard any more.
+    AskedTheWrongOwner,
+    /// A question arrived after who asked had died.
+    LateQuestion,
+    /// A pause was asked for while the shard of its instance had no owner.
+    PauseWhileMoving,
+    /// An opt-out was asked for while some shard had no owner.
+    OptOutWhileMoving,
+    /// A barrier was answered with who had not confirmed it.
+    BarrierNotConfirmed,
+    /// A bulk over several shards while one of them had no owner.
+    BulkWhileMoving,
+    /// Messages under ids that were reserved earlier were accepted after others.
+    AcceptedUnderReservedIds,
+    /// A message was cancelled in time.
+    Cancelled,
+    /// A message waited and was held back by an opt-out.
+    Suppressed,
+}
+
+impl Rare {
+    pub(crate) const ALL: [Self; 24] = [
+        Self::InFlightAtDeath,
+        Self::SentAgainByTheNextOwner,
+        Self::ShownOnceOfTwo,
+        Self::LateFrame,
+        Self::AcceptAppliedButTimedOut,
+        Self::UnknownAndAccepted,
+        Self::UnknownAndNotAccepted,
+        Self::LateAppend,
+        Self::FoundOutByFlush,
+        Self::Fenced,
+        Self::SleptPastItsLease,
+        Self::Drained,
+        Self::DrainedInFlight,
+        Self::DiedInHandOver,
+        Self::TakenByAnother,
+        Self::AskedTheWrongOwner,
+        Self::LateQuestion,
+        Self::PauseWhileMoving,
+        Self::OptOutWhileMoving,
+        Self::BarrierNotConfirmed,
+        Self::BulkWhileMoving,
+        Self::AcceptedUnderReservedIds,
+        Self::Cancelled,
+        Self::Suppressed,
+    ];
+}
+
+/// How often each was reached.
+#[derive(Debug, Default)]
+pub(crate) struct Reached(Mutex<BTreeMap<Rare, u64>>);
+
+impl Reached {
+    pub(crate) fn note(&self, rare: Rare) {
+        *self.0.lock().entry(rare).or_default() += 1;
+    }
+
+    pub(crate) fn add(&self, other: &Self) {
+        let other = other.0.lock().clone();
+        for (rare, times) in other {
+            *self.0.lock().entry(rare).or_default() += times;
+        }
+    }
+
+    pub(crate) fn all(&self) -> BTreeMap<Rare, u64> {
+        self.0.lock().clone()
+    }
+
+    pub(crate) fn missing(&self) -> Vec<Rare> {
+        let reached = self.0.lock();
+        Rare::ALL
+            .into_iter()
+            .filter(|rare| !reached.contains_key(rare))
+            .collect()
+    }
+}

@@ -11,9 +11,9 @@ use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
 use zajil_storage::{
-    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord, QueuedChunk,
-    Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals, TotalsFilter, Work,
-    Written,
+    Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
+    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
+    TotalsFilter, Work, Written,
 };
 
 use super::NodeStore;

@@ -33,6 +33,10 @@ pub const EXIT_STORE_FAILED: i32 = 74;
 /// How long background tasks may take to notice that the node stops: they only have to look up.
 const TASKS_END: Duration = Duration::from_secs(5);
 
+/// How long closing the store may take: what it writes last takes a second or two, and a database
+/// that is away must not keep the process. What is accepted is in the log by then.
+const STORE_CLOSES: Duration = Duration::from_secs(10);
+
 /// What a node shares with the process that it runs in.
 #[derive(Clone)]
 pub struct Process {
@@ -229,9 +233,11 @@ impl Node {
                 "background tasks did not end and are cut off"
             );
         }
-        let closed = self.engine.store().close().await;
+        let closed = tokio::time::timeout(STORE_CLOSES, self.engine.store().close()).await;
         Presence::forget(&self.config.data_dir);
-        closed.context("cannot close the store")?;
+        closed
+            .context("the store did not close within 10 s; nothing accepted is lost by that")?
+            .context("cannot close the store")?;
         tracing::info!(stopped = report.stopped, cut = report.cut, "node stopped");
         Ok(report)
     }

@@ -53,6 +53,12 @@ async fn forgetful(pace: f64) -> World {
     world
 }
 
+/// The numbers of the attempts that WhatsApp got, in order.
+fn attempts(world: &World) -> Vec<u8> {
+    let frames = world.whatsapp.frames();
+    frames.iter().map(|frame| frame.attempt).collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_claimed_before_a_crash_settles_as_unknown_and_no_second_frame_leaves() {
     let mut world = forgetful(10.0).await;
@@ -83,13 +89,7 @@ async fn what_its_sender_wants_repeated_is_sent_again_after_a_crash() {
     world.dies_and_starts_again().await;
     world.becomes(claimed, Status::Sent).await;
 
-    let attempts: Vec<u8> = world
-        .whatsapp
-        .frames()
-        .iter()
-        .map(|it| it.attempt)
-        .collect();
-    assert_eq!(attempts, [1, 2]);
+    assert_eq!(attempts(&world), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,13 +282,7 @@ async fn the_next_attempt_is_claimed_when_the_refusal_before_is_durable() {
     }
     world.becomes(sent, Status::Sent).await;
 
-    let attempts: Vec<u8> = world
-        .whatsapp
-        .frames()
-        .iter()
-        .map(|it| it.attempt)
-        .collect();
-    assert_eq!(attempts, [1, 2]);
+    assert_eq!(attempts(&world), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

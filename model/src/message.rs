@@ -1,13 +1,13 @@
 //! What is sent: payloads, messages, and the chunks that they are kept in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
 use crate::phone::Phone;
 use crate::time::Timestamp;
-use std::time::Duration;
 
 pub mod limits;
 

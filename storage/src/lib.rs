@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
 use zajil_model::lifecycle::{MessageState, Outcome, Status};
+use zajil_model::message::limits::is_scheduled;
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::time::{Day, Timestamp};
@@ -306,10 +307,6 @@ pub type StatusCounts = [u64; Status::COUNT];
 /// The whole UTC days that a filter spans: from the first, to before the second.
 pub type DaySpan = (Option<Day>, Option<Day>);
 
-/// A message whose time is at least this far after its acceptance begins as `scheduled`, off its
-/// queue, so that it never pins a position there; a nearer one waits in its queue.
-pub const SCHEDULE_AFTER: Duration = Duration::from_secs(30);
-
 /// How long the change feed keeps a change at least, from when it was written: a client that is
 /// away for longer asks for its messages instead. Up to two hours more, for the steps in which it
 /// is let go.
@@ -321,7 +318,7 @@ pub fn initial_state(chunk: &Chunk, index: usize) -> MessageState {
         .messages
         .get(index)
         .and_then(|message| message.send_at);
-    match due.filter(|due| *due >= chunk.created_at + SCHEDULE_AFTER) {
+    match due.filter(|due| is_scheduled(Some(*due), chunk.created_at)) {
         Some(due) => MessageState::scheduled(due),
         None => MessageState::default(),
     }

@@ -130,7 +130,7 @@ async fn after_a_start_a_short_lived_message_expires_in_time_and_the_backlog_aro
     let last = short.first.plus(49);
     assert_eq!(world.state(last).await.status, Status::Expired);
     let read = trouble.messages_read() - before;
-    assert!(read < 10_000, "{read} of 60,050 messages were read");
+    assert!(read < 10_000, "{read} messages were read, of 60,050");
 }
 
 #[tokio::test(start_paused = true)]

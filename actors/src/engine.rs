@@ -158,7 +158,7 @@ impl Engine {
         let batches = Batches::start(BatchPorts {
             store: reads.clone(),
             clock: clock.clone(),
-            clocks,
+            clocks: clocks.clone(),
             ids,
             directory,
             instances: Arc::new(instances.clone()),
@@ -170,7 +170,7 @@ impl Engine {
             gate: Gate::new(clock.clone()),
             buckets: KeyBuckets::start(store.clone(), clock.clone(), tasks.clone(), owners.clone())
                 .await?,
-            idempotency: Idempotency::new(reads.clone(), clock, tasks, opening),
+            idempotency: Idempotency::new(store.clone(), clock, tasks, clocks, owners.clone()),
             twins: Twins::default(),
             cluster: OnceLock::new(),
             reads,

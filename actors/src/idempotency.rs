@@ -2,9 +2,10 @@
 //!
 //! While a request is being done, its key is held in memory, and twins wait for it. What lasts is
 //! one row: how the request was answered. For messages the row is written *before* they are
-//! appended, with the id of the first of them (a promise): found in the log, the promise was kept
-//! and its answer is given again; not found after a crash, the repetition starts afresh. So no crash
-//! between the two can send twice, or lose an answer.
+//! appended, with the id of the first of them and the epoch that gave it (a promise). Whoever owns
+//! the shard of that id by now knows the rest: found in the log, the promise was kept and its answer
+//! is given again; not found, and the epoch is sealed, it never will be and the repetition starts
+//! afresh. So no crash between the two can send twice, or lose an answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,20 +13,20 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::TryRngCore;
-use rand::rngs::OsRng;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zajil_model::id::{AccountId, MessageId};
+use zajil_model::id::AccountId;
 use zajil_model::time::{Clock, Day, Timestamp};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table};
 
 use crate::directory::rows::{decode, number};
-use crate::ids::Opening;
+use crate::ids::ShardClocks;
+use crate::owners::questions::AskPromise;
+use crate::owners::{Asked, OwnerError, Owners};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -39,8 +40,8 @@ const IN_FLIGHT: usize = 16_384;
 /// Twins that wait at once; more are told at once that theirs is in flight.
 const WAITING: usize = 4_096;
 
-/// After this long a promised append has either happened or never will: ids that
-/// are reserved and not used are refused after half of it.
+/// After this long a promised append has either happened or never will, in the epoch that gave its
+/// ids too: ids that are reserved and not used are refused after half of it.
 const PROMISE_SETTLED: Duration = Duration::from_secs(60);
 
 /// How often old rows are looked for.
@@ -99,6 +100,9 @@ pub enum IdempotencyError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Whether a promise was kept is not known now.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 /// Idempotency keys of this node; clones are the same ones.
@@ -109,10 +113,8 @@ struct Inner {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
-    /// Tells promises of this process from those of one that is gone.
-    run: u64,
-    /// Whether other nodes make promises too.
-    opening: Opening,
+    clocks: Arc<ShardClocks>,
+    owners: Owners,
     flights: Mutex<FxHashMap<KeyHash, Flight>>,
     waiting: Semaphore,
     /// When old rows are looked for next, in microseconds.
@@ -135,17 +137,21 @@ struct Answer {
     at: Timestamp,
     /// `None` once it is certain that the request was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    promise: Option<Promise>,
+    promise: Option<AskPromise>,
     status: u16,
     /// JSON, as all bodies are.
     body: String,
 }
 
-/// The answer holds if this message exists.
-#[derive(Debug, Serialize, Deserialize)]
-struct Promise {
-    first: MessageId,
-    run: u64,
+/// What became of a promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// The messages are in the log.
+    Kept,
+    /// They may still come.
+    Open,
+    /// They are not there and never will be.
+    Void,
 }
 
 impl fmt::Debug for Idempotency {
@@ -158,21 +164,22 @@ impl fmt::Debug for Idempotency {
 }
 
 impl Idempotency {
-    /// Keys over a store; what they do in the background runs on `tracker`.
+    /// Keys over the store of this node; what they do in the background runs on `tracker`. `clocks`
+    /// tell the epochs of its own shards, `owners` the way to all others.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         tracker: TaskTracker,
-        opening: Opening,
+        clocks: Arc<ShardClocks>,
+        owners: Owners,
     ) -> Self {
         let now = clock.now();
-        let run = OsRng.try_next_u64().unwrap_or_default() ^ now.as_micros().unsigned_abs();
         Self(Arc::new(Inner {
             store,
             clock,
             tracker,
-            run,
-            opening,
+            clocks,
+            owners,
             flights: Mutex::default(),
             waiting: Semaphore::new(WAITING),
             sweep_at: AtomicI64::new(now.as_micros()),
@@ -259,21 +266,42 @@ impl Idempotency {
         if answer.body_hash != body {
             return Ok(Begin::Mismatch);
         }
-        if let Some(promise) = &answer.promise {
-            let kept = self.0.store.message(promise.first).await?.is_some();
-            // Where others work on the same store, one of them may be about to keep it.
-            let lives = promise.run == self.0.run || self.0.opening == Opening::ByOwner;
-            let may_come = lives && now < answer.at + PROMISE_SETTLED;
-            if !kept && may_come {
-                return Ok(Begin::InFlight);
-            }
-            if !kept {
-                return Ok(fresh(Some(stored)));
+        if let Some(promise) = answer.promise {
+            match self.fate(promise).await? {
+                Fate::Kept => {}
+                Fate::Open => return Ok(Begin::InFlight),
+                Fate::Void => return Ok(fresh(Some(stored))),
             }
         }
         Ok(Begin::Replay {
             status: answer.status,
             body: answer.body.into_bytes(),
+        })
+    }
+
+    /// What became of a promise, as the owner of its shard knows.
+    async fn fate(&self, promise: AskPromise) -> Result<Fate, IdempotencyError> {
+        let shard = promise.first.giver();
+        let fate = match self.0.owners.ask(shard, promise).await? {
+            Asked::Here(promise) => self.fate_here(promise).await,
+            Asked::There(fate) => fate,
+        };
+        Ok(fate?)
+    }
+
+    /// The same, on the node that owns the shard.
+    pub(crate) async fn fate_here(&self, promise: AskPromise) -> Result<Fate, StoreError> {
+        let inner = &self.0;
+        // Asked for first: what an epoch before this one left in the log has been read by now.
+        let epoch = inner.clocks.ensure(promise.first.giver(), 1).await?;
+        if inner.store.message(promise.first).await?.is_some() {
+            return Ok(Fate::Kept);
+        }
+        let is_over = inner.clock.now() >= promise.at + PROMISE_SETTLED;
+        Ok(if epoch > promise.epoch || is_over {
+            Fate::Void
+        } else {
+            Fate::Open
         })
     }
 

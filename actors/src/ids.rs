@@ -121,12 +121,12 @@ impl ShardClocks {
         Shard::all().find(is_open).ok_or(StoreError::NotOpen(fixed))
     }
 
-    /// The first of `n` ticks in a row, without waiting; `None` when [`ensure`](Self::ensure)
-    /// has to be called first.
-    pub fn take(self: &Arc<Self>, shard: Shard, n: u64, now: Timestamp) -> Option<Tick> {
+    /// The first of `n` ticks in a row, with the epoch they belong to, without waiting; `None` when
+    /// [`ensure`](Self::ensure) has to be called first.
+    pub fn take(self: &Arc<Self>, shard: Shard, n: u64, now: Timestamp) -> Option<(Tick, Epoch)> {
         let mut slot = self.slot(shard).open.lock();
         let open = slot.as_mut()?;
-        let first = open.clock.take(n, now)?;
+        let (first, epoch) = (open.clock.take(n, now)?, open.epoch);
         let near = Tick::at(open.clock.last().time().max(now) + CEILING_NEAR);
         if near > open.clock.ceiling() && !open.raising {
             open.raising = true;
@@ -140,7 +140,7 @@ impl ShardClocks {
                 }
             });
         }
-        Some(first)
+        Some((first, epoch))
     }
 
     /// The epoch under which this node holds a shard; `None` before it was opened.
@@ -168,9 +168,9 @@ impl ShardClocks {
     /// What the store answers; `Overloaded` when others took everything again and again.
     pub async fn give(self: &Arc<Self>, shard: Shard, n: u64) -> Result<(Tick, Epoch), StoreError> {
         for _ in 0..ENSURE_ROUNDS {
-            let epoch = self.ensure(shard, n).await?;
-            if let Some(first) = self.take(shard, n, self.clock.now()) {
-                return Ok((first, epoch));
+            self.ensure(shard, n).await?;
+            if let Some(taken) = self.take(shard, n, self.clock.now()) {
+                return Ok(taken);
             }
         }
         Err(StoreError::Overloaded)

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
-use zajil_model::lifecycle::Status;
+use zajil_model::lifecycle::{MessageState, Status};
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::pace::DaySaved;
 use zajil_model::time::{Mono, Timestamp};
@@ -100,8 +100,13 @@ pub enum InstanceMsg {
     Apply(Arc<Instance>, oneshot::Sender<()>),
     /// A person asked for the session to be opened again.
     Connect,
-    /// Withdraws one message.
-    Cancel(MessageId, oneshot::Sender<Result<Status, StoreError>>),
+    /// Withdraws one message, of which the log says this. That may be all that is known of it: one
+    /// behind the window is not in memory.
+    Cancel(
+        MessageId,
+        MessageState,
+        oneshot::Sender<Result<Status, StoreError>>,
+    ),
     /// Withdraws everything, or everything of one part.
     Purge(Option<Queue>, oneshot::Sender<Result<(), StoreError>>),
     /// What is known of waiting messages changed behind the actor's back: reads them again.
@@ -331,7 +336,7 @@ impl InstanceState {
             InstanceMsg::Happened(generation, delivered) => self.on_happened(generation, delivered),
             InstanceMsg::Apply(instance, reply) => self.on_apply(instance, reply),
             InstanceMsg::Connect => self.session.reopen(&self.me),
-            InstanceMsg::Cancel(id, reply) => self.on_cancel(id, reply),
+            InstanceMsg::Cancel(id, known, reply) => self.on_cancel(id, &known, reply),
             InstanceMsg::Purge(queue, reply) => self.on_purge(queue, reply),
             InstanceMsg::ReadAgain => self.read_all_again(),
             InstanceMsg::Barrier(reply) => requests::answer(reply, ()),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use tokio::time::Duration;
-use zajil_model::id::{BatchId, InstanceId, MessageId, RequestId};
+use zajil_model::id::{BatchId, Epoch, InstanceId, MessageId, RequestId};
 use zajil_model::instance::{CloseReason, Instance, Session};
 use zajil_model::lifecycle::Status;
 use zajil_model::message::{Lane, Message};
@@ -40,6 +40,8 @@ pub struct Reserved {
     pub batch: Option<BatchId>,
     /// When it was accepted, by the wall clock.
     pub created_at: Timestamp,
+    /// The epoch that gave the ids. What is not accepted in it never is: the next owner seals it.
+    pub epoch: Epoch,
 }
 
 impl Reserved {
@@ -65,12 +67,23 @@ pub enum AcceptError {
     /// The shard of the instance left this node before anything was accepted.
     #[error("the instance is moving to another node")]
     Moved,
+    /// The ids were given by an earlier owner of the shard. Nothing was accepted under them, and
+    /// never will be: others are to be asked for.
+    #[error("the instance moved to another node meanwhile")]
+    Sealed,
     /// The disk is full.
     #[error("the disk is full")]
     Full,
     /// It may have been accepted: the store failed between the two.
     #[error("it is not known whether the messages were accepted")]
     OutcomeUnknown,
+}
+
+impl AcceptError {
+    /// Whether it is certain that nothing was accepted.
+    pub fn is_certain(&self) -> bool {
+        *self != Self::OutcomeUnknown
+    }
 }
 
 /// Words that are part of the program; a name of its own keeps serde from borrowing them.

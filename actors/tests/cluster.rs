@@ -9,10 +9,12 @@ use std::time::Duration;
 use support::site::Site;
 use support::{per_second, text};
 use zajil_actors::batch::{BatchText, Duplicates, NewBatch, NewRow, RowErrors};
-use zajil_actors::directory::{NewKey, Permission};
+use zajil_actors::directory::{NewKey, Permission, Suppression};
+use zajil_actors::idempotency::{Begin, Scope};
+use zajil_actors::send::AcceptError;
 use zajil_model::batch::{BatchState, Command};
 use zajil_model::instance::Instance;
-use zajil_model::lease::NodeId;
+use zajil_model::lease::{NodeId, SEND_FOR};
 use zajil_model::lifecycle::Status;
 use zajil_model::message::OnAmbiguous;
 use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
@@ -112,6 +114,96 @@ async fn what_a_dead_node_accepted_is_sent_by_the_next_owner() {
     assert_eq!(shown.len(), 10, "none is lost, none has two names");
     assert!(frames.len() <= 12, "only what was in flight goes out again");
     assert_ne!(site.owner(&instance), owner);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_a_former_owner_gave_are_used_once_or_never() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let engine = site.engine(other).clone();
+    let mut reserved = Vec::new();
+    for _ in 0..2 {
+        reserved.push(engine.reserve(&instance, 1, false).await.unwrap());
+    }
+    let message = site.submission(&instance, vec![text(ANNA, "hello")]);
+    let accepted = engine.accept(reserved[0], message.clone()).await;
+    assert_eq!(accepted, Ok(reserved[0]));
+
+    site.kill(owner);
+    site.balanced().await;
+
+    let again = engine.accept(reserved[0], message.clone()).await;
+    assert_eq!(again, Ok(reserved[0]), "it is in the log");
+    let late = engine.accept(reserved[1], message).await;
+    assert_eq!(late, Err(AcceptError::Sealed));
+    site.becomes(reserved[0].first, Status::Sent).await;
+    assert_eq!(site.whatsapp.texts(), ["hello"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_key_whose_owner_died_is_done_anew_by_the_next() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let engine = site.engine(other).clone();
+    let scope = Scope {
+        account,
+        method: "POST",
+        path: "/integration/v1/messages/send",
+        key: "order-1",
+    };
+    let first = engine.idempotency().begin(scope, b"{}").await.unwrap();
+    let Begin::Fresh(mut ticket) = first else {
+        panic!("not the first: {first:?}")
+    };
+    let reserved = engine.reserve(&instance, 1, false).await.unwrap();
+    ticket.promise(&reserved, 201, b"{}").await.unwrap();
+    drop(ticket);
+    let twin = engine.idempotency().begin(scope, b"{}").await.unwrap();
+    assert!(matches!(twin, Begin::InFlight), "it may still come");
+
+    site.kill(owner);
+
+    let again = engine.idempotency().begin(scope, b"{}").await.unwrap();
+    assert!(matches!(again, Begin::Fresh(_)), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_ended_gives_no_ids() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let owner = site.owner(&instance);
+
+    site.renews_no_more(owner);
+    tokio::time::sleep(SEND_FOR).await;
+
+    let reserved = site.engine(owner).reserve(&instance, 1, false).await;
+    assert_eq!(reserved, Err(AcceptError::Moved));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_was_not_told_while_it_was_away_holds_when_it_is_back() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let [away, other] = [1, 2].map(|node| site.engine(node).directory().clone());
+    let before = away.suppressions(account).await.unwrap();
+    let opt_out = Suppression {
+        phone: support::phone(ANNA),
+        reason: None,
+        source: "test".to_owned(),
+        created_at: site.clock.now(),
+    };
+    other.suppress(account, opt_out).await.unwrap();
+    assert!(!before.contains(support::phone(ANNA)));
+
+    site.engine(1).shards().shared().joined();
+
+    let now = away.suppressions(account).await.unwrap();
+    assert!(now.contains(support::phone(ANNA)));
 }
 
 #[tokio::test(start_paused = true)]

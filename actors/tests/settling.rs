@@ -9,9 +9,9 @@ use std::time::Duration;
 use support::trouble::troubled;
 use support::{Answer, World, per_second, text};
 use tokio::task::JoinSet;
-use zajil_actors::send::Submission;
+use zajil_actors::send::{CancelError, Submission};
 use zajil_model::id::RequestId;
-use zajil_model::lifecycle::Status;
+use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{Lane, Message};
 use zajil_model::refusal::Refusal;
 
@@ -183,6 +183,23 @@ async fn a_cancel_that_the_store_refused_leaves_no_message_behind() {
         let status = world.state(accepted.first.plus(n)).await.status;
         assert!(status.is_settled(), "message {n} is {status:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_of_what_may_have_gone_and_is_behind_the_window_says_that_nobody_knows() {
+    let mut world = World::new(per_second(10.0)).await;
+    world.change(|instance| instance.paused = true).await;
+    let many = (0..2_000).map(|_| text(ANNA, "x")).collect();
+    let accepted = world.send(many).await;
+    let last = accepted.first.plus(1_999);
+    for event in [Event::Attempt(1), Event::Attempt(2), Event::Due] {
+        world.write(accepted.epoch, last, event).await;
+    }
+
+    let cancelled = world.engine.cancel(world.account, last).await;
+
+    let too_late = CancelError::TooLate(Status::Unknown);
+    assert_eq!(cancelled.unwrap_err(), too_late);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,16 +27,16 @@ use zajil_actors::directory::NewInstance;
 use zajil_actors::engine::{Engine, Ports};
 use zajil_actors::owners::Sharing;
 use zajil_actors::send::{AcceptError, Reserved, Submission};
-use zajil_model::id::{AccountId, MessageId, RequestId};
+use zajil_model::id::{AccountId, Epoch, MessageId, RequestId};
 use zajil_model::instance::{Instance, TransportKind, TransportSettings};
-use zajil_model::lifecycle::{MessageState, Status};
+use zajil_model::lifecycle::{Event, MessageState, Outcome, Status};
 use zajil_model::message::{DEFAULT_TTL_SECONDS, Lane, Message, OnAmbiguous, Payload};
 use zajil_model::pace::{PaceSpec, Per};
 use zajil_model::phone::Phone;
 use zajil_model::refusal::Refusal;
 use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_model::wa_id::WaId;
-use zajil_storage::{MemoryStore, Store};
+use zajil_storage::{Append, Entry, MemoryStore, Store};
 use zajil_transport::{
     Capabilities, EventSink, OpenError, Outbound, SessionEvent, StopMode, Transport,
     TransportEvent, TransportFactory, TransportSpec,
@@ -414,6 +414,21 @@ impl World {
     }
 
     /// Waits until a message has a status.
+    /// Writes that something happened to a message, behind the back of its actor.
+    pub async fn write(&self, epoch: Epoch, id: MessageId, event: Event) {
+        let at = self.clock.now();
+        let outcome = Outcome { id, at, event };
+        let (reply, written) = tokio::sync::oneshot::channel();
+        let append = Append {
+            shard: id.giver(),
+            epoch,
+            entries: vec![Entry::Outcomes(vec![outcome])],
+        };
+        let done = |result| drop(reply.send(result));
+        self.engine.store().append(append, Box::new(done));
+        written.await.unwrap().unwrap();
+    }
+
     pub async fn becomes(&self, id: MessageId, status: Status) {
         for _ in 0..100_000 {
             if self.state(id).await.status == status {

@@ -332,7 +332,9 @@ impl From<AcceptError> for ApiError {
             )),
             AcceptError::AccountOverloaded => Self::RateLimited(RETRY_SOON_S),
             AcceptError::Unavailable(why) => Self::unavailable(why),
-            AcceptError::Moved => Self::unavailable("it is moving to another node"),
+            AcceptError::Moved | AcceptError::Sealed => {
+                Self::unavailable("it is moving to another node")
+            }
             AcceptError::Full => StoreError::Full.into(),
             AcceptError::OutcomeUnknown => Self::OutcomeUnknown,
         }

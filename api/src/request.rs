@@ -270,6 +270,9 @@ impl From<IdempotencyError> for ApiError {
             IdempotencyError::Store(error) => {
                 Self::unavailable(format!("the idempotency key cannot be kept ({error})"))
             }
+            IdempotencyError::Owner(error) => Self::unavailable(format!(
+                "what became of the first request is not known yet ({error})"
+            )),
         }
     }
 }

@@ -129,7 +129,7 @@ pub struct Sent {
 }
 
 /// A poll as its answer shows it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PollShown {
     /// The question.
     pub question: String,

@@ -27,6 +27,7 @@ pub(crate) async fn run(
         };
         previous = Some(holder.incarnation());
         shared.metrics.joined();
+        shared.ports.shards.joined();
         tracing::info!(
             node = shared.me().0,
             life = holder.incarnation().0,

@@ -10,6 +10,10 @@ use zajil_model::lease::NodeId;
 /// Opens and closes shards on this node. At most one of `open`, `quiet` and `close` runs for a shard.
 #[async_trait]
 pub trait Shards: Send + Sync + fmt::Debug {
+    /// A life of this node begins: it owns nothing yet, and from now on is told what changes. What it
+    /// read before may be older than what it was not told.
+    fn joined(&self);
+
     /// Serves a shard that this node owns in the store under `epoch`: reads its state, seals what
     /// former owners left, starts what has work. `from` is what the former owner handed over.
     ///

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use zajil_model::id::{BatchId, MessageId, RequestId, Shard, Tick};
+use zajil_model::id::{BatchId, Epoch, MessageId, RequestId, Shard, Tick};
 use zajil_model::instance::Instance;
 use zajil_model::message::limits::is_scheduled;
 use zajil_model::message::{Chunk, Lane, Message, Queue};
@@ -139,14 +139,20 @@ impl Engine {
     pub(super) async fn reserve_here(&self, wanted: &ReserveIds) -> Result<Reserved, AcceptError> {
         let (shard, count, bulk) = (wanted.instance.shard(), wanted.count, wanted.bulk);
         let ticks = u64::from(count) + u64::from(bulk);
-        let (tick, _) = self.0.context.clocks.give(shard, ticks).await?;
-        Ok(reserved(tick, shard, count, bulk, self.clock().now()))
+        let (tick, epoch) = self.0.context.clocks.give(shard, ticks).await?;
+        // Under a lease that ended, the next owner may have given higher ids before these.
+        if !self.answers_for(shard, epoch) {
+            return Err(AcceptError::Moved);
+        }
+        let now = self.clock().now();
+        Ok(reserved((tick, epoch), shard, count, bulk, now))
     }
 
     /// Accepts messages under reserved ids: once this answers, they are on stable storage.
     ///
     /// # Errors
-    /// [`AcceptError`].
+    /// [`AcceptError`]; [`AcceptError::Sealed`] when the shard has another owner by now, and ids
+    /// are to be reserved anew.
     pub async fn accept(
         &self,
         reserved: Reserved,
@@ -206,10 +212,21 @@ impl Engine {
         admitted: Admitted,
     ) -> Result<Reserved, AcceptError> {
         let handle = Arc::clone(&admitted.entered);
+        match self.0.context.clocks.epoch(handle.shard()) {
+            Some(epoch) if epoch == reserved.epoch => {}
+            Some(epoch) if epoch > reserved.epoch => return self.accepted_before(reserved).await,
+            _ => return Err(AcceptError::Moved),
+        }
         // Whoever took a lower id than these appends before: the actor passes over lower ids once
         // it was told of these.
         let answer = handle.in_order(|| self.append(reserved, admitted, Told::Late));
         self.durable(answer, reserved).await
+    }
+
+    /// What became of reserved ids in an epoch that is sealed.
+    async fn accepted_before(&self, reserved: Reserved) -> Result<Reserved, AcceptError> {
+        let found = self.0.context.store.message(reserved.first).await?;
+        found.map(|_| reserved).ok_or(AcceptError::Sealed)
     }
 
     fn admit(&self, submission: Submission) -> Result<Entry, AcceptError> {
@@ -243,11 +260,11 @@ impl Engine {
         let handle = Arc::clone(&admitted.entered);
         let (shard, now) = (handle.shard(), self.clock().now());
         handle.in_order(|| {
-            let Some(tick) = self.0.context.clocks.take(shard, ticks, now) else {
+            let Some(given) = self.0.context.clocks.take(shard, ticks, now) else {
                 return Err(admitted);
             };
             let count = admitted.submission.messages.len() as u32;
-            let reserved = reserved(tick, shard, count, bulk, now);
+            let reserved = reserved(given, shard, count, bulk, now);
             Ok((reserved, self.append(reserved, *admitted, Told::InCredit)))
         })
     }
@@ -260,15 +277,18 @@ impl Engine {
             return Err(AcceptError::OutcomeUnknown);
         };
         result?;
-        let (shard, now) = (reserved.first.giver(), self.clock().mono());
-        let epoch = self.0.context.clocks.epoch(shard);
-        let ours = |epoch| self.ownership().may_answer_for(shard, epoch, now);
-        if !epoch.is_some_and(ours) {
+        if !self.answers_for(reserved.first.giver(), reserved.epoch) {
             return Err(AcceptError::OutcomeUnknown);
         }
         drop(inside);
         permit.accepted();
         Ok(reserved)
+    }
+
+    /// Whether what was done under an epoch may be answered now.
+    fn answers_for(&self, shard: Shard, epoch: Epoch) -> bool {
+        let now = self.clock().mono();
+        self.ownership().may_answer_for(shard, epoch, now)
     }
 
     fn append(&self, reserved: Reserved, admitted: Admitted, told: Told) -> Answer {
@@ -299,11 +319,10 @@ impl Engine {
             // Who asked may have gone; the messages are accepted all the same.
             drop(reply.send((result, permit, entered)));
         };
-        let epoch = self.0.context.clocks.epoch(shard).unwrap_or_default();
         self.store().append(
             Append {
                 shard,
-                epoch,
+                epoch: reserved.epoch,
                 entries,
             },
             Box::new(done),
@@ -313,13 +332,20 @@ impl Engine {
 }
 
 /// The ids that begin at a tick: that of the bulk first, if it has one.
-fn reserved(tick: Tick, shard: Shard, count: u32, bulk: bool, now: Timestamp) -> Reserved {
+fn reserved(
+    (tick, epoch): (Tick, Epoch),
+    shard: Shard,
+    count: u32,
+    bulk: bool,
+    now: Timestamp,
+) -> Reserved {
     let first = MessageId::give(tick, shard);
     Reserved {
         first: if bulk { first.plus(1) } else { first },
         count,
         batch: bulk.then(|| BatchId::give(tick, shard)),
         created_at: now,
+        epoch,
     }
 }
 

@@ -6,13 +6,14 @@ use zajil_storage::{ChangePage, ListPage, MessageRecord, StoreError, Totals};
 
 use super::Engine;
 use crate::batch::{BatchError, BatchView, Changed, UploadProgress};
+use crate::idempotency::Fate;
 use crate::instance::handle::Shown;
 use crate::key_bucket::{Quota, Unavailable};
 use crate::owners::questions::{
-    AcceptReserved, AddRows, AppendPart, ApplyInstance, AskWindow, CancelMessage, ChangeBatch,
-    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges, ReadList,
-    ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart,
-    ShowInstance, ViewBatch, WaitingFor,
+    AcceptReserved, AddRows, AppendPart, ApplyInstance, AskPromise, AskWindow, CancelMessage,
+    ChangeBatch, ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges,
+    ReadList, ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages,
+    SetPart, ShowInstance, ViewBatch, WaitingFor,
 };
 use crate::owners::{Answered, Asked, OwnerError, changes_here};
 use crate::send::{
@@ -69,6 +70,12 @@ impl Answered for AcceptReserved {
         let (request, work) = (self.submission.request, engine.clone());
         let accept = async move { work.accept_here(self.reserved, self.submission).await };
         engine.once(request, accept).await
+    }
+}
+
+impl Answered for AskPromise {
+    async fn carry_out(self, engine: &Engine) -> Result<Fate, StoreError> {
+        engine.0.idempotency.fate_here(self).await
     }
 }
 

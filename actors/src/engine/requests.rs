@@ -54,7 +54,10 @@ impl Engine {
         let instance = self.instance(record.chunk.instance).await?;
         let instance = instance.ok_or(CancelError::NotFound)?;
         let entered = self.0.router.enter(&instance);
-        let asked = ask(&entered, |reply| InstanceMsg::Cancel(id, reply)).await;
+        let asked = ask(&entered, |reply| {
+            InstanceMsg::Cancel(id, record.state, reply)
+        })
+        .await;
         match asked.ok_or(NOT_CONFIRMED)?.map_err(EngineError::from)? {
             Status::Cancelled => {}
             other => return Err(CancelError::TooLate(other)),

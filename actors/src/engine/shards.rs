@@ -156,6 +156,10 @@ impl Engine {
 
 #[async_trait]
 impl Shards for EngineShards {
+    fn joined(&self) {
+        self.0.0.context.directory.forget_all();
+    }
+
     async fn open(
         &self,
         shard: Shard,
@@ -222,13 +226,6 @@ impl Shards for EngineShards {
             tracing::debug!(%shard, %error, "a lost shard was dropped");
         }
         parts.context.arrivals.forget(shard);
-        // What others changed meanwhile was not told to a node without a lease. Who runs on holds
-        // its list of opt-outs and goes on being told.
-        if parts.router.is_empty() {
-            parts.context.directory.forget_all();
-        } else {
-            parts.context.directory.forget_changeable();
-        }
     }
 
     async fn tell(&self, next: NodeId, shard: Shard, hand_over: HandOver) -> Option<Epoch> {

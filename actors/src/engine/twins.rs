@@ -1,7 +1,7 @@
 //! Requests of other nodes that may come twice.
 //!
 //! An edge whose answer was lost asks the same owner again. The messages are then accepted once,
-//! and both are answered the same.
+//! and both are answered the same. A refusal is not remembered: who comes after it is let in anew.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ type Answer = Result<Reserved, AcceptError>;
 
 /// The requests that came from other nodes lately.
 #[derive(Debug)]
-pub(super) struct Twins(Mutex<Cache<RequestId, Arc<OnceCell<Answer>>>>);
+pub(super) struct Twins(Arc<Mutex<Cache<RequestId, Arc<OnceCell<Answer>>>>>);
 
 impl Default for Twins {
     fn default() -> Self {
-        Self(Mutex::new(Cache::new(REMEMBERED)))
+        Self(Arc::new(Mutex::new(Cache::new(REMEMBERED))))
     }
 }
 
@@ -49,8 +49,13 @@ impl Twins {
     ) -> Answer {
         let cell = self.cell(request);
         let (reply, answer) = oneshot::channel();
+        let known = Arc::clone(&self.0);
         tasks.spawn(async move {
             let done = cell.get_or_init(|| work).await.clone();
+            if done.as_ref().is_err_and(AcceptError::is_certain) {
+                // Nothing was done: who asks again may have more luck.
+                known.lock().forget(&request);
+            }
             // Who asked may have gone; a twin of it finds the answer in the cell.
             drop(reply.send(done));
         });

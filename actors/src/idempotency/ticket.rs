@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use zajil_model::id::MessageId;
 use zajil_storage::{Condition, RowKey, RowWrite, StoreError, Table, Written};
 
-use super::{Answer, Held, IdempotencyError, Promise, answer_row, day_partition};
+use super::{Answer, Held, IdempotencyError, answer_row, day_partition};
 use crate::directory::rows::encode;
+use crate::owners::questions::AskPromise;
+use crate::send::Reserved;
 
 /// The right to carry out a request of that key. Dropped without a word (the request failed, or
 /// its client left), the next one with the key may try.
@@ -28,19 +29,21 @@ impl fmt::Debug for Ticket {
 
 impl Ticket {
     /// Writes down, *before* messages are appended, how the request will be answered if they are:
-    /// `first` is the id of the first of them. Once this answers, the append decides.
+    /// under the ids that were `reserved`. Once this answers, the append decides. It takes the place of
+    /// a promise before it that came to nothing.
     ///
     /// # Errors
     /// `Lost` when another node was faster, or what the store answers: the append must not be made.
     pub async fn promise(
         &mut self,
-        first: MessageId,
+        reserved: &Reserved,
         status: u16,
         body: &[u8],
     ) -> Result<(), IdempotencyError> {
-        let promise = Promise {
-            first,
-            run: self.held.inner.run,
+        let promise = AskPromise {
+            first: reserved.first,
+            epoch: reserved.epoch,
+            at: reserved.created_at,
         };
         self.write(Some(promise), status, body).await?;
         self.promised = true;
@@ -75,7 +78,7 @@ impl Ticket {
 
     async fn write(
         &mut self,
-        promise: Option<Promise>,
+        promise: Option<AskPromise>,
         status: u16,
         body: &[u8],
     ) -> Result<(), IdempotencyError> {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, MessageId};
 use zajil_model::instance::Instance;
 use zajil_model::lane::Blocked;
-use zajil_model::lifecycle::{Event, Outcome, Status};
+use zajil_model::lifecycle::{Event, MessageState, Outcome, Status};
 use zajil_model::message::{Lane, Queue};
 use zajil_model::time::Mono;
 use zajil_storage::{Append, Entry, MessageRecord, StoreError};
@@ -110,6 +110,7 @@ impl InstanceState {
     pub(super) fn on_cancel(
         &mut self,
         id: MessageId,
+        known: &MessageState,
         reply: oneshot::Sender<Result<Status, StoreError>>,
     ) {
         if self.window.blocked_reason(id) == Blocked::InFlight {
@@ -117,7 +118,8 @@ impl InstanceState {
             return;
         }
         let removed = self.window.remove(id);
-        let may_have_gone = removed.is_some_and(|ready| ready.item.doubtful);
+        let may_have_gone =
+            known.may_have_gone() || removed.is_some_and(|ready| ready.item.doubtful);
         self.inbox.schedule.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
@@ -185,7 +187,7 @@ impl InstanceState {
     ) {
         let shard = self.me.handle.shard();
         let at = self.me.now();
-        let Some(tick) = self.me.context.clocks.take(shard, 1, at) else {
+        let Some((tick, epoch)) = self.me.context.clocks.take(shard, 1, at) else {
             confirm(Err(StoreError::Overloaded));
             return;
         };
@@ -219,7 +221,6 @@ impl InstanceState {
             upto,
             at,
         };
-        let epoch = self.me.context.clocks.epoch(shard).unwrap_or_default();
         let append = Append {
             shard,
             epoch,

@@ -15,12 +15,14 @@ use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::message::Message;
 use zajil_model::phone::Phone;
+use zajil_model::time::Timestamp;
 use zajil_storage::{
     ChangePage, Cursor, ListPage, ListRequest, MessageRecord, StoreError, Totals, TotalsFilter,
 };
 
 use super::{Question, Repeat};
 use crate::batch::{BatchError, BatchView, Changed, NewRow, PartState, RowErrors, UploadProgress};
+use crate::idempotency::Fate;
 use crate::instance::handle::Shown;
 use crate::key_bucket::{Quota, Unavailable};
 use crate::send::{
@@ -100,6 +102,27 @@ impl Question for AcceptReserved {
 
     fn has_moved(answer: &Self::Answer) -> bool {
         matches!(answer, Err(AcceptError::Moved))
+    }
+}
+
+/// Tell whether messages that were promised are accepted, or ever will be.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AskPromise {
+    /// The id of the first of them.
+    pub first: MessageId,
+    /// The epoch that gave it.
+    pub epoch: Epoch,
+    /// When, by the wall clock.
+    pub at: Timestamp,
+}
+
+impl Question for AskPromise {
+    const METHOD: Method = Method(12);
+    const REPEAT: Repeat = Repeat::Freely;
+    type Answer = Result<Fate, StoreError>;
+
+    fn has_moved(answer: &Self::Answer) -> bool {
+        matches!(answer, Err(StoreError::NotOpen(_)))
     }
 }
 

@@ -13,10 +13,10 @@ use zajil_model::id::Shard;
 use zajil_model::lease::NodeId;
 
 use super::questions::{
-    AcceptReserved, AddRows, AppendPart, ApplyInstance, AskWindow, CancelMessage, ChangeBatch,
-    ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges, ReadList,
-    ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages, SetPart,
-    ShowInstance, TakeShard, ViewBatch, WaitingFor,
+    AcceptReserved, AddRows, AppendPart, ApplyInstance, AskPromise, AskWindow, CancelMessage,
+    ChangeBatch, ConnectInstance, ObserveInstance, OptedOut, PartGrew, PurgeInstance, ReadChanges,
+    ReadList, ReadMessage, ReadRecipients, ReadTotals, RemoveInstance, ReserveIds, SendMessages,
+    SetPart, ShowInstance, TakeShard, ViewBatch, WaitingFor,
 };
 use super::{ASK_AGAIN, Question, encode};
 use crate::engine::Engine;
@@ -81,6 +81,7 @@ impl Serve for Answers {
             SendMessages::METHOD => answer::<SendMessages>(engine, &call.body).await,
             ReserveIds::METHOD => answer::<ReserveIds>(engine, &call.body).await,
             AcceptReserved::METHOD => answer::<AcceptReserved>(engine, &call.body).await,
+            AskPromise::METHOD => answer::<AskPromise>(engine, &call.body).await,
             CancelMessage::METHOD => answer::<CancelMessage>(engine, &call.body).await,
             ShowInstance::METHOD => answer::<ShowInstance>(engine, &call.body).await,
             ObserveInstance::METHOD => answer::<ObserveInstance>(engine, &call.body).await,

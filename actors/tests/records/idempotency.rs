@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use zajil_actors::idempotency::{Begin, Idempotency, Scope, Ticket};
-use zajil_actors::ids::Opening;
+use zajil_actors::owners::{Owners, Sharing};
+use zajil_actors::send::Reserved;
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
 use zajil_model::message::{Chunk, DEFAULT_TTL_SECONDS, Message, OnAmbiguous, Payload, Queue};
 use zajil_model::time::Clock;
@@ -19,7 +20,8 @@ fn keys(node: &Node) -> Idempotency {
         Arc::clone(&node.store),
         node.as_clock(),
         node.tracker.clone(),
-        Opening::OnDemand,
+        Arc::clone(&node.clocks),
+        Owners::new(Sharing::alone()),
     )
 }
 
@@ -51,13 +53,20 @@ async fn replay(keys: &Idempotency, key: &str) -> (u16, Vec<u8>) {
 }
 
 /// Ids that were given to a message before it is accepted.
-async fn reserve(node: &Node) -> (InstanceId, MessageId) {
+async fn reserve(node: &Node) -> (InstanceId, Reserved) {
     let instance = InstanceId::new(4_242).unwrap();
-    let (tick, _) = node.clocks.give(instance.shard(), 1).await.unwrap();
-    (instance, MessageId::give(tick, instance.shard()))
+    let (tick, epoch) = node.clocks.give(instance.shard(), 1).await.unwrap();
+    let reserved = Reserved {
+        first: MessageId::give(tick, instance.shard()),
+        count: 1,
+        batch: None,
+        created_at: node.clock.now(),
+        epoch,
+    };
+    (instance, reserved)
 }
 
-async fn accept(node: &Node, instance: InstanceId, first: MessageId) {
+async fn accept(node: &Node, instance: InstanceId, ids: Reserved) {
     let message = Message {
         recipient: phone(1),
         payload: Payload::Text("hello".into()),
@@ -70,14 +79,14 @@ async fn accept(node: &Node, instance: InstanceId, first: MessageId) {
         account: account(),
         instance,
         queue: Queue::Normal,
-        first,
+        first: ids.first,
         created_at: node.clock.now(),
         bulk: None::<BatchId>,
         request: RequestId(1),
         messages: vec![message],
     };
     let shard = instance.shard();
-    let epoch = node.clocks.ensure(shard, 1).await.unwrap();
+    let epoch = ids.epoch;
     let entries = vec![Entry::Accept(Arc::new(chunk))];
     let (done, durable) = oneshot::channel();
     let told = move |result| drop(done.send(result));
@@ -200,9 +209,9 @@ async fn a_request_that_failed_leaves_its_key_free() {
 
     drop(fresh(&keys, "order-1").await);
     fresh(&keys, "order-1").await.abandon().await.unwrap();
-    let (_, id) = reserve(&node).await;
+    let (_, ids) = reserve(&node).await;
     let mut refused = fresh(&keys, "order-1").await;
-    refused.promise(id, 201, b"{}").await.unwrap();
+    refused.promise(&ids, 201, b"{}").await.unwrap();
     refused.abandon().await.unwrap();
 
     drop(fresh(&keys, "order-1").await);
@@ -211,10 +220,10 @@ async fn a_request_that_failed_leaves_its_key_free() {
 #[tokio::test]
 async fn a_crash_after_the_append_and_before_the_answer_does_not_send_twice() {
     let node = Node::new();
-    let (instance, id) = reserve(&node).await;
+    let (instance, ids) = reserve(&node).await;
     let mut ticket = fresh(&keys(&node), "order-1").await;
-    ticket.promise(id, 201, b"{\"id\":1}").await.unwrap();
-    accept(&node, instance, id).await;
+    ticket.promise(&ids, 201, b"{\"id\":1}").await.unwrap();
+    accept(&node, instance, ids).await;
     drop(ticket);
 
     let node = node.restarted();
@@ -228,17 +237,17 @@ async fn a_crash_after_the_append_and_before_the_answer_does_not_send_twice() {
 #[tokio::test]
 async fn a_crash_before_the_append_lets_a_repetition_send() {
     let node = Node::new();
-    let (_, id) = reserve(&node).await;
+    let (_, ids) = reserve(&node).await;
     let mut ticket = fresh(&keys(&node), "order-1").await;
-    ticket.promise(id, 201, b"{\"id\":1}").await.unwrap();
+    ticket.promise(&ids, 201, b"{\"id\":1}").await.unwrap();
     drop(ticket);
 
     let node = node.restarted();
     let keys = keys(&node);
-    let (instance, id) = reserve(&node).await;
+    let (instance, ids) = reserve(&node).await;
     let mut again = fresh(&keys, "order-1").await;
-    again.promise(id, 201, b"{\"id\":2}").await.unwrap();
-    accept(&node, instance, id).await;
+    again.promise(&ids, 201, b"{\"id\":2}").await.unwrap();
+    accept(&node, instance, ids).await;
     again.finish(201, b"{\"id\":2}").await.unwrap();
 
     assert_eq!(
@@ -251,9 +260,9 @@ async fn a_crash_before_the_append_lets_a_repetition_send() {
 async fn an_append_that_may_still_come_keeps_its_key_for_a_minute() {
     let node = Node::new();
     let keys = keys(&node);
-    let (_, id) = reserve(&node).await;
+    let (_, ids) = reserve(&node).await;
     let mut ticket = fresh(&keys, "order-1").await;
-    ticket.promise(id, 201, b"{}").await.unwrap();
+    ticket.promise(&ids, 201, b"{}").await.unwrap();
     drop(ticket);
 
     assert!(matches!(

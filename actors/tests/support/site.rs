@@ -138,6 +138,11 @@ impl Site {
         self.gossip.spread();
     }
 
+    /// A node renews its lease no more, and does not know it.
+    pub fn renews_no_more(&self, node: u64) {
+        self.nodes[&node].life.abort();
+    }
+
     /// A node leaves in good order.
     pub async fn drain(&mut self, node: u64) -> zajil_cluster::DrainReport {
         let running = self.nodes.remove(&node).unwrap();
@@ -218,15 +223,19 @@ impl Site {
         instance: &Arc<Instance>,
         messages: Vec<Message>,
     ) -> Result<Reserved, AcceptError> {
+        let submission = self.submission(instance, messages);
+        self.engine(through).send(submission, false).await
+    }
+
+    pub fn submission(&mut self, instance: &Arc<Instance>, messages: Vec<Message>) -> Submission {
         self.requests += 1;
-        let submission = Submission {
+        Submission {
             instance: instance.clone(),
             lane: Lane::Normal,
             bytes: messages.len() * 100,
             messages,
             request: RequestId(self.requests),
-        };
-        self.engine(through).send(submission, false).await
+        }
     }
 
     /// Waits until every node tells of a message that it has a status.

@@ -116,7 +116,7 @@ pub(crate) async fn send_bulk(
         bytes,
     };
     draft::accept(&api, ticket, consignment, StatusCode::OK, |reserved| {
-        answer(reserved, &lines, warnings)
+        answer(reserved, &lines, warnings.clone())
     })
     .await
 }

@@ -29,6 +29,9 @@ pub(crate) const ON_AMBIGUOUS: &[(&str, OnAmbiguous)] = &[
     ("resend", OnAmbiguous::Resend),
 ];
 
+/// For how many owners in a row ids are reserved, when the instance moves on before they are used.
+const OWNERS: usize = 3;
+
 /// Whom a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
@@ -301,7 +304,7 @@ pub(crate) async fn accept(
     ticket: Option<Ticket>,
     consignment: Consignment,
     status: StatusCode,
-    answer: impl FnOnce(&Reserved) -> Vec<u8>,
+    answer: impl Fn(&Reserved) -> Vec<u8>,
 ) -> Answer {
     let Consignment {
         instance,
@@ -323,22 +326,30 @@ pub(crate) async fn accept(
         let accepted = api.engine.send(submission, bulk).await?;
         return Ok(envelope::raw_json(status, answer(&accepted)));
     };
-    let reserved = api
-        .engine
-        .reserve(&submission.instance, count, bulk)
-        .await?;
-    let body = answer(&reserved);
-    ticket
-        .promise(reserved.first, status.as_u16(), &body)
-        .await?;
-    match api.engine.accept(reserved, submission).await {
-        Ok(_) => kept(ticket, status, &body).await,
-        // It may have been accepted, so it keeps its key: the log will tell.
-        Err(AcceptError::OutcomeUnknown) => return Err(ApiError::OutcomeUnknown),
-        Err(error) => {
-            given_back(ticket).await;
-            return Err(error.into());
+    let mut refused = AcceptError::Sealed;
+    for _ in 0..OWNERS {
+        let reserved = api
+            .engine
+            .reserve(&submission.instance, count, bulk)
+            .await?;
+        let body = answer(&reserved);
+        ticket.promise(&reserved, status.as_u16(), &body).await?;
+        match api.engine.accept(reserved, submission.clone()).await {
+            Ok(_) => {
+                kept(ticket, status, &body).await;
+                return Ok(envelope::raw_json(status, body));
+            }
+            // The next owner gives other ids.
+            Err(AcceptError::Sealed) => {}
+            Err(error) => {
+                refused = error;
+                break;
+            }
         }
     }
-    Ok(envelope::raw_json(status, body))
+    // What may have been accepted keeps its key: the log will tell.
+    if refused.is_certain() {
+        given_back(ticket).await;
+    }
+    Err(refused.into())
 }

@@ -125,7 +125,7 @@ pub(crate) async fn send_poll(
     };
     send(&api, &may, &post, read, |sent| {
         let body = Other {
-            poll,
+            poll: poll.clone(),
             ..Other::with_recipient(&sent)
         };
         written(
@@ -202,7 +202,7 @@ pub(crate) async fn send_reaction(
     };
     send(&api, &may, &post, read, |sent| {
         let body = Other {
-            reaction,
+            reaction: reaction.clone(),
             ..Other::new(sent.id, sent.status)
         };
         written(Some("Reaction queued successfully"), &body, sent.warnings)
@@ -275,7 +275,7 @@ async fn send(
     caller: &Caller,
     post: &Post,
     (draft, mut report): (Draft, Report),
-    answer: impl FnOnce(Sent<'_>) -> Vec<u8>,
+    answer: impl Fn(Sent<'_>) -> Vec<u8>,
 ) -> Answer {
     let ticket = match post.turn(api, caller).await? {
         Turn::Again(response) => return Ok(response),
@@ -322,8 +322,8 @@ async fn send(
             status: draft::first_status(send_at, reserved.created_at),
             reserved,
             recipient,
-            instance: name,
-            warnings,
+            instance: name.clone(),
+            warnings: warnings.clone(),
         })
     })
     .await

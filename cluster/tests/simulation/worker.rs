@@ -158,6 +158,8 @@ impl Worker {
 
 #[async_trait]
 impl Shards for Worker {
+    fn joined(&self) {}
+
     async fn open(
         &self,
         shard: Shard,

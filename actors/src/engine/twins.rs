@@ -1,7 +1,8 @@
 //! Requests of other nodes that may come twice.
 //!
 //! An edge whose answer was lost asks the same owner again. The messages are then accepted once,
-//! and both are answered the same. A refusal is not remembered: who comes after it is let in anew.
+//! and both are answered the same. A refusal is remembered too: one that
+//! was answered stays one when the question comes once more, late.
 
 use std::sync::Arc;
 
@@ -52,8 +53,9 @@ impl Twins {
         let known = Arc::clone(&self.0);
         tasks.spawn(async move {
             let done = cell.get_or_init(|| work).await.clone();
-            if done.as_ref().is_err_and(AcceptError::is_certain) {
-                // Nothing was done: who asks again may have more luck.
+            if matches!(done, Err(AcceptError::Moved | AcceptError::Sealed)) {
+                // Said of an epoch: in another one the answer is another, and a question of this one
+                // that comes late is refused for its epoch.
                 known.lock().forget(&request);
             }
             // Who asked may have gone; a twin of it finds the answer in the cell.

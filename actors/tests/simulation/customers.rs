@@ -22,8 +22,10 @@ use crate::rare::Rare;
 use crate::wire::Wire;
 
 mod desk;
+mod keyed;
 
 use desk::Desk;
+use keyed::{Keyed, Unanswered};
 
 /// Recipients of each instance: few, so that order matters.
 const RECIPIENTS: u64 = 5;
@@ -72,6 +74,7 @@ pub(crate) struct Customers {
     requests: u64,
     /// What was refused and is asked for again.
     again: Arc<Mutex<Vec<Post>>>,
+    unanswered: Unanswered,
 }
 
 impl Customers {
@@ -94,6 +97,7 @@ impl Customers {
             wire,
             requests: 0,
             again: Arc::default(),
+            unanswered: Arc::default(),
         }
     }
 
@@ -136,11 +140,21 @@ impl Customers {
                 });
             }
             57..67 => {
-                let post = self.post(random, 2);
+                let keyed = Keyed {
+                    post: self.post(random, 2),
+                    began: desk.now(),
+                    asked: 0,
+                };
                 let wait = Duration::from_millis(random.random_range(0..1_500));
-                handle.spawn(async move { desk.reserve_and_post(post, wait).await });
+                self.ask_with_key(keyed, wait, desk, &handle);
             }
-            67..75 => {
+            67..71 => {
+                let repeated = self.unanswered.lock().pop_first();
+                if let Some((_, keyed)) = repeated {
+                    self.ask_with_key(keyed, Duration::ZERO, desk, &handle);
+                }
+            }
+            71..75 => {
                 let post = self.again.lock().pop();
                 if let Some(mut post) = post {
                     // Another request, for the same messages.
@@ -183,6 +197,33 @@ impl Customers {
                 handle.spawn(async move { desk.opt_out(account, phone).await });
             }
         }
+    }
+
+    fn ask_with_key(
+        &self,
+        keyed: Keyed,
+        wait: Duration,
+        desk: Desk,
+        handle: &tokio::runtime::Handle,
+    ) {
+        let unanswered = Arc::clone(&self.unanswered);
+        handle.spawn(async move { desk.ask_with_key(keyed, wait, unanswered).await });
+    }
+
+    /// Whoever has a key and no answer asks again, at this node.
+    pub(crate) fn repeat_all(&self, at: &Process) {
+        let Some(desk) = Desk::at(at, &self.book, &self.oracle) else {
+            return;
+        };
+        let unanswered = std::mem::take(&mut *self.unanswered.lock());
+        for keyed in unanswered.into_values() {
+            self.ask_with_key(keyed, Duration::ZERO, desk.clone(), at.handle());
+        }
+    }
+
+    /// Whether everybody with a key has an answer, or asks.
+    pub(crate) fn all_answered(&self) -> bool {
+        self.unanswered.lock().is_empty()
     }
 
     /// Nobody pauses anything any more, at this node.

@@ -159,7 +159,9 @@ impl Nemesis {
             // Who was leaving when peace came starts again.
             self.end_what_is_due(self.now());
             self.pass();
-            let rests = self.world.unsettled() == 0 && self.world.is_balanced();
+            let rests = self.world.unsettled() == 0
+                && self.world.is_balanced()
+                && self.customers.all_answered();
             let since = *quiet_since.get_or_insert(self.now());
             if !rests {
                 quiet_since = None;
@@ -184,6 +186,7 @@ impl Nemesis {
         }
         let node = ready[self.world.random.random_range(0..ready.len())];
         self.customers.resume_all(&self.world.nodes[&node]);
+        self.customers.repeat_all(&self.world.nodes[&node]);
     }
 
     fn ask(&mut self) {

@@ -51,6 +51,12 @@ pub(crate) enum Rare {
     BulkWhileMoving,
     /// Messages under ids that were reserved earlier were accepted after others.
     AcceptedUnderReservedIds,
+    /// Ids had been reserved by a former owner, and were reserved anew.
+    SealedIds,
+    /// A request with a key had been carried out, and its answer was given again.
+    Replayed,
+    /// A request with a key was repeated while its first try might still come to something.
+    StillInFlight,
     /// A message was cancelled in time.
     Cancelled,
     /// A message waited and was held back by an opt-out.
@@ -58,7 +64,7 @@ pub(crate) enum Rare {
 }
 
 impl Rare {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::InFlightAtDeath,
         Self::SentAgainByTheNextOwner,
         Self::ShownOnceOfTwo,
@@ -81,6 +87,9 @@ impl Rare {
         Self::BarrierNotConfirmed,
         Self::BulkWhileMoving,
         Self::AcceptedUnderReservedIds,
+        Self::SealedIds,
+        Self::Replayed,
+        Self::StillInFlight,
         Self::Cancelled,
         Self::Suppressed,
     ];

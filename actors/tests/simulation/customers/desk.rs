@@ -40,7 +40,7 @@ impl Desk {
     }
 }
 
-fn refs(post: &Post) -> Vec<String> {
+pub(super) fn refs(post: &Post) -> Vec<String> {
     let refs = post
         .messages
         .iter()
@@ -48,12 +48,12 @@ fn refs(post: &Post) -> Vec<String> {
     refs.map(str::to_owned).collect()
 }
 
-fn submission(post: &Post) -> Submission {
+pub(super) fn submission(post: &Post, request: RequestId) -> Submission {
     Submission {
         instance: Arc::clone(&post.instance),
         lane: post.lane,
         messages: post.messages.clone(),
-        request: RequestId(post.request.into()),
+        request,
         bytes: post.messages.len() * 100,
     }
 }
@@ -71,8 +71,8 @@ impl Desk {
     pub(super) async fn post(&self, post: Post, again: Arc<Mutex<Vec<Post>>>) {
         let began = self.now();
         self.book.asks(refs(&post));
-        let bulk = post.messages.len() > 1;
-        let answer = self.engine.send(submission(&post), bulk).await;
+        let (bulk, request) = (post.messages.len() > 1, RequestId(post.request.into()));
+        let answer = self.engine.send(submission(&post, request), bulk).await;
         if let Err(why) = &answer
             && *why != AcceptError::OutcomeUnknown
         {
@@ -81,26 +81,12 @@ impl Desk {
         self.answered(&post, began, answer);
     }
 
-    pub(super) async fn reserve_and_post(&self, post: Post, wait: Duration) {
-        let began = self.now();
-        self.book.asks(refs(&post));
-        let count = post.messages.len() as u32;
-        let answer = match self.engine.reserve(&post.instance, count, true).await {
-            Ok(reserved) => {
-                tokio::time::sleep(wait).await;
-                self.engine.accept(reserved, submission(&post)).await
-            }
-            // No id was given to anything.
-            Err(AcceptError::OutcomeUnknown) => Err(AcceptError::Moved),
-            Err(why) => Err(why),
-        };
-        if answer.is_ok() && !wait.is_zero() {
-            self.oracle.reached.note(Rare::AcceptedUnderReservedIds);
-        }
-        self.answered(&post, began, answer);
-    }
-
-    fn answered(&self, post: &Post, began: Duration, answer: Result<Reserved, AcceptError>) {
+    pub(super) fn answered(
+        &self,
+        post: &Post,
+        began: Duration,
+        answer: Result<Reserved, AcceptError>,
+    ) {
         let request = post.request;
         match answer {
             Ok(reserved) => {

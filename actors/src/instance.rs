@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
-use zajil_model::lifecycle::{MessageState, Status};
+use zajil_model::lifecycle::Status;
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::pace::DaySaved;
 use zajil_model::time::{Mono, Timestamp};
@@ -100,13 +100,8 @@ pub enum InstanceMsg {
     Apply(Arc<Instance>, oneshot::Sender<()>),
     /// A person asked for the session to be opened again.
     Connect,
-    /// Withdraws one message, of which the log says this. That may be all that is known of it: one
-    /// behind the window is not in memory.
-    Cancel(
-        MessageId,
-        MessageState,
-        oneshot::Sender<Result<Status, StoreError>>,
-    ),
+    /// Withdraws one message.
+    Cancel(MessageId, oneshot::Sender<Result<Status, StoreError>>),
     /// Withdraws everything, or everything of one part.
     Purge(Option<Queue>, oneshot::Sender<Result<(), StoreError>>),
     /// What is known of waiting messages changed behind the actor's back: reads them again.
@@ -229,9 +224,10 @@ impl Actor for InstanceActor {
         let context = self.context.clone();
         // From here on it is told of everything; what was before, the reads below see.
         args.handle.set_actor(Some(myself.clone()));
+        // Before anything is read: what another owner changed is in the rows once the shard is back.
+        let epoch = context.clocks.ensure(args.handle.shard(), 1).await?;
         let instance = up_to_date(&context, args.instance).await?;
         let saved = checkpoint::read(&context, instance.id).await?;
-        let epoch = context.clocks.ensure(instance.id.shard(), 1).await?;
         let arrived = context.arrivals.take(instance.id, Some(epoch));
         let me = Me {
             random: context.random(instance.id),
@@ -336,7 +332,7 @@ impl InstanceState {
             InstanceMsg::Happened(generation, delivered) => self.on_happened(generation, delivered),
             InstanceMsg::Apply(instance, reply) => self.on_apply(instance, reply),
             InstanceMsg::Connect => self.session.reopen(&self.me),
-            InstanceMsg::Cancel(id, known, reply) => self.on_cancel(id, &known, reply),
+            InstanceMsg::Cancel(id, reply) => self.on_cancel(id, reply),
             InstanceMsg::Purge(queue, reply) => self.on_purge(queue, reply),
             InstanceMsg::ReadAgain => self.read_all_again(),
             InstanceMsg::Barrier(reply) => requests::answer(reply, ()),

@@ -207,6 +207,30 @@ async fn what_a_node_was_not_told_while_it_was_away_holds_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn news_of_an_opt_in_that_come_after_the_next_opt_out_change_nothing() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let [here, other] = [1, 2].map(|node| site.engine(node).directory().clone());
+    let opt_out = Suppression {
+        phone: support::phone(ANNA),
+        reason: None,
+        source: "test".to_owned(),
+        created_at: site.clock.now(),
+    };
+    let known = here.suppressions(account).await.unwrap();
+    other.suppress(account, opt_out.clone()).await.unwrap();
+    other.unsuppress(account, opt_out.phone).await.unwrap();
+    other.suppress(account, opt_out.clone()).await.unwrap();
+
+    // Of all three, in whatever order they come.
+    for _ in 0..3 {
+        here.heard_of_opt_out(account, opt_out.phone).await.unwrap();
+    }
+
+    assert!(known.contains(opt_out.phone));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_opt_out_holds_on_every_node_once_it_is_answered() {
     let mut site = Site::new(3).await;
     let account = site.account().await;

@@ -194,6 +194,22 @@ async fn a_purge_cancels_what_is_not_being_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_purge_that_was_answered_holds_after_a_crash() {
+    let mut world = World::new(per_second(10.0)).await;
+    let many = (0..100).map(|n| text(&format!("+96650{n:07}"), "x"));
+    world.send(many.collect()).await;
+    tokio::time::sleep(Duration::from_millis(2_050)).await;
+
+    world.engine.purge(&world.instance).await.unwrap();
+    let before = world.whatsapp.frames().len();
+    world.dies_and_starts_again().await;
+    seconds(30).await;
+
+    assert!(before > 0);
+    assert_eq!(world.whatsapp.frames().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_waits_is_cancelled_and_one_that_is_sent_is_not() {
     let world = World::new(per_second(1.0)).await;
     let accepted = world.send((0..20).map(|_| text(ANNA, "x")).collect()).await;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use support::trouble::troubled;
 use support::{Answer, World, per_second, text};
 use tokio::task::JoinSet;
-use zajil_actors::send::{CancelError, Submission};
+use zajil_actors::idempotency::{Begin, Scope};
+use zajil_actors::send::{AcceptError, CancelError, Submission};
 use zajil_model::id::RequestId;
 use zajil_model::lifecycle::{Event, Status};
 use zajil_model::message::{Lane, Message};
@@ -364,6 +365,38 @@ async fn what_is_held_up_between_its_ids_and_the_log_is_not_passed_over_for_high
     for id in [held_up.first, late.first] {
         assert_eq!(world.state(id).await.status, Status::Sent);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_a_key_whose_messages_wait_to_be_written_is_not_done_anew() {
+    let (trouble, store) = troubled();
+    let world = World::on(store, per_second(10.0)).await;
+    let keys = world.engine.idempotency();
+    let scope = Scope {
+        account: world.account,
+        method: "POST",
+        path: "/messages",
+        key: "order-1",
+    };
+    let Begin::Fresh(mut ticket) = keys.begin(scope, b"{}").await.unwrap() else {
+        panic!("it is the first");
+    };
+    let reserved = world.engine.reserve(&world.instance, 1, false).await;
+    let reserved = reserved.unwrap();
+    ticket.promise(&reserved, 201, b"{}").await.unwrap();
+    trouble.appends_wait();
+    let message = submission(&world, vec![text(ANNA, "hello")]);
+    let unknown = world.engine.accept(reserved, message).await;
+    assert_eq!(unknown, Err(AcceptError::OutcomeUnknown));
+    drop(ticket);
+
+    seconds(120).await;
+    let meanwhile = keys.begin(scope, b"{}").await.unwrap();
+    assert!(matches!(meanwhile, Begin::InFlight), "{meanwhile:?}");
+    trouble.appends_go_on();
+
+    let then = keys.begin(scope, b"{}").await.unwrap();
+    assert!(matches!(then, Begin::Replay { .. }), "{then:?}");
 }
 
 #[tokio::test(start_paused = true)]

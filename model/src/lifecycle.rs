@@ -271,6 +271,10 @@ impl MessageState {
             }
             Event::Rejected(failure) => self.settle(Status::Failed, true, Some(failure), at),
             Event::Failed(failure) => self.settle(Status::Failed, false, Some(failure), at),
+            // Said by who did not know that an attempt may have succeeded.
+            Event::Expired | Event::Cancelled | Event::Suppressed if self.doubtful => {
+                self.settle(Status::Unknown, false, None, at);
+            }
             Event::Expired => self.settle(Status::Expired, false, None, at),
             Event::Cancelled => self.settle(Status::Cancelled, false, None, at),
             Event::Suppressed => self.settle(Status::Suppressed, false, None, at),

@@ -318,3 +318,13 @@ fn what_may_have_gone_is_not_said_to_have_stayed() {
         assert_eq!(event.in_doubt(), event, "the channel knows");
     }
 }
+
+#[test]
+fn who_withdraws_what_may_have_gone_without_knowing_it_leaves_it_unknown() {
+    for event in [Event::Expired, Event::Cancelled, Event::Suppressed] {
+        let events = [Event::Attempt(1), Event::Attempt(2), Event::Due, event];
+        let events = events.map(|event| (event, at(1)));
+
+        assert_eq!(after(&events).status, Status::Unknown, "{event:?}");
+    }
+}

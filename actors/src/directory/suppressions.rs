@@ -189,7 +189,8 @@ impl Directory {
         Ok(Page { items, total })
     }
 
-    /// Another node wrote that somebody opted out, or in again: in force for every later check.
+    /// Another node wrote that somebody opted out, or in again: what the row says now is in force for
+    /// every later check. Who brings the news may be late.
     ///
     /// # Errors
     /// When the opt-outs of the account cannot be read.
@@ -197,14 +198,13 @@ impl Directory {
         &self,
         account: AccountId,
         phone: Phone,
-        out: bool,
     ) -> Result<(), DirectoryError> {
         let known = self.inner.suppressions.sets.lock().get(&account).cloned();
         // Who reads them from now on finds the row, which was durable before this was said.
         let Some(slot) = known else { return Ok(()) };
         let _changing = slot.changing.lock().await;
         let set = self.set_of(&slot, account).await?;
-        if out {
+        if self.suppression(account, phone).await?.is_some() {
             set.0.write().insert(phone);
         } else {
             set.0.write().remove(phone);

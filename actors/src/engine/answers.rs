@@ -220,8 +220,6 @@ impl Answered for ReadChanges {
 
 impl Answered for OptedOut {
     async fn carry_out(self, engine: &Engine) -> Vec<String> {
-        engine
-            .opted_out_here(self.account, self.phone, self.out)
-            .await
+        engine.opted_out_here(self.account, self.phone).await
     }
 }

@@ -40,7 +40,7 @@ impl Engine {
                 DirectoryError::Store(error) => EngineError::Store(error),
                 _ => EngineError::Unavailable("the opt-out was not taken"),
             })?;
-        self.opted_out(account, phone, true).await
+        self.opted_out(account, phone).await
     }
 
     /// Opts a recipient in again; answers whether they were out.
@@ -55,24 +55,15 @@ impl Engine {
         let were_out = self.directory().unsuppress(account, phone).await?;
         if were_out {
             // Who did not hear of it goes on holding back, until it reads the list again.
-            drop(self.opted_out(account, phone, false).await);
+            drop(self.opted_out(account, phone).await);
         }
         Ok(were_out)
     }
 
     /// An opt-out is durable, or is taken back: every node that may send hears of it, and confirms
     /// that nothing is outstanding that was cleared before.
-    async fn opted_out(
-        &self,
-        account: AccountId,
-        phone: Phone,
-        out: bool,
-    ) -> Result<Barrier, EngineError> {
-        let question = OptedOut {
-            account,
-            phone,
-            out,
-        };
+    async fn opted_out(&self, account: AccountId, phone: Phone) -> Result<Barrier, EngineError> {
+        let question = OptedOut { account, phone };
         let me = self.ownership().me();
         let mut asked = Confirmations::wanted(&self.lease_rows().await?);
         let wanted: Vec<_> = asked.missing().collect();
@@ -86,7 +77,7 @@ impl Engine {
             (node, life, told.ok())
         });
         let others = futures_util::future::join_all(others);
-        let (mut missing, told) = tokio::join!(self.opted_out_here(account, phone, out), others);
+        let (mut missing, told) = tokio::join!(self.opted_out_here(account, phone), others);
         for (node, life, told) in told {
             if let Some(instances) = told {
                 asked.confirmed(node, life);
@@ -114,13 +105,8 @@ impl Engine {
     }
 
     /// Puts an opt-out in force on this node; answers which instances did not confirm.
-    pub(super) async fn opted_out_here(
-        &self,
-        account: AccountId,
-        phone: Phone,
-        out: bool,
-    ) -> Vec<String> {
-        if let Err(error) = self.directory().heard_of_opt_out(account, phone, out).await {
+    pub(super) async fn opted_out_here(&self, account: AccountId, phone: Phone) -> Vec<String> {
+        if let Err(error) = self.directory().heard_of_opt_out(account, phone).await {
             tracing::error!(%account, %error, "an opt-out is not in force here");
             return vec![format!("node {}", self.ownership().me().0)];
         }

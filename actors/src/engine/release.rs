@@ -110,6 +110,10 @@ impl Engine {
             }
             _ => 0,
         };
+        // A shard that left meanwhile may hold what was settled here and does not count.
+        if !resend && !Shard::all().all(|shard| self.speaks_for(shard)) {
+            return Err(EngineError::Unavailable(NOT_ALL));
+        }
         self.store()
             .write(vec![RowWrite::delete(held_row())])
             .await?;

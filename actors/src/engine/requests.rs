@@ -54,10 +54,7 @@ impl Engine {
         let instance = self.instance(record.chunk.instance).await?;
         let instance = instance.ok_or(CancelError::NotFound)?;
         let entered = self.0.router.enter(&instance);
-        let asked = ask(&entered, |reply| {
-            InstanceMsg::Cancel(id, record.state, reply)
-        })
-        .await;
+        let asked = ask(&entered, |reply| InstanceMsg::Cancel(id, reply)).await;
         match asked.ok_or(NOT_CONFIRMED)?.map_err(EngineError::from)? {
             Status::Cancelled => {}
             other => return Err(CancelError::TooLate(other)),
@@ -195,7 +192,7 @@ impl Engine {
         )
     }
 
-    fn speaks_for(&self, shard: Shard) -> bool {
+    pub(super) fn speaks_for(&self, shard: Shard) -> bool {
         self.0.context.speaks_for(shard)
     }
 

@@ -14,9 +14,9 @@ use zajil_model::id::RequestId;
 use crate::directory::Cache;
 use crate::send::{AcceptError, Reserved};
 
-/// Requests that are remembered: all that come in the time that an edge asks again, on a node that
-/// is asked a few thousand times a second.
-const REMEMBERED: usize = 65_536;
+/// Requests that are remembered. Half of them are at any time: all that come in the 10 s in which an
+/// edge asks again, on a node that others ask 13,000 times a second.
+const REMEMBERED: usize = 262_144;
 
 type Answer = Result<Reserved, AcceptError>;
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use zajil_model::id::{BatchId, MessageId};
 use zajil_model::instance::Instance;
 use zajil_model::lane::Blocked;
-use zajil_model::lifecycle::{Event, MessageState, Outcome, Status};
+use zajil_model::lifecycle::{Event, Outcome, Status};
 use zajil_model::message::{Lane, Queue};
 use zajil_model::time::Mono;
 use zajil_storage::{Append, Entry, MessageRecord, StoreError};
@@ -110,7 +110,6 @@ impl InstanceState {
     pub(super) fn on_cancel(
         &mut self,
         id: MessageId,
-        known: &MessageState,
         reply: oneshot::Sender<Result<Status, StoreError>>,
     ) {
         if self.window.blocked_reason(id) == Blocked::InFlight {
@@ -118,8 +117,7 @@ impl InstanceState {
             return;
         }
         let removed = self.window.remove(id);
-        let may_have_gone =
-            known.may_have_gone() || removed.is_some_and(|ready| ready.item.doubtful);
+        let may_have_gone = removed.is_some_and(|ready| ready.item.doubtful);
         self.inbox.schedule.finished(id);
         // A read that is under way may bring it back: its end is known here first.
         self.outcomes.expect_end(id);
@@ -205,6 +203,9 @@ impl InstanceState {
             self.ended(&ready, Event::Cancelled, at);
         }
         self.withdraw_armed(queue, upto);
+        // What was armed has to be written as withdrawn before the answer: the next owner would take
+        // it for handed over, and repeat it.
+        self.record(Vec::new());
         self.inbox.purged(queue, upto);
         let tell = self.me.teller();
         let confirm = move |result: Result<(), StoreError>| {

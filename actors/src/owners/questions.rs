@@ -469,8 +469,6 @@ pub struct OptedOut {
     pub account: AccountId,
     /// Who.
     pub phone: Phone,
-    /// Whether they are out now.
-    pub out: bool,
 }
 
 impl Question for OptedOut {

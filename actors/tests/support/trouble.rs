@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
@@ -18,6 +19,16 @@ use zajil_storage::{
 
 /// Far longer than an accept that nobody holds up.
 const OVERTAKING: Duration = Duration::from_millis(500);
+
+/// Appends that are not written yet.
+#[derive(Default)]
+struct Waiting(Vec<(Append, Done)>);
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Waiting").field(&self.0.len()).finish()
+    }
+}
 
 /// The store, and what troubles it.
 #[derive(Debug, Default)]
@@ -33,6 +44,8 @@ pub struct TroubledStore {
     messages_read: AtomicUsize,
     /// Whether the next append that accepts holds up its thread.
     holds_up: AtomicBool,
+    /// Appends that wait, while none is written.
+    waiting: Mutex<Option<Waiting>>,
     damaged: AtomicBool,
     /// How long a claim takes to be answered, and how many are answered that it is not known.
     claim_ms: AtomicU64,
@@ -44,6 +57,19 @@ pub struct TroubledStore {
 }
 
 impl TroubledStore {
+    /// From now on appends wait.
+    pub fn appends_wait(&self) {
+        self.waiting.lock().get_or_insert_default();
+    }
+
+    /// Appends are written again, those that waited first.
+    pub fn appends_go_on(&self) {
+        let waited = self.waiting.lock().take().unwrap_or_default();
+        for (append, done) in waited.0 {
+            self.append(append, done);
+        }
+    }
+
     /// From now on a read of a queue or the schedule takes so long to come back.
     pub fn reads_take(&self, time: Duration) {
         self.read_ms
@@ -159,6 +185,10 @@ impl Store for TroubledStore {
         let accepts = |entry: &Entry| matches!(entry, Entry::Accept(_));
         if append.entries.iter().any(accepts) && self.holds_up.swap(false, Ordering::Relaxed) {
             std::thread::sleep(OVERTAKING);
+        }
+        if let Some(waiting) = &mut *self.waiting.lock() {
+            waiting.0.push((append, done));
+            return;
         }
         if self.refuses(&append) {
             self.refused.fetch_add(1, Ordering::Relaxed);

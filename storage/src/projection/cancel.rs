@@ -125,6 +125,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
             return Ok(());
         };
         let slot = &mut block.slots[place];
+        let day = slot.created_at.day();
         if slot.seen >= newest {
             return Ok(());
         }
@@ -136,7 +137,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
                 if is_waiting(before.status) && mark.withdraws(key.queue.queue, slot, id) {
                     let state = &mut slot.states_mut()[index as usize];
                     state.apply(Event::Cancelled, mark.at);
-                    withdrawn.push((id, before, mark.at));
+                    withdrawn.push((id, before, state.status, mark.at));
                 }
             }
         }
@@ -152,8 +153,13 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         let account = block.account;
         self.state.hot_bytes += grown * size_of::<MessageState>();
         self.state.dirty_bytes += grown * size_of::<MessageState>();
-        for (id, before, at) in withdrawn {
-            self.told(account, id, Status::Cancelled, at);
+        for (id, before, status, at) in withdrawn {
+            self.told(account, id, status, at);
+            if status != Status::Cancelled {
+                // It may have gone, and was counted with the others.
+                self.cell(key.queue, day)?
+                    .shift(Status::Cancelled, status, 1);
+            }
             if let Some(due) = before
                 .next_at
                 .filter(|_| before.status == Status::Scheduled)
@@ -258,6 +264,65 @@ mod tests {
         effective(&marks, key.queue.queue, &block.slots[place], index).status
     }
 
+    type Opened = Projection<MapKv, Nowhere>;
+
+    fn opened() -> Opened {
+        Projection::open(MapKv::default(), Nowhere, Budgets::default()).unwrap()
+    }
+
+    /// Applies a record of the log.
+    fn apply(projection: &Opened, lsn: u64, record: Record) {
+        let records = vec![Positioned {
+            lsn,
+            len: 0,
+            record,
+        }];
+        projection.apply(records).unwrap();
+    }
+
+    fn counted(projection: &Opened, instance: InstanceId, status: Status) -> u64 {
+        let filter = TotalsFilter {
+            instances: vec![instance],
+            ..TotalsFilter::default()
+        };
+        projection.totals(&filter).unwrap().of(status)
+    }
+
+    #[test]
+    fn what_may_have_gone_is_no_longer_known_after_a_cancel_and_not_cancelled() {
+        let waiting = chunk(START, 0);
+        let (instance, doubtful) = (waiting.instance, waiting.id(3));
+        let projection = opened();
+        apply(&projection, 1, Record::Accept(Arc::clone(&waiting)));
+        for (lsn, event) in [
+            (2, Event::Attempt(1)),
+            (3, Event::Attempt(2)),
+            (4, Event::Due),
+        ] {
+            let outcome = Outcome {
+                id: doubtful,
+                at: START,
+                event,
+            };
+            apply(&projection, lsn, Record::Outcomes(vec![outcome]));
+        }
+
+        let all = CancelAll {
+            account: waiting.account,
+            instance,
+            queue: None,
+            upto: waiting.last(),
+            at: START,
+        };
+        apply(&projection, 5, Record::CancelAll(all));
+        assert_eq!(status(&projection, doubtful), Status::Unknown);
+        apply(&projection, 6, Record::Sweep(instance));
+
+        assert_eq!(status(&projection, doubtful), Status::Unknown);
+        assert_eq!(counted(&projection, instance, Status::Unknown), 1);
+        assert_eq!(counted(&projection, instance, Status::Cancelled), 255);
+    }
+
     /// What came back, or came, after a mass cancel is none of its business, whether its sweep
     /// comes at once, or after a restart.
     #[test]
@@ -265,17 +330,11 @@ mod tests {
         for restarts in [false, true] {
             let (old, new) = (chunk(START, 0), chunk(START, 1));
             let (instance, under_way) = (old.instance, old.id(3));
-            let budgets = Budgets::default();
-            let mut projection = Projection::open(MapKv::default(), Nowhere, budgets).unwrap();
+            let mut projection = opened();
             let mut lsn = 0;
-            let mut apply = |projection: &Projection<_, _>, record| {
+            let mut apply = |projection: &Opened, record| {
                 lsn += 1;
-                let records = vec![Positioned {
-                    lsn,
-                    len: 0,
-                    record,
-                }];
-                projection.apply(records).unwrap();
+                super::tests::apply(projection, lsn, record);
             };
             let outcome = |event| {
                 let (id, at) = (under_way, START);
@@ -304,7 +363,7 @@ mod tests {
             if restarts {
                 projection.flush().unwrap();
                 let Projection { kv, .. } = projection;
-                projection = Projection::open(kv, Nowhere, budgets).unwrap();
+                projection = Projection::open(kv, Nowhere, Budgets::default()).unwrap();
             }
             for _ in 0..2 {
                 let marked = !projection.unswept().is_empty();
@@ -319,13 +378,8 @@ mod tests {
             }
 
             assert!(projection.unswept().is_empty());
-            let filter = TotalsFilter {
-                instances: vec![instance],
-                ..TotalsFilter::default()
-            };
-            let totals = projection.totals(&filter).unwrap();
-            assert_eq!(totals.of(Status::Cancelled), 255);
-            assert_eq!(totals.of(Status::Pending), 257);
+            assert_eq!(counted(&projection, instance, Status::Cancelled), 255);
+            assert_eq!(counted(&projection, instance, Status::Pending), 257);
         }
     }
 }

@@ -17,7 +17,7 @@ use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
 use zajil_model::lifecycle::Status;
-use zajil_model::message::{Chunk, Queue};
+use zajil_model::message::Chunk;
 use zajil_model::pace::DaySaved;
 use zajil_model::time::{Mono, Timestamp};
 use zajil_storage::{MessageRecord, StoreError};
@@ -102,8 +102,8 @@ pub enum InstanceMsg {
     Connect,
     /// Withdraws one message.
     Cancel(MessageId, oneshot::Sender<Result<Status, StoreError>>),
-    /// Withdraws everything, or everything of one part.
-    Purge(Option<Queue>, oneshot::Sender<Result<(), StoreError>>),
+    /// Withdraws everything.
+    Purge(oneshot::Sender<Result<(), StoreError>>),
     /// What is known of waiting messages changed behind the actor's back: reads them again.
     ReadAgain,
     /// Answered in turn: what was cleared before is with the transport by now, or never leaves.
@@ -199,6 +199,8 @@ pub(crate) struct Upkeep {
     pub(crate) draining: bool,
     /// Who waits for nothing to be in flight.
     quiet: Vec<oneshot::Sender<Handed>>,
+    /// Who wants everything withdrawn, and waits for a look at the queues.
+    purges: Vec<oneshot::Sender<Result<(), StoreError>>>,
     sent: u64,
     failed: u64,
 }
@@ -333,7 +335,7 @@ impl InstanceState {
             InstanceMsg::Apply(instance, reply) => self.on_apply(instance, reply),
             InstanceMsg::Connect => self.session.reopen(&self.me),
             InstanceMsg::Cancel(id, reply) => self.on_cancel(id, reply),
-            InstanceMsg::Purge(queue, reply) => self.on_purge(queue, reply),
+            InstanceMsg::Purge(reply) => self.on_purge(reply),
             InstanceMsg::ReadAgain => self.read_all_again(),
             InstanceMsg::Barrier(reply) => requests::answer(reply, ()),
             InstanceMsg::View(reply) => requests::answer(reply, self.figures()),

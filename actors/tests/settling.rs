@@ -221,6 +221,25 @@ async fn a_purge_that_the_store_refused_withdraws_nothing_and_forgets_nothing() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_purge_right_after_a_crash_ends_what_was_in_flight_then() {
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(10.0)).await;
+    world.whatsapp.answers(ANNA, Answer::Silent);
+    let sent = world.send(vec![text(ANNA, "x")]).await;
+    world.becomes(sent.first, Status::Processing).await;
+    seconds(1).await;
+    let before = world.whatsapp.frames().len();
+    trouble.reads_take(Duration::from_secs(1));
+    world.dies_and_starts_again().await;
+
+    world.engine.purge(&world.instance).await.unwrap();
+    seconds(60).await;
+
+    assert_eq!(world.state(sent.first).await.status, Status::Unknown);
+    assert_eq!(world.whatsapp.frames().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_purge_works_long_after_the_last_message_was_accepted() {
     let mut world = World::new(per_second(10.0)).await;
     world.change(|instance| instance.paused = true).await;

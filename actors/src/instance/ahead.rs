@@ -109,6 +109,7 @@ impl InstanceState {
         let read = loaded.read;
         self.note_read(Place::Queue(loaded.queue), loaded.result.as_ref().err());
         self.admit_loaded(loaded);
+        self.purge_what_was_read();
         self.outcomes.read_ended(read);
     }
 

@@ -146,6 +146,15 @@ impl Inbox {
         }
     }
 
+    /// Whether the oldest of both queues of single messages was read.
+    pub(super) fn was_looked_at(&self) -> bool {
+        let single = |(queue, _): &(&Queue, &Reader)| single(**queue).is_some();
+        self.readers
+            .iter()
+            .filter(single)
+            .all(|(_, reader)| reader.surveyed)
+    }
+
     /// Whether nothing waits anywhere.
     pub(super) fn is_empty(&self) -> bool {
         self.schedule.is_empty()

@@ -35,6 +35,7 @@ impl Upkeep {
             counted_bytes: 0,
             draining: false,
             quiet: Vec::new(),
+            purges: Vec::new(),
             sent: 0,
             failed: 0,
         }
@@ -158,13 +159,25 @@ impl InstanceState {
         );
     }
 
-    /// Withdraws everything of a queue, or of all, that is not being sent.
-    pub(super) fn on_purge(
-        &mut self,
-        queue: Option<Queue>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    ) {
-        self.cancel_all(queue, move |result| answer(reply, result));
+    /// Withdraws everything that is not being sent.
+    ///
+    /// It waits until the queues were looked at: of what a former owner had in hand only the log
+    /// tells, and once it is passed over nobody would end it.
+    pub(super) fn on_purge(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
+        if self.inbox.was_looked_at() {
+            self.cancel_all(None, move |result| answer(reply, result));
+        } else {
+            self.upkeep.purges.push(reply);
+        }
+    }
+
+    /// Carries out the purges that waited for a look at the queues.
+    pub(super) fn purge_what_was_read(&mut self) {
+        if self.inbox.was_looked_at() {
+            for reply in std::mem::take(&mut self.upkeep.purges) {
+                self.on_purge(reply);
+            }
+        }
     }
 
     /// Appends a mass cancel; `confirm` is told when it is durable.

@@ -32,6 +32,8 @@ pub(crate) enum Held {
     Recipient(Phone),
     Instance(InstanceId),
     Message(MessageId),
+    /// What was accepted for an instance before that, and not handed over.
+    Purged(InstanceId, Duration),
 }
 
 /// Something after which nothing may be handed over.

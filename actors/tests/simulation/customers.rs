@@ -164,7 +164,12 @@ impl Customers {
                     handle.spawn(async move { desk.post(post, again).await });
                 }
             }
-            75..85 => {
+            75..77 => {
+                let place = random.random_range(0..self.used.len());
+                let instance = Arc::clone(&self.used[place].instance);
+                handle.spawn(async move { desk.purge(&instance).await });
+            }
+            77..85 => {
                 let account = self.account;
                 if let Some(id) = self.book.some_accepted(random.random_range(0..8)) {
                     handle.spawn(async move {

@@ -59,12 +59,16 @@ pub(crate) enum Rare {
     StillInFlight,
     /// A message was cancelled in time.
     Cancelled,
+    /// Everything that waited for an instance was cancelled.
+    Purged,
+    /// A message was handed over to a WhatsApp that forgets ids, and nobody knows what became of it.
+    UnknownForGood,
     /// A message waited and was held back by an opt-out.
     Suppressed,
 }
 
 impl Rare {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::InFlightAtDeath,
         Self::SentAgainByTheNextOwner,
         Self::ShownOnceOfTwo,
@@ -91,6 +95,8 @@ impl Rare {
         Self::Replayed,
         Self::StillInFlight,
         Self::Cancelled,
+        Self::Purged,
+        Self::UnknownForGood,
         Self::Suppressed,
     ];
 }

@@ -194,6 +194,19 @@ impl NodeStore {
         matches!(timeout(WITHIN, answered).await, Ok(Ok(())))
     }
 
+    /// Whether what is durable under an epoch counts: nobody took the shard before.
+    async fn still_counts(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
+        let now = self.ask(
+            "read the epoch of a shard",
+            Lateness::Seldom,
+            move |database| database.epoch(shard),
+        );
+        match now.await? {
+            now if now == epoch => Ok(()),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
     /// A flush is conditional on the epoch: so a deposed owner finds out.
     async fn flush(&self, shard: Shard, held: &Held) {
         let epoch = self.ask("flush", Lateness::Seldom, move |database| {

@@ -67,10 +67,15 @@ fn compare(
     let finals = told(world, &instances)?;
     let shown = world.whatsapp.shown();
     promised(pages, &finals)?;
-    settled(&finals, &shown)?;
+    settled(&finals, &shown, &world.reached)?;
     asked_for(pages, &finals, &shown, &world.reached)?;
-    ordered(&pages.accepted, &shown)?;
+    // Of what nobody knows whether it was shown, nobody says when.
+    let is_known = |id: &MessageId| finals[id].state.status != Status::Unknown;
+    let known = shown.iter().filter(|(id, _)| is_known(id));
+    let known = known.map(|(id, place)| (*id, *place)).collect();
+    ordered(&pages.accepted, &known)?;
     held_back(&pages.barriers, &finals, frames)?;
+    purged(pages, frames)?;
     for instance in &instances {
         paced(instance, frames)?;
     }
@@ -168,14 +173,21 @@ fn promised(pages: &Pages, finals: &Finals) -> Result<(), String> {
 }
 
 /// Everything is settled, and as WhatsApp has it.
-fn settled(finals: &Finals, shown: &BTreeMap<MessageId, u64>) -> Result<(), String> {
+fn settled(
+    finals: &Finals,
+    shown: &BTreeMap<MessageId, u64>,
+    reached: &Reached,
+) -> Result<(), String> {
     for (id, record) in finals {
         let (status, is_shown) = (record.state.status, shown.contains_key(id));
         let fits = match status {
             Status::Scheduled | Status::Pending | Status::Processing => false,
             Status::Sent | Status::Delivered | Status::Read => is_shown,
             Status::Expired | Status::Cancelled | Status::Suppressed | Status::Failed => !is_shown,
-            Status::Unknown => true,
+            Status::Unknown => {
+                reached.note(Rare::UnknownForGood);
+                true
+            }
         };
         if !fits {
             return Err(format!("{id} is {status:?}, and shown: {is_shown}"));
@@ -259,6 +271,7 @@ fn held_back(barriers: &[Barrier], finals: &Finals, frames: &[Frame]) -> Result<
                 Held::Recipient(recipient) => frame.recipient == *recipient,
                 Held::Instance(instance) => frame.instance == *instance,
                 Held::Message(id) => frame.id == *id,
+                Held::Purged(..) => false,
             };
             named && frame.handed_at > *from && frame.handed_at < until
         });
@@ -274,6 +287,26 @@ fn held_back(barriers: &[Barrier], finals: &Finals, frames: &[Frame]) -> Result<
                 .is_none_or(|it| it.state.status != Status::Cancelled)
         {
             return Err(format!("{id} was cancelled and is not"));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing that waited when everything was cancelled was handed over for the first time after that.
+fn purged(pages: &Pages, frames: &[Frame]) -> Result<(), String> {
+    for Barrier { of, from, .. } in &pages.barriers {
+        let Held::Purged(instance, began) = of else {
+            continue;
+        };
+        let waited = |one: &&Accepted| one.instance == *instance && one.asked.1 < *began;
+        for one in pages.accepted.iter().filter(waited) {
+            let first = frames.iter().find(|frame| frame.id == one.id);
+            if let Some(first) = first.filter(|first| first.handed_at > *from) {
+                return Err(format!(
+                    "{} was handed over at {:?}, and purged at {from:?}",
+                    one.id, first.handed_at
+                ));
+            }
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! A WhatsApp that shows each id once, and keeps a ledger of all that it was handed.
+//! A WhatsApp that shows each id once, and keeps a ledger of all that it was handed. In some worlds
+//! it forgets ids, and says so: then nothing that may have gone may go again.
 //!
 //! A connection keeps its order. What it does with a message is decided by the message itself, so
 //! that an attempt by another node meets the same: most are acked, some are refused once, some are
@@ -57,15 +58,17 @@ struct Inside {
 pub(crate) struct WhatsApp {
     wire: Wire,
     oracle: Arc<Oracle>,
+    forgets_ids: bool,
     inside: Mutex<Inside>,
 }
 
 impl WhatsApp {
-    pub(crate) fn new(wire: Wire, oracle: Arc<Oracle>) -> Arc<Self> {
+    pub(crate) fn new(wire: Wire, oracle: Arc<Oracle>, forgets_ids: bool) -> Arc<Self> {
         let inside = Mutex::default();
         Arc::new(Self {
             wire,
             oracle,
+            forgets_ids,
             inside,
         })
     }
@@ -130,7 +133,9 @@ impl WhatsApp {
             _ => {}
         }
         let place = inside.shown.len() as u64;
-        if is_shown {
+        if is_shown && self.forgets_ids {
+            self.oracle.wrong(&format!("{id} is shown twice"));
+        } else if is_shown {
             self.oracle.reached.note(Rare::ShownOnceOfTwo);
         } else {
             inside.shown.insert(id, place);
@@ -181,7 +186,7 @@ impl TransportFactory for Gate {
 
     fn capabilities(&self, _settings: &TransportSettings) -> Capabilities {
         Capabilities {
-            idempotent_by_id: Some(true),
+            idempotent_by_id: Some(!self.whatsapp.forgets_ids),
             receipts: false,
             pairing: false,
             polls: true,

@@ -80,10 +80,11 @@ impl World {
                 idle_heads: 2,
             }
         };
+        let forgets_ids = random.random_bool(0.25);
         Self {
             variant,
             random,
-            whatsapp: WhatsApp::new(wire.clone(), Arc::clone(&oracle)),
+            whatsapp: WhatsApp::new(wire.clone(), Arc::clone(&oracle), forgets_ids),
             network: Network::new(wire.clone(), Arc::clone(&reached)),
             wire,
             reached,

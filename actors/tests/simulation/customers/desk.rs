@@ -130,6 +130,21 @@ impl Desk {
         }
     }
 
+    pub(super) async fn purge(&self, instance: &Arc<Instance>) {
+        let began = self.now();
+        self.says(|| format!("instance {} is to be purged", instance.id));
+        match self.engine.purge(instance).await {
+            Ok(barrier) if barrier.is_confirmed() => {
+                self.says(|| format!("instance {} is purged", instance.id));
+                self.oracle.reached.note(Rare::Purged);
+                let of = Held::Purged(instance.id, began);
+                self.book.barrier(of, self.now());
+            }
+            Ok(_) => self.oracle.reached.note(Rare::BarrierNotConfirmed),
+            Err(_) => {}
+        }
+    }
+
     pub(super) async fn opt_out(&self, account: AccountId, phone: Phone) {
         let out = self
             .engine

@@ -122,6 +122,22 @@ impl Store for NodeStore {
         }
     }
 
+    fn claim(&self, append: Append, done: Done) {
+        let (shard, epoch) = (append.shard, append.epoch);
+        let store = self.clone();
+        let handle = tokio::runtime::Handle::current();
+        let durable = move |result: Result<(), StoreError>| {
+            handle.spawn(async move {
+                let counts = match result {
+                    Ok(()) => store.still_counts(shard, epoch).await,
+                    Err(error) => Err(error),
+                };
+                done(counts);
+            });
+        };
+        self.append(append, Box::new(durable));
+    }
+
     async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
         let node = self.0.node;
         self.ask("write rows", Lateness::Seldom, move |database| {

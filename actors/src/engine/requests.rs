@@ -249,7 +249,7 @@ impl Engine {
         let entered = self.0.router.enter(&Arc::new(instance.clone()));
         // The owner takes an id for it, and does not wait for one.
         self.0.context.clocks.ensure(instance.id.shard(), 1).await?;
-        match ask(&entered, |reply| InstanceMsg::Purge(reply)).await {
+        match ask(&entered, InstanceMsg::Purge).await {
             Some(result) => {
                 result?;
                 Ok(self.barrier(self.speaks_for(instance.id.shard()), &instance.name))

@@ -230,6 +230,10 @@ impl Actor for InstanceActor {
         let epoch = context.clocks.ensure(args.handle.shard(), 1).await?;
         let instance = up_to_date(&context, args.instance).await?;
         let saved = checkpoint::read(&context, instance.id).await?;
+        let mut inbox = Inbox::new(&args.parts);
+        inbox
+            .count_unseen(context.store.as_ref(), instance.id)
+            .await?;
         let arrived = context.arrivals.take(instance.id, Some(epoch));
         let me = Me {
             random: context.random(instance.id),
@@ -241,7 +245,7 @@ impl Actor for InstanceActor {
         };
         let (now, mono) = (me.now(), me.mono());
         let mut state = InstanceState {
-            inbox: Inbox::new(&args.parts),
+            inbox,
             outbox: Outbox::new(&me, &saved.pace, now, mono),
             outcomes: Outcomes::default(),
             session: SessionState::new(&me, saved.closed),

@@ -223,11 +223,21 @@ async fn a_purge_that_the_store_refused_withdraws_nothing_and_forgets_nothing() 
 #[tokio::test(start_paused = true)]
 async fn a_purge_right_after_a_crash_ends_what_was_in_flight_then() {
     let (trouble, store) = troubled();
-    let mut world = World::on(store, per_second(10.0)).await;
-    world.whatsapp.answers(ANNA, Answer::Silent);
-    let sent = world.send(vec![text(ANNA, "x")]).await;
-    world.becomes(sent.first, Status::Processing).await;
-    seconds(1).await;
+    let mut world = World::on(store, per_second(2.0)).await;
+    let many: Vec<_> = (0..12).map(|n| format!("+96650123{n:04}")).collect();
+    for recipient in &many {
+        world.whatsapp.answers(recipient, Answer::Silent);
+    }
+    let sent = many.iter().map(|recipient| text(recipient, "x"));
+    let sent = world.send(sent.collect()).await;
+    seconds(8).await;
+    let mut in_hand = Vec::new();
+    for id in sent.ids() {
+        if world.state(id).await.status == Status::Processing {
+            in_hand.push(id);
+        }
+    }
+    assert!(in_hand.len() > 1);
     let before = world.whatsapp.frames().len();
     trouble.reads_take(Duration::from_secs(1));
     world.dies_and_starts_again().await;
@@ -235,7 +245,9 @@ async fn a_purge_right_after_a_crash_ends_what_was_in_flight_then() {
     world.engine.purge(&world.instance).await.unwrap();
     seconds(60).await;
 
-    assert_eq!(world.state(sent.first).await.status, Status::Unknown);
+    for id in in_hand {
+        assert_eq!(world.state(id).await.status, Status::Unknown);
+    }
     assert_eq!(world.whatsapp.frames().len(), before);
 }
 

@@ -87,6 +87,10 @@ impl Store for NullStore {
         Ok((Vec::new(), None))
     }
 
+    async fn processing(&self, _instance: InstanceId, _queue: Queue) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
     async fn expiries(
         &self,
         _: InstanceId,

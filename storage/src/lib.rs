@@ -232,6 +232,10 @@ pub trait Store: Send + Sync + fmt::Debug {
         max_bytes: usize,
     ) -> Result<(Vec<QueuedChunk>, Option<MessageId>), StoreError>;
 
+    /// How many messages of a queue have an attempt that is recorded and has no answer: those that
+    /// whoever has the queue in hand, or had it last, may have handed over.
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError>;
+
     /// Where unsettled messages of a queue expire, in the order of acceptance, from after the id
     /// `after`: each is in one of the stretches. At most `limit` steps are made, and none reads a message: how a
     /// backlog of any length is looked through. `None` in the second place means that the queue

@@ -264,6 +264,10 @@ impl Store for MemoryStore {
             .queued(QueueKey { instance, queue }, after, max_messages, max_bytes)
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        Ok(self.projection.processing(QueueKey { instance, queue }))
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zajil_model::id::MessageId;
 use zajil_model::lane::window_size;
-use zajil_model::lifecycle::MessageState;
+use zajil_model::lifecycle::{MessageState, Status};
 use zajil_model::message::{Chunk, Queue};
 use zajil_model::time::Timestamp;
 use zajil_storage::{QueuedChunk, StoreError};
@@ -37,6 +37,9 @@ impl Reader {
         self.after = [self.after, last, next].into_iter().flatten().max();
         self.at_end = next.is_none();
         self.seen = chunks.iter().map(|read| read.chunk.first).collect();
+        let states = chunks.iter().flat_map(|read| &read.states);
+        let processing = states.filter(|state| state.status == Status::Processing);
+        self.unseen = self.unseen.saturating_sub(processing.count() as u64);
     }
 }
 
@@ -59,10 +62,13 @@ impl InstanceState {
         let target = self.window_target();
         let queues: Vec<Queue> = self.inbox.readers.keys().copied().collect();
         for queue in queues {
-            let room = self.window.room(queue, target);
+            let mut room = self.window.room(queue, target);
             let Some(reader) = self.inbox.readers.get_mut(&queue) else {
                 continue;
             };
+            if reader.unseen > 0 {
+                room = room.max(LEAST_WINDOW);
+            }
             if reader.loading || !reader.runs(queue) {
                 continue;
             }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use zajil_model::id::{BatchId, MessageId};
+use zajil_model::id::{BatchId, InstanceId, MessageId};
 use zajil_model::lane::{Blocked, Ready};
 use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::message::{Chunk, Lane, MessageRef, Queue};
 use zajil_model::retry::AfterAmbiguous;
 use zajil_model::time::Timestamp;
+use zajil_storage::{Store, StoreError};
 
 use crate::batch::{PartPhase, PartState};
 use crate::instance::InstanceState;
@@ -56,6 +57,9 @@ pub(super) struct Reader {
     pub(super) part: Option<PartState>,
     /// Counts the reads that were made void: an answer of an older one is dropped.
     pub(super) generation: u32,
+    /// How many messages the last owner may have handed over that were not read yet. They are among
+    /// its oldest, and are read whatever room there is.
+    pub(super) unseen: u64,
     /// When what was not read expires.
     pub(super) expiries: Expiries,
     /// Whether `expiries` covers everything that was not read.
@@ -130,6 +134,18 @@ impl Inbox {
         }
     }
 
+    /// Learns how much of each queue somebody had in hand before.
+    pub(super) async fn count_unseen(
+        &mut self,
+        store: &dyn Store,
+        instance: InstanceId,
+    ) -> Result<(), StoreError> {
+        for (queue, reader) in &mut self.readers {
+            reader.unseen = store.processing(instance, *queue).await?;
+        }
+        Ok(())
+    }
+
     /// The edge accepted messages that it did not tell of.
     pub(super) fn grew(&mut self, handle: &Handle) {
         for queue in [Queue::High, Queue::Normal] {
@@ -146,13 +162,14 @@ impl Inbox {
         }
     }
 
-    /// Whether the oldest of both queues of single messages was read.
+    /// Whether everything that somebody had in hand before of both queues of single messages was
+    /// read.
     pub(super) fn was_looked_at(&self) -> bool {
         let single = |(queue, _): &(&Queue, &Reader)| single(**queue).is_some();
         self.readers
             .iter()
             .filter(single)
-            .all(|(_, reader)| reader.surveyed)
+            .all(|(_, reader)| reader.surveyed && (reader.unseen == 0 || reader.at_end))
     }
 
     /// Whether nothing waits anywhere.

@@ -322,6 +322,10 @@ impl Store for RoutedStore {
             .await
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        self.inner.processing(instance, queue).await
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

@@ -251,6 +251,10 @@ impl Store for TroubledStore {
         self.slowly(read).await
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        self.inner.processing(instance, queue).await
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

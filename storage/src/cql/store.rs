@@ -179,6 +179,14 @@ impl Store for CqlStore {
         .await
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        let queue = QueueKey { instance, queue };
+        self.own(instance.shard(), move |projection| {
+            Ok(projection.processing(queue))
+        })
+        .await
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

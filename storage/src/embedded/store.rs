@@ -211,6 +211,14 @@ impl Store for EmbeddedStore {
             .await
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        self.shared.check()?;
+        Ok(self
+            .shared
+            .projection
+            .processing(QueueKey { instance, queue }))
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

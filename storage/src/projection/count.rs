@@ -30,6 +30,13 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         .collect()
     }
 
+    /// How many messages of a queue are processing.
+    pub(crate) fn processing(&self, queue: QueueKey) -> u64 {
+        let state = self.state.read();
+        let head = state.heads.get(&queue);
+        head.map_or(0, |head| head.counts[Status::Processing as usize])
+    }
+
     /// The counts of a span, by queue and day.
     pub(super) fn cells(
         &self,

@@ -206,6 +206,11 @@ impl Store for NodeStore {
         Ok(read)
     }
 
+    async fn processing(&self, instance: InstanceId, queue: Queue) -> Result<u64, StoreError> {
+        let projection = Arc::clone(&self.held(instance.shard())?.projection);
+        projection.processing(instance, queue).await
+    }
+
     async fn expiries(
         &self,
         instance: InstanceId,

@@ -2,6 +2,7 @@
 //! that all of them use.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub struct Plan {
     paces: Vec<Pace>,
     keys: Option<PathBuf>,
     network: Option<Arc<Network>>,
+    detours: BTreeMap<u8, SocketAddr>,
     program: Program,
 }
 
@@ -84,6 +86,7 @@ impl Default for Plan {
             paces: vec![pace; 6],
             keys: None,
             network: None,
+            detours: BTreeMap::new(),
             program: Program::default(),
         }
     }
@@ -137,6 +140,13 @@ impl Plan {
         }
     }
 
+    /// The node of this number reaches the database there, where something stands between the two.
+    #[must_use]
+    pub fn reaching(mut self, number: u8, at: SocketAddr) -> Self {
+        self.detours.insert(number, at);
+        self
+    }
+
     /// Starts them on the server that all tests share; nothing where there can be none, which is
     /// then said.
     ///
@@ -157,6 +167,7 @@ impl Plan {
         let folder = folder()?;
         let mut place = Place::on(cql, test);
         (place.network, place.program) = (self.network, self.program);
+        place.detours = self.detours;
         place.keys = match (self.keys, &place.network) {
             (None, Some(_)) => Some(program::make_keys(folder.path()).await?),
             (keys, _) => keys,

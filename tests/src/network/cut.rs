@@ -149,3 +149,43 @@ pub(super) fn dropped(listed: &str) -> u64 {
     let count = |rest: &str| rest.split(' ').next()?.parse::<u64>().ok();
     counts.filter_map(count).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place<'static> {
+        Place {
+            address: &|number| Ipv4Addr::new(198, 18, 0, number),
+            ends: Ends {
+                door: SocketAddr::from(([198, 18, 0, 254], 4_000)),
+                database: SocketAddr::from(([127, 0, 0, 1], 9_042)),
+            },
+        }
+    }
+
+    #[test]
+    fn what_the_rules_dropped_is_added_up() {
+        let place = place();
+
+        let listed = rules(1, &Cut::EACH, &place);
+        let counted = listed.replace("counter drop", "counter packets 2 bytes 180 drop");
+
+        assert_eq!(listed.matches("counter drop").count(), 7);
+        assert_eq!(dropped(&counted), 14);
+        assert_eq!(dropped(&rules(1, &[], &place)), 0);
+    }
+
+    #[test]
+    fn gossip_is_cut_at_both_ends_and_a_way_at_its_end() {
+        let place = place();
+
+        let [own, of_another] = [1, 2].map(|node| rules(node, &[Cut::Gossip(1)], &place));
+        let [from, to] = [1, 2].map(|node| rules(node, &[Cut::Way(1, 2)], &place));
+
+        assert!(own.contains("\nudp dport 7946 counter drop"), "{own}");
+        assert!(of_another.contains("\nip saddr 198.18.0.1 udp dport 7946 counter drop"));
+        assert!(!from.contains("drop"), "{from}");
+        assert!(to.contains("\nip saddr 198.18.0.1 counter drop"), "{to}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Where the nodes of a scenario keep things and find each other.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct Place {
     loopback: (u8, u8),
     /// The network that nodes are on, if they are not on loopback.
     pub(super) network: Option<Arc<Network>>,
+    /// Where nodes reach the database that go another way than the others.
+    pub(super) detours: BTreeMap<u8, SocketAddr>,
     pub(super) keys: Option<PathBuf>,
     pub(super) program: Program,
 }
@@ -36,6 +39,7 @@ impl Place {
             cql,
             loopback: (dice.random_range(1..=254), dice.random_range(0..=254)),
             network: None,
+            detours: BTreeMap::new(),
             keys: None,
             program: Program::default(),
         }
@@ -65,6 +69,11 @@ impl Place {
         }
     }
 
+    fn contact_points(&self, node: u8) -> String {
+        let detour = self.detours.get(&node).map(SocketAddr::to_string);
+        detour.unwrap_or_else(|| self.cql.contact_points().join(","))
+    }
+
     /// How the node of this number is started.
     pub fn setup(&self, number: u8) -> Setup {
         let at = |node: u8, port: u16| format!("{}:{port}", self.address(node));
@@ -73,10 +82,7 @@ impl Place {
             .run_as(self.program)
             .with("node.first_run", "never")
             .with("storage.kind", "cql")
-            .with(
-                "storage.contact_points",
-                self.cql.contact_points().join(","),
-            )
+            .with("storage.contact_points", self.contact_points(number))
             .with("storage.keyspace", self.keyspace.name())
             .with("storage.replication", self.cql.replicas().to_string())
             .with("cluster.node", number.to_string())

@@ -1,6 +1,6 @@
 //! A node as a process of its own: started, killed, stopped, started again on the same data.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::clock::wall_micros;
 use crate::http::{Answer, Http, Sending};
+use crate::network::Host;
 use crate::operator::Operator;
 use crate::program::{Program, Running};
 use crate::stand_in::StandIn;
@@ -66,6 +67,8 @@ pub struct Setup {
     pub program: Program,
     /// What runs instead of it.
     pub stand_in: Option<StandIn>,
+    /// The machine of a network that it runs on, if it is not this one.
+    pub host: Option<Host>,
 }
 
 impl Setup {
@@ -85,6 +88,18 @@ impl Setup {
     #[must_use]
     pub fn run_as(self, program: Program) -> Self {
         Self { program, ..self }
+    }
+
+    /// On a machine of a network.
+    #[must_use]
+    pub fn on(self, host: Host) -> Self {
+        let host = Some(host);
+        Self { host, ..self }
+    }
+
+    fn address(&self) -> IpAddr {
+        let host = self.host.as_ref();
+        host.map_or(Ipv4Addr::LOCALHOST, |host| host.address).into()
     }
 
     /// With something else than the program itself.
@@ -129,24 +144,28 @@ impl Engine {
     /// # Errors
     /// It ended, or was not ready in time.
     pub async fn start_again(&mut self) -> Result<()> {
-        let data = self.folder.to_string_lossy().into_owned();
+        let data = self.folder.to_string_lossy();
+        let anywhere = SocketAddr::new(self.setup.address(), 0).to_string();
         let mut arguments: Vec<String> = [
             "serve",
             "--listen",
-            "127.0.0.1:0",
+            &anywhere,
             "--operations-listen",
-            "127.0.0.1:0",
+            &anywhere,
+            "--data-dir",
+            &data,
         ]
         .map(str::to_owned)
         .to_vec();
-        arguments.extend(["--data-dir".to_owned(), data]);
         for (key, value) in &self.setup.settings {
             arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let command = match &self.setup.stand_in {
-            None => self.setup.program.command(&arguments, self.home()),
-            Some(stand_in) => stand_in.command(&arguments, self.home())?,
+        let (program, home) = (self.setup.program, self.home());
+        let command = match (&self.setup.stand_in, &self.setup.host) {
+            (None, None) => program.command(&arguments, home),
+            (None, Some(host)) => program.command_on(host, &arguments, home),
+            (Some(stand_in), _) => stand_in.command(&arguments, home)?,
         };
         self.running = Some(Running::start(command, &self.log_file())?);
         self.await_ready().await

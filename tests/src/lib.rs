@@ -3,8 +3,8 @@
 //!
 //! A scenario runs the real program. [`cluster::Engine`] is a node as a process that can be
 //! killed and started again, [`whatsapp::WhatsApp`] a made-up WhatsApp as a process of its own
-//! with a ledger of every frame, [`nodes::Nodes`] several nodes over one database, [`customer::Customer`] somebody who sends and writes down what
-//! was promised to them. [`checker`] compares the two books, and [`cql`] is a real CQL server.
+//! with a ledger of every frame, [`nodes::Nodes`] several nodes over one database, [`network::Network`] machines for them whose
+//! cables can be cut, [`customer::Customer`] somebody who sends and writes down what was promised to them. [`checker`] compares the two books, and [`cql`] is a real CQL server.
 //! `docs/GUARANTEES.md` says which scenario holds which promise.
 
 pub mod campaign;
@@ -16,6 +16,7 @@ pub mod form;
 pub mod http;
 pub mod ledger;
 pub mod load;
+pub mod network;
 pub mod nodes;
 pub mod operator;
 pub mod program;

@@ -2,8 +2,10 @@
 //! that all of them use.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,8 +17,9 @@ use crate::cluster::Engine;
 use crate::cql::Cql;
 use crate::customer::Customer;
 use crate::form::folder;
+use crate::network::Network;
 use crate::operator::{Account, Pace};
-use crate::program::Program;
+use crate::program::{self, Program};
 use crate::scene::settles_within;
 use crate::wait::{seconds, until};
 use crate::whatsapp::WhatsApp;
@@ -24,6 +27,12 @@ use crate::whatsapp::WhatsApp;
 mod place;
 
 pub use place::Place;
+
+/// The port of gossip, at each node.
+pub(crate) const GOSSIP: u16 = 7_946;
+
+/// The port of the link, at each node.
+pub(crate) const LINK: u16 = 7_947;
 
 /// Shards of a cluster, fixed for ever.
 const SHARDS: u64 = 1_024;
@@ -41,6 +50,8 @@ pub struct Plan {
     script: Value,
     paces: Vec<Pace>,
     keys: Option<PathBuf>,
+    network: Option<Arc<Network>>,
+    detours: BTreeMap<u8, SocketAddr>,
     program: Program,
 }
 
@@ -74,6 +85,8 @@ impl Default for Plan {
             script: json!({ "latency": { "min_ms": 2, "max_ms": 30 } }),
             paces: vec![pace; 6],
             keys: None,
+            network: None,
+            detours: BTreeMap::new(),
             program: Program::default(),
         }
     }
@@ -118,6 +131,22 @@ impl Plan {
         }
     }
 
+    /// Each node is a machine of this network, and they get the keys that they need there.
+    #[must_use]
+    pub fn over(self, network: &Arc<Network>) -> Self {
+        Self {
+            network: Some(network.clone()),
+            ..self
+        }
+    }
+
+    /// The node of this number reaches the database there, where something stands between the two.
+    #[must_use]
+    pub fn reaching(mut self, number: u8, at: SocketAddr) -> Self {
+        self.detours.insert(number, at);
+        self
+    }
+
     /// Starts them on the server that all tests share; nothing where there can be none, which is
     /// then said.
     ///
@@ -136,9 +165,15 @@ impl Plan {
     /// A process cannot be started.
     pub async fn start_on(self, cql: Cql, test: &str) -> Result<Nodes> {
         let folder = folder()?;
-        let whatsapp = WhatsApp::start_as(self.program, folder.path(), &self.script).await?;
         let mut place = Place::on(cql, test);
-        (place.keys, place.program) = (self.keys, self.program);
+        (place.network, place.program) = (self.network, self.program);
+        place.detours = self.detours;
+        place.keys = match (self.keys, &place.network) {
+            (None, Some(_)) => Some(program::make_keys(folder.path()).await?),
+            (keys, _) => keys,
+        };
+        let at = place.shared_address();
+        let whatsapp = WhatsApp::start_at(at, self.program, folder.path(), &self.script).await?;
         let mut engines = Vec::new();
         for number in 1..=self.nodes {
             let data = folder.path().join(format!("node-{number}"));

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::process::{Child, Command};
 
+use crate::network::Host;
+
 /// How much of a log is shown when a scenario fails, in lines.
 const SHOWN_OF_LOG: usize = 60;
 
@@ -29,13 +31,30 @@ impl Program {
     /// # Panics
     /// It is not there: the scenario was not started by cargo.
     pub fn command(self, arguments: &[&str], folder: &Path) -> Command {
-        let (executable, first) = match self {
-            Self::UnderTest => (path(), None),
-            Self::This(word) => (this(), Some(word)),
-        };
+        let (executable, first) = self.words();
         let mut command = quiet(executable, folder);
         command.args(first).args(arguments);
         command
+    }
+
+    /// The same on a machine of a network.
+    ///
+    /// # Panics
+    /// See [`Program::command`].
+    pub fn command_on(self, host: &Host, arguments: &[&str], folder: &Path) -> Command {
+        let (executable, first) = self.words();
+        // It becomes the program, with the process id that it has.
+        let mut command = quiet(PathBuf::from("ip"), folder);
+        command.args(["netns", "exec", &host.namespace]);
+        command.arg(executable).args(first).args(arguments);
+        command
+    }
+
+    fn words(self) -> (PathBuf, Option<&'static str>) {
+        match self {
+            Self::UnderTest => (path(), None),
+            Self::This(word) => (this(), Some(word)),
+        }
     }
 }
 
@@ -98,6 +117,20 @@ pub async fn run(arguments: &[&str], folder: &Path) -> Result<String> {
         arguments.join(" ")
     );
     Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// Makes what three nodes trust each other by; answers the folder, which has one for each of them.
+///
+/// # Errors
+/// See [`run`].
+pub async fn make_keys(home: &Path) -> Result<PathBuf> {
+    let keys = home.join("keys");
+    let dir = keys.to_string_lossy();
+    let arguments = [
+        "cluster", "init", "--dir", &dir, "--nodes", "3", "--name", "zajil",
+    ];
+    run(&arguments, home).await?;
+    Ok(keys)
 }
 
 /// A process that lasts; it ends with this value. What it prints is kept in a file.

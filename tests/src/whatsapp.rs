@@ -1,6 +1,6 @@
 //! A made-up WhatsApp as a process of its own, which outlives every node and keeps the books.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,22 +31,29 @@ impl WhatsApp {
     /// # Errors
     /// It ended, or does not say where it listens.
     pub async fn start(folder: &Path, script: &Value) -> Result<Self> {
-        Self::start_as(Program::UnderTest, folder, script).await
+        let here = Ipv4Addr::LOCALHOST.into();
+        Self::start_at(here, Program::UnderTest, folder, script).await
     }
 
-    /// The same, where something else is run as the program.
+    /// The same at an address of this machine, and where something else is run as the program.
     ///
     /// # Errors
     /// See [`WhatsApp::start`].
-    pub async fn start_as(program: Program, folder: &Path, script: &Value) -> Result<Self> {
+    pub async fn start_at(
+        host: IpAddr,
+        program: Program,
+        folder: &Path,
+        script: &Value,
+    ) -> Result<Self> {
         let (ledger, script_file) = (folder.join("ledger.ndjson"), folder.join("script.json"));
         std::fs::write(&script_file, script.to_string())?;
         let [ledger_path, script_path] =
             [&ledger, &script_file].map(|path| path.to_string_lossy().into_owned());
+        let listen = SocketAddr::new(host, 0).to_string();
         let arguments = [
             "simulator",
             "--listen",
-            "127.0.0.1:0",
+            &listen,
             "--ledger",
             &ledger_path,
             "--script",

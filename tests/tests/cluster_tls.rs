@@ -19,12 +19,7 @@ async fn nodes_with_keys_of_their_own_are_one() -> Result<()> {
     }
     let mut dice = dice("cluster_tls");
     let home = folder()?;
-    let keys = home.path().join("keys");
-    let dir = keys.to_string_lossy().into_owned();
-    let arguments = [
-        "cluster", "init", "--dir", &dir, "--nodes", "3", "--name", "zajil",
-    ];
-    program::run(&arguments, home.path()).await?;
+    let keys = program::make_keys(home.path()).await?;
     let Some(nodes) = Plan::new().keys(keys).start("cluster tls").await? else {
         return Ok(());
     };

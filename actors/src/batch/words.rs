@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 use zajil_model::batch::WrongState;
-use zajil_model::id::InstanceId;
+use zajil_model::id::{Epoch, InstanceId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::message::OnAmbiguous;
 use zajil_model::time::{Clock, Timestamp};
@@ -132,4 +132,13 @@ pub struct BatchPorts {
     pub owners: Owners,
     /// Holds what runs in the background.
     pub tracker: TaskTracker,
+}
+
+impl BatchPorts {
+    /// Whether what was done for a shard under an epoch may be answered now: while the lease is good
+    /// nobody else can have taken the shard before.
+    pub(super) fn speaks_for(&self, shard: Shard, epoch: Epoch) -> bool {
+        let ownership = self.owners.ownership();
+        ownership.may_answer_for(shard, epoch, self.clock.mono())
+    }
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use support::campaign::{campaign, rows};
 use support::site::Site;
-use support::{per_second, text};
+use support::trouble::troubled;
+use support::{World, per_second, text};
 use zajil_actors::engine::Engine;
 use zajil_actors::owners::questions::AppendPart;
 use zajil_actors::owners::{Answers, Question};
 use zajil_cluster::link::{Incoming, Reply, Serve as _};
+use zajil_model::batch::Command;
 use zajil_model::id::{AccountId, BatchId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::lease::{NodeId, SEND_FOR};
+use zajil_model::lifecycle::Status;
 use zajil_storage::{RowKey, RowWrite, Table};
 
 /// A campaign of an instance, on this node.
@@ -105,4 +108,82 @@ async fn rows_that_only_a_former_owner_says_it_has_are_put_in_again_and_once() {
 
     let view = engine.batches().view(account, batch).await.unwrap();
     assert_eq!(view.counts.iter().sum::<u64>(), 100);
+}
+
+/// A campaign of the instance of a world.
+async fn campaign_of(world: &World) -> BatchId {
+    let batches = world.engine.batches();
+    let new = campaign(std::slice::from_ref(&world.instance));
+    batches.create(world.account, new).await.unwrap().record.id
+}
+
+async fn upload(world: &World, id: BatchId, from: u64, to: u64) {
+    let batches = world.engine.batches();
+    let mut upload = batches.upload(world.account, id, from).await.unwrap();
+    upload.append_rows(rows(from, to)).await.unwrap();
+}
+
+/// Tells a campaign what to do; answers who did not confirm it.
+async fn steer(world: &World, id: BatchId, command: Command) -> Vec<String> {
+    let batches = world.engine.batches();
+    let changed = batches.change(world.account, id, command).await.unwrap();
+    changed.barrier.missing
+}
+
+/// How many messages of a campaign have a status.
+async fn count(world: &World, id: BatchId, status: Status) -> u64 {
+    let batches = world.engine.batches();
+    let view = batches.view(world.account, id).await.unwrap();
+    view.counts[status as usize]
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_cannot_be_read_did_not_confirm_and_is_told_again() {
+    let (trouble, store) = troubled();
+    let world = World::on(store, per_second(100.0)).await;
+    let id = campaign_of(&world).await;
+    trouble.take_instances_away(true);
+    world.engine.directory().forget_all();
+    upload(&world, id, 0, 10).await;
+
+    let missing = steer(&world, id, Command::Start).await;
+
+    assert_eq!(missing, ["shop"]);
+    trouble.take_instances_away(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(count(&world, id, Status::Sent).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_rows_are_told_of_once_their_instance_can_be_read() {
+    let (trouble, store) = troubled();
+    let world = World::on(store, per_second(100.0)).await;
+    let id = campaign_of(&world).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    // Long enough for its actor to leave.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    trouble.take_instances_away(true);
+    world.engine.directory().forget_all();
+
+    upload(&world, id, 0, 10).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(count(&world, id, Status::Sent).await, 0);
+    trouble.take_instances_away(false);
+
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(count(&world, id, Status::Sent).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_for_an_instance_that_was_deleted_are_settled() {
+    let world = World::new(per_second(100.0)).await;
+    let id = campaign_of(&world).await;
+    let directory = world.engine.directory();
+    let deleted = directory.delete_instance(world.account, world.instance.id);
+    deleted.await.unwrap();
+
+    upload(&world, id, 0, 10).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+
+    assert_eq!(count(&world, id, Status::Cancelled).await, 10);
 }

@@ -15,7 +15,7 @@ use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, oneshot};
 use zajil_model::batch::Command;
-use zajil_model::id::{AccountId, BatchId, MessageId, Shard};
+use zajil_model::id::{AccountId, BatchId, Epoch, MessageId, Shard};
 use zajil_model::lifecycle::Status;
 use zajil_model::time::Mono;
 use zajil_storage::query::ListPage;
@@ -82,6 +82,8 @@ type OpenBatches = Arc<RwLock<FxHashMap<BatchId, Arc<OpenBatch>>>>;
 
 /// A batch that has an actor.
 struct OpenBatch {
+    /// Its shard was served under this epoch when it was read.
+    epoch: Epoch,
     actor: ActorRef<ParentMsg>,
     shared: Arc<Shared>,
 }
@@ -231,15 +233,21 @@ impl Batches {
         id: BatchId,
         command: Command,
     ) -> Result<Changed, BatchError> {
-        let question = ChangeBatch {
-            account,
-            id,
-            command,
-        };
-        match self.0.ports.owners.ask(id.shard(), question).await? {
-            Asked::Here(_) => self.change_here(account, id, command).await,
-            Asked::There(answer) => answer,
+        for _ in 0..FIND_ROUNDS {
+            let question = ChangeBatch {
+                account,
+                id,
+                command,
+            };
+            let answer = match self.0.ports.owners.ask(id.shard(), question).await? {
+                Asked::Here(_) => self.change_here(account, id, command).await,
+                Asked::There(answer) => answer,
+            };
+            if !matches!(answer, Err(BatchError::Moved)) {
+                return answer;
+            }
         }
+        Err(BatchError::Moved)
     }
 
     /// The same, on the node that owns the batch.
@@ -262,6 +270,10 @@ impl Batches {
             }
             match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
                 Ok(Ok(answer)) => {
+                    // Under a lease that ended the batch may have changed at its next owner.
+                    if !self.0.ports.speaks_for(id.shard(), open.epoch) {
+                        return Err(BatchError::Moved);
+                    }
                     let barrier = answer?;
                     return Ok(Changed {
                         view: self.look_at(&open.shared).await?,
@@ -386,15 +398,22 @@ impl Batches {
 
     /// The actor of a batch, started if it has none.
     async fn find(&self, account: AccountId, id: BatchId) -> Result<Arc<OpenBatch>, BatchError> {
-        if let Some(open) = self.0.open.read().get(&id) {
-            if open.shared.record.read().account != account {
-                return Err(BatchError::NotFound);
+        let epoch = self.0.ports.serves(id.shard())?;
+        let known = self.0.open.read().get(&id).cloned();
+        if let Some(open) = known {
+            if open.epoch == epoch {
+                if open.shared.record.read().account != account {
+                    return Err(BatchError::NotFound);
+                }
+                let now = self.0.ports.clock.mono();
+                open.shared.used_at.store(now.as_nanos(), Ordering::Relaxed);
+                return Ok(open);
             }
-            let now = self.0.ports.clock.mono();
-            open.shared.used_at.store(now.as_nanos(), Ordering::Relaxed);
-            return Ok(Arc::clone(open));
+            // Others owned the batch since it was read.
+            open.actor.stop(None);
+            self.gone(&open).await?;
         }
-        let opened = Opened::load(self.store(), account, id).await?;
+        let opened = Opened::load(self.store(), epoch, account, id).await?;
         self.ask(|reply| SupervisorMsg::Open(opened, reply)).await?
     }
 

@@ -9,11 +9,12 @@ use support::campaign::{campaign, rows};
 use support::site::Site;
 use support::trouble::troubled;
 use support::{World, per_second, text};
+use zajil_actors::batch::{BatchError, BatchRecord, PartPhase, PartState, part_state};
 use zajil_actors::engine::Engine;
-use zajil_actors::owners::questions::AppendPart;
+use zajil_actors::owners::questions::{AppendPart, ChangeBatch, SetPart};
 use zajil_actors::owners::{Answers, Question};
 use zajil_cluster::link::{Incoming, Reply, Serve as _};
-use zajil_model::batch::Command;
+use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{AccountId, BatchId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::lease::{NodeId, SEND_FOR};
@@ -186,4 +187,139 @@ async fn rows_for_an_instance_that_was_deleted_are_settled() {
     tokio::time::sleep(Duration::from_secs(10)).await;
 
     assert_eq!(count(&world, id, Status::Cancelled).await, 10);
+}
+
+/// Changes what is stored of a campaign, as another node does.
+async fn rewrite(world: &World, id: BatchId, change: impl FnOnce(&mut BatchRecord)) {
+    let [account, batch] = [world.account.get(), id.get()].map(u64::to_be_bytes);
+    let key = RowKey::new(Table::Batches, account, batch);
+    let row = world.store.row(&key).await.unwrap().unwrap();
+    let mut record = rmp_serde::from_slice(&row.value).unwrap();
+    change(&mut record);
+    let bytes = rmp_serde::to_vec_named(&record).unwrap();
+    let put = RowWrite::put(key, bytes);
+    world.store.write(vec![put]).await.unwrap();
+}
+
+async fn first_frame(world: &World) {
+    while world.whatsapp.frames().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A campaign that was started and then paused after its first row.
+async fn paused(world: &World) -> BatchId {
+    let id = campaign_of(world).await;
+    upload(world, id, 0, 10).await;
+    assert!(steer(world, id, Command::Start).await.is_empty());
+    first_frame(world).await;
+    assert!(steer(world, id, Command::Pause).await.is_empty());
+    assert_eq!(world.whatsapp.frames().len(), 1);
+    id
+}
+
+/// The start of a campaign, which was told and comes only now.
+async fn late_start(world: &World, id: BatchId) -> SetPart {
+    let now = part_state(world.store.as_ref(), id).await.unwrap().unwrap();
+    SetPart {
+        account: world.account,
+        instance: world.instance.id,
+        batch: id,
+        state: PartState {
+            phase: PartPhase::Running,
+            revision: now.revision - 1,
+            ..now
+        },
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_comes_after_the_pause_that_followed_it_starts_nothing() {
+    let world = World::new(per_second(1.0)).await;
+    let id = paused(&world).await;
+
+    let late = late_start(&world, id).await;
+    assert!(asked(&world.engine, world.instance.id.shard(), late).await);
+
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.whatsapp.frames().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_comes_late_to_an_actor_that_knows_nothing_starts_nothing() {
+    let mut world = World::new(per_second(1.0)).await;
+    let id = paused(&world).await;
+    world.dies_and_starts_again().await;
+    // Long enough for the actor to leave: nothing of the campaign may go.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+
+    let late = late_start(&world, id).await;
+    assert!(asked(&world.engine, world.instance.id.shard(), late).await);
+
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.whatsapp.frames().len(), 1);
+    assert!(steer(&world, id, Command::Resume).await.is_empty());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(count(&world, id, Status::Sent).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_what_was_resumed_behind_its_parent_is_stored() {
+    let world = World::new(per_second(1.0)).await;
+    let id = paused(&world).await;
+    let now = world.clock.now();
+    let resume = |record: &mut BatchRecord| assert!(record.life.resume(now).is_ok());
+    rewrite(&world, id, resume).await;
+
+    assert!(steer(&world, id, Command::Pause).await.is_empty());
+
+    let stored = part_state(world.store.as_ref(), id).await.unwrap().unwrap();
+    assert_eq!(stored.phase, PartPhase::Paused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_waits_while_its_campaign_moves_is_done_by_the_next_owner() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let id = campaign_on(&site, account, &instance, other).await;
+    let batches = site.engine(other).batches().clone();
+    // The part does not confirm for three seconds, and the parent is busy as long.
+    site.network.cut(NodeId(owner), NodeId(other));
+    let asking = batches.clone();
+    let started = tokio::task::spawn(async move {
+        let started = asking.change(account, id, Command::Start).await;
+        started.map(|changed| changed.view.record.life.state)
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let leaving = &site.nodes[&other].cluster;
+    leaving.drain(Duration::from_secs(20)).await;
+    site.network.heal(NodeId(owner), NodeId(other));
+
+    assert_eq!(started.await.unwrap(), Ok(BatchState::Running));
+    let open = format!("{batches:?}");
+    assert!(open.contains("open: 0"), "{open}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_is_done_when_the_lease_is_over_is_not_answered_as_done() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let other = site.other(&instance);
+    let id = campaign_on(&site, account, &instance, other).await;
+    site.renews_no_more(other);
+    tokio::time::sleep(SEND_FOR).await;
+
+    let command = Command::Start;
+    let start = ChangeBatch {
+        account,
+        id,
+        command,
+    };
+    let started = asked(site.engine(other), id.shard(), start).await;
+
+    assert_eq!(started.map(|_| ()), Err(BatchError::Moved));
 }

@@ -254,6 +254,7 @@ impl BatchRecord {
             phase,
             started_at: self.life.started_at,
             paused_total: self.life.paused_total(now),
+            revision: self.life.revision,
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Reader {
     /// First ids of the chunks of the read that reached the end: the edge may tell of them again.
     pub(super) seen: FxHashSet<MessageId>,
     pub(super) part: Option<PartState>,
+    /// Whether the row of its batch was read here: what is told may have been on its way for long.
+    pub(super) part_read: bool,
     /// Counts the reads that were made void: an answer of an older one is dropped.
     pub(super) generation: u32,
     /// When what was not read expires.
@@ -68,10 +70,13 @@ impl Reader {
     pub(super) fn runs(&self, queue: Queue) -> bool {
         match queue {
             Queue::High | Queue::Normal => true,
-            Queue::Part(_) => self
-                .part
-                .is_some_and(|part| part.phase == PartPhase::Running),
+            Queue::Part(_) => self.part_read && self.is_in(PartPhase::Running),
         }
+    }
+
+    /// Whether its part is in that phase.
+    pub(super) fn is_in(&self, phase: PartPhase) -> bool {
+        self.part.is_some_and(|part| part.phase == phase)
     }
 
     /// Reads from after `after` again; what is being read now is void.

@@ -8,18 +8,19 @@ use std::time::Duration;
 use support::campaign::{campaign, rows};
 use support::site::Site;
 use support::trouble::troubled;
-use support::{World, per_second, text};
+use support::{Answer, World, per_second, text};
 use zajil_actors::batch::{BatchError, BatchRecord, PartPhase, PartState, part_state};
 use zajil_actors::engine::Engine;
 use zajil_actors::owners::questions::{AppendPart, ChangeBatch, SetPart};
 use zajil_actors::owners::{Answers, Question};
 use zajil_cluster::link::{Incoming, Reply, Serve as _};
 use zajil_model::batch::{BatchState, Command};
-use zajil_model::id::{AccountId, BatchId, Shard};
+use zajil_model::id::{AccountId, BatchId, Epoch, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::lease::{NodeId, SEND_FOR};
-use zajil_model::lifecycle::Status;
+use zajil_model::lifecycle::{Event, Status};
 use zajil_storage::{RowKey, RowWrite, Table};
+use zajil_transport::TransportEvent;
 
 /// A campaign of an instance, on this node.
 async fn campaign_on(
@@ -322,4 +323,45 @@ async fn a_command_that_is_done_when_the_lease_is_over_is_not_answered_as_done()
     let started = asked(site.engine(other), id.shard(), start).await;
 
     assert_eq!(started.map(|_| ()), Err(BatchError::Moved));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_of_a_cancelled_campaign_is_settled_by_the_next_owner() {
+    let mut world = World::new(per_second(1.0)).await;
+    let id = campaign_of(&world).await;
+    upload(&world, id, 0, 10).await;
+    let batches = world.engine.batches();
+    let page = batches.messages(world.account, id, None, None, 1).await;
+    let in_flight = page.unwrap().messages[0].id();
+    world.write(Epoch(1), in_flight, Event::Attempt(1)).await;
+    let now = world.clock.now();
+    let cancel = |record: &mut BatchRecord| assert!(record.life.cancel(now).is_ok());
+    rewrite(&world, id, cancel).await;
+
+    world.dies_and_starts_again().await;
+
+    world.becomes(in_flight, Status::Unknown).await;
+    assert_eq!(count(&world, id, Status::Cancelled).await, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_flight_while_its_campaign_is_cancelled_is_waited_for() {
+    let world = World::new(per_second(1.0)).await;
+    let id = campaign_of(&world).await;
+    world.whatsapp.answers("+966500000000", Answer::Silent);
+    upload(&world, id, 0, 1).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    first_frame(&world).await;
+
+    assert!(steer(&world, id, Command::Cancel).await.is_empty());
+
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(count(&world, id, Status::Processing).await, 1);
+    let (frame, at) = (world.whatsapp.frames()[0].clone(), world.clock.now());
+    let wa_id = frame.wa_id;
+    world
+        .whatsapp
+        .says(TransportEvent::Acked { wa_id, at })
+        .await;
+    world.becomes(frame.id, Status::Sent).await;
 }

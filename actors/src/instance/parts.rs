@@ -71,6 +71,9 @@ impl InstanceState {
         let runs = reader.runs(queue);
         self.window.set_paused(queue, !runs);
         if part.phase == PartPhase::Cancelled {
+            if before.is_none_or(|before| before.phase != PartPhase::Cancelled) {
+                reader.look_through();
+            }
             // Each time: the last one may not have become durable.
             self.cancel_part(batch, reply);
             return;

@@ -365,3 +365,28 @@ async fn what_is_in_flight_while_its_campaign_is_cancelled_is_waited_for() {
         .await;
     world.becomes(frame.id, Status::Sent).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_come_after_the_cancel_of_their_campaign_are_cancelled() {
+    let world = World::new(per_second(1.0)).await;
+    let id = campaign_of(&world).await;
+    upload(&world, id, 0, 5).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(steer(&world, id, Command::Cancel).await.is_empty());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let late = AppendPart {
+        account: world.account,
+        batch: id,
+        instance: world.instance.id,
+        upto: 10,
+        rows: (5..10)
+            .map(|n| (n, text(&format!("+96650{n:07}"), "late")))
+            .collect(),
+    };
+    let put_in = asked(&world.engine, world.instance.id.shard(), late).await;
+
+    assert_eq!(put_in, Ok(()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(&world, id, Status::Cancelled).await, 10);
+}

@@ -31,9 +31,10 @@ impl InstanceState {
                 tokio::time::sleep(PART_LOOK_AGAIN).await;
                 tell(InstanceMsg::PartGrew(batch));
             });
-        } else if reader.part_read {
+        } else if reader.part_read && !reader.is_in(PartPhase::Cancelled) {
             reader.at_end = false;
         } else {
+            // Of a cancelled one that puts the cancel in force again: the rows came after it.
             self.read_part(batch);
         }
     }

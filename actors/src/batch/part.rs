@@ -84,9 +84,8 @@ impl Batches {
             let (instance, batch) = (rows.instance, rows.batch);
             let filled = fill(&ports, rows).await;
             drop(turn);
-            if filled.is_ok() {
-                port.part_grew(instance, batch);
-            }
+            // Told in any case: what could not be answered may be there all the same.
+            port.part_grew(instance, batch);
             drop(reply.send(filled));
         });
         answer.await.map_err(|_| StoreError::Closed)?

@@ -1,4 +1,5 @@
 //! The parts of campaigns: their rows and their state, whoever owns the shards they are on.
+#![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 mod support;
 
@@ -285,21 +286,20 @@ async fn a_command_that_waits_while_its_campaign_moves_is_done_by_the_next_owner
     let instance = site.instance(account, "shop", per_second(1.0)).await;
     let (owner, other) = (site.owner(&instance), site.other(&instance));
     let id = campaign_on(&site, account, &instance, other).await;
-    let batches = site.engine(other).batches().clone();
+    let batches = site.engine(other).batches();
     // The part does not confirm for three seconds, and the parent is busy as long.
     site.network.cut(NodeId(owner), NodeId(other));
-    let asking = batches.clone();
-    let started = tokio::task::spawn(async move {
-        let started = asking.change(account, id, Command::Start).await;
-        started.map(|changed| changed.view.record.life.state)
-    });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let starting = batches.change(account, id, Command::Start);
+    let leaving = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let cluster = &site.nodes[&other].cluster;
+        cluster.drain(Duration::from_secs(20)).await;
+        site.network.heal(NodeId(owner), NodeId(other));
+    };
+    let (started, ()) = tokio::join!(starting, leaving);
 
-    let leaving = &site.nodes[&other].cluster;
-    leaving.drain(Duration::from_secs(20)).await;
-    site.network.heal(NodeId(owner), NodeId(other));
-
-    assert_eq!(started.await.unwrap(), Ok(BatchState::Running));
+    let state = started.map(|changed| changed.view.record.life.state);
+    assert_eq!(state, Ok(BatchState::Running));
     let open = format!("{batches:?}");
     assert!(open.contains("open: 0"), "{open}");
 }

@@ -8,14 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, oneshot};
-use zajil_model::batch::Command;
-use zajil_model::id::{AccountId, BatchId, MessageId, Shard};
+use zajil_model::id::{AccountId, BatchId, Epoch, MessageId, Shard};
 use zajil_model::lifecycle::Status;
 use zajil_model::time::Mono;
 use zajil_storage::query::ListPage;
@@ -23,13 +21,14 @@ use zajil_storage::{ListFilter, ListRequest, Store};
 
 use crate::directory::{Page, PageRequest};
 use crate::owners::Asked;
-use crate::owners::questions::{ChangeBatch, ViewBatch};
+use crate::owners::questions::ViewBatch;
 use far::FarUpload;
 use parent::ParentMsg;
 use rate::RateMeter;
 use supervisor::{Opened, Supervisor, SupervisorMsg};
 use upload::{NearUpload, UploadState};
 
+mod change;
 mod create;
 mod far;
 mod job;
@@ -59,12 +58,6 @@ const UPLOADS: usize = 16;
 /// Refused rows that an answer shows; all of them are kept.
 const SHOWN_REFUSALS: usize = 100;
 
-/// How long a command waits for its turn and the confirmations: longer than one round of telling.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(15);
-
-/// How often a caller looks for a batch: the actor that it found may be stopping just now.
-const FIND_ROUNDS: usize = 3;
-
 /// The batches of this node; clones are the same ones.
 #[derive(Clone)]
 pub struct Batches(Arc<Inner>);
@@ -82,6 +75,8 @@ type OpenBatches = Arc<RwLock<FxHashMap<BatchId, Arc<OpenBatch>>>>;
 
 /// A batch that has an actor.
 struct OpenBatch {
+    /// Its shard was served under this epoch when it was read.
+    epoch: Epoch,
     actor: ActorRef<ParentMsg>,
     shared: Arc<Shared>,
 }
@@ -221,61 +216,6 @@ impl Batches {
         self.look_at(&open.shared).await
     }
 
-    /// Changes its state and answers when every instance confirmed, or is named as missing.
-    ///
-    /// # Errors
-    /// `WrongState` when its state does not allow that; nothing is changed then.
-    pub async fn change(
-        &self,
-        account: AccountId,
-        id: BatchId,
-        command: Command,
-    ) -> Result<Changed, BatchError> {
-        let question = ChangeBatch {
-            account,
-            id,
-            command,
-        };
-        match self.0.ports.owners.ask(id.shard(), question).await? {
-            Asked::Here(_) => self.change_here(account, id, command).await,
-            Asked::There(answer) => answer,
-        }
-    }
-
-    /// The same, on the node that owns the batch.
-    pub(crate) async fn change_here(
-        &self,
-        account: AccountId,
-        id: BatchId,
-        command: Command,
-    ) -> Result<Changed, BatchError> {
-        for _ in 0..FIND_ROUNDS {
-            let open = self.find(account, id).await?;
-            let (reply, answer) = oneshot::channel();
-            if open
-                .actor
-                .send_message(ParentMsg::Command(command, reply))
-                .is_err()
-            {
-                self.gone(&open).await?;
-                continue;
-            }
-            match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
-                Ok(Ok(answer)) => {
-                    let barrier = answer?;
-                    return Ok(Changed {
-                        view: self.look_at(&open.shared).await?,
-                        barrier,
-                    });
-                }
-                // It stopped with the command in its mailbox. To repeat a command is no error.
-                Ok(Err(_)) => self.gone(&open).await?,
-                Err(_) => break,
-            }
-        }
-        Err(BatchError::Unavailable("the batch does not answer"))
-    }
-
     /// Begins an upload that brings rows from `from_row` (0 is the first) on. One at a time: another
     /// one, and a gap, is `RowGap`.
     ///
@@ -386,15 +326,22 @@ impl Batches {
 
     /// The actor of a batch, started if it has none.
     async fn find(&self, account: AccountId, id: BatchId) -> Result<Arc<OpenBatch>, BatchError> {
-        if let Some(open) = self.0.open.read().get(&id) {
-            if open.shared.record.read().account != account {
-                return Err(BatchError::NotFound);
+        let epoch = self.0.ports.serves(id.shard())?;
+        let known = self.0.open.read().get(&id).cloned();
+        if let Some(open) = known {
+            if open.epoch == epoch {
+                if open.shared.record.read().account != account {
+                    return Err(BatchError::NotFound);
+                }
+                let now = self.0.ports.clock.mono();
+                open.shared.used_at.store(now.as_nanos(), Ordering::Relaxed);
+                return Ok(open);
             }
-            let now = self.0.ports.clock.mono();
-            open.shared.used_at.store(now.as_nanos(), Ordering::Relaxed);
-            return Ok(Arc::clone(open));
+            // Others owned the batch since it was read.
+            open.actor.stop(None);
+            self.gone(&open).await?;
         }
-        let opened = Opened::load(self.store(), account, id).await?;
+        let opened = Opened::load(self.store(), epoch, account, id).await?;
         self.ask(|reply| SupervisorMsg::Open(opened, reply)).await?
     }
 

@@ -181,6 +181,7 @@ impl Engine {
             context,
         };
         let engine = Self(Arc::new(parts));
+        engine.0.instances.belong_to(&engine.0);
         engine.wake_work();
         engine.forget_now_and_then();
         engine.count_instances();

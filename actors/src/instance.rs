@@ -325,7 +325,7 @@ impl InstanceState {
             InstanceMsg::Grew => self.inbox.grew(&self.me.handle),
             InstanceMsg::PartGrew(batch) => self.on_part_grew(batch),
             InstanceMsg::DueAt(due) => self.inbox.schedule.due_at(due),
-            InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, Some(reply)),
+            InstanceMsg::Part(batch, part, reply) => self.on_part(batch, part, reply),
             InstanceMsg::PartRead(batch, part) => self.on_part_read(batch, part),
             InstanceMsg::Due => self.upkeep.woke(self.me.mono()),
             InstanceMsg::Loaded(loaded) => self.on_loaded(loaded),

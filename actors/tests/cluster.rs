@@ -3,20 +3,17 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
+use support::campaign::{campaign, rows};
 use support::site::Site;
 use support::{per_second, text};
-use zajil_actors::batch::{BatchText, Duplicates, NewBatch, NewRow, RowErrors};
 use zajil_actors::directory::{NewKey, Permission, Suppression};
 use zajil_actors::idempotency::{Begin, Scope};
 use zajil_actors::send::AcceptError;
 use zajil_model::batch::{BatchState, Command};
-use zajil_model::instance::Instance;
 use zajil_model::lease::{NodeId, SEND_FOR};
 use zajil_model::lifecycle::Status;
-use zajil_model::message::OnAmbiguous;
 use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
 
 const ANNA: &str = "+966501234567";
@@ -465,31 +462,4 @@ async fn a_block_that_reached_some_parts_only_is_counted_once_when_it_comes_agai
     assert_eq!((progress.taken, progress.duplicates), (400, 0));
     let view = batches.view(account, id).await.unwrap();
     assert_eq!(view.counts.iter().sum::<u64>(), 400);
-}
-
-fn campaign(instances: &[Arc<Instance>]) -> NewBatch {
-    NewBatch {
-        name: "autumn".to_owned(),
-        instances: instances.to_vec(),
-        text: BatchText {
-            content: "Hello".to_owned(),
-            template: None,
-            variables: Vec::new(),
-        },
-        ttl_seconds: None,
-        start_at: None,
-        deadline: None,
-        duplicates: Duplicates::Skip,
-        on_ambiguous: OnAmbiguous::default(),
-    }
-}
-
-fn rows(from: u64, to: u64) -> Vec<Result<NewRow, RowErrors>> {
-    let row = |n| NewRow {
-        recipient: support::phone(&format!("+96650{n:07}")),
-        variables: Vec::new(),
-        content: None,
-        client_ref: None,
-    };
-    (from..to).map(|n| Ok(row(n))).collect()
 }

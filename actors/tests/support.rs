@@ -17,6 +17,9 @@ pub mod trouble;
 #[path = "support/site.rs"]
 pub mod site;
 
+#[path = "support/campaign.rs"]
+pub mod campaign;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

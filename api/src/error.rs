@@ -307,6 +307,7 @@ impl From<BatchError> for ApiError {
                 Self::WrongState(format!("Wrong state: {wrong}.").into())
             }
             BatchError::TakesNoRows => Self::WrongState("The batch takes no more rows.".into()),
+            BatchError::Moved => Self::unavailable("the batch is moving to another node"),
             BatchError::Unavailable(why) => Self::unavailable(why),
             BatchError::Store(error) => error.into(),
         }

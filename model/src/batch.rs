@@ -150,6 +150,9 @@ pub struct Batch {
     /// When it finished or was cancelled.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
+    /// Raised at each change of state: of two that are told of one batch the higher is the newer.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl Batch {
@@ -163,6 +166,7 @@ impl Batch {
             paused_since: None,
             paused_micros: 0,
             ended_at: None,
+            revision: 0,
         }
     }
 
@@ -181,7 +185,7 @@ impl Batch {
     pub fn start(&mut self, now: Timestamp) -> Result<Effect, WrongState> {
         match self.state {
             BatchState::Draft => {
-                self.state = BatchState::Running;
+                self.enter(BatchState::Running);
                 self.started_at = Some(now);
                 Ok(Effect::Changed)
             }
@@ -196,7 +200,7 @@ impl Batch {
     pub fn pause(&mut self, now: Timestamp) -> Result<Effect, WrongState> {
         match self.state {
             BatchState::Running => {
-                self.state = BatchState::Paused;
+                self.enter(BatchState::Paused);
                 self.paused_since = Some(now);
                 Ok(Effect::Changed)
             }
@@ -212,7 +216,7 @@ impl Batch {
         match self.state {
             BatchState::Paused => {
                 self.end_pause(now);
-                self.state = BatchState::Running;
+                self.enter(BatchState::Running);
                 Ok(Effect::Changed)
             }
             BatchState::Running => Ok(Effect::Unchanged),
@@ -293,8 +297,13 @@ impl Batch {
 
     fn end(&mut self, state: BatchState, now: Timestamp) {
         self.end_pause(now);
-        self.state = state;
+        self.enter(state);
         self.ended_at = Some(now);
+    }
+
+    fn enter(&mut self, state: BatchState) {
+        self.state = state;
+        self.revision += 1;
     }
 
     fn end_pause(&mut self, now: Timestamp) {

@@ -29,6 +29,29 @@ fn in_state(state: BatchState) -> Batch {
 }
 
 #[test]
+fn each_change_of_state_raises_the_revision_and_nothing_else_does() {
+    let mut batch = Batch::draft(at(0));
+    let mut revisions = vec![batch.revision];
+
+    for command in [
+        Command::Start,
+        Command::Start,
+        Command::Pause,
+        Command::Resume,
+        Command::Seal,
+    ] {
+        batch.command(command, at(1)).unwrap();
+        revisions.push(batch.revision);
+    }
+    batch.review(1, at(2));
+    revisions.push(batch.revision);
+    batch.review(0, at(3));
+    revisions.push(batch.revision);
+
+    assert_eq!(revisions, [0, 1, 1, 2, 3, 3, 3, 4]);
+}
+
+#[test]
 fn each_state_allows_the_commands_that_it_should() {
     use BatchState::{Cancelled, Draft, Finished, Paused, Running};
     let allowed = [

@@ -10,7 +10,6 @@ use zajil_model::time::Timestamp;
 use zajil_storage::Written;
 
 use super::record::{BatchRecord, Progress, Sender};
-use super::supervisor::{Opened, SupervisorMsg};
 use super::{BatchError, BatchView, Batches, NewBatch, Shared, keep};
 
 /// Characters of a name.
@@ -109,18 +108,13 @@ impl Batches {
             Written::Applied => {}
             Written::Conflict { .. } => return Err(BatchError::Unavailable("the id is taken")),
         }
-        if !self.0.ports.owners.ownership().owns(id.shard()) {
-            let shared = Shared::new(
-                Arc::new(record),
-                Progress::default(),
-                self.0.ports.clock.mono(),
-            );
-            return self.look_at(&shared).await;
+        let mono = self.0.ports.clock.mono();
+        let draft = Shared::new(Arc::new(record), Progress::default(), mono);
+        match self.find(account, id).await {
+            Ok(open) => self.look_at(&open.shared).await,
+            // Its owner opens it when it has something to do.
+            Err(BatchError::Moved) => self.look_at(&draft).await,
+            Err(error) => Err(error),
         }
-        let opened = Opened::load(self.store(), account, id).await?;
-        let open = self
-            .ask(|reply| SupervisorMsg::Open(opened, reply))
-            .await??;
-        self.look_at(&open.shared).await
     }
 }

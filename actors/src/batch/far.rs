@@ -111,7 +111,7 @@ impl FarUpload {
 async fn ask(owners: &Owners, question: AddRows) -> Result<UploadProgress, BatchError> {
     match owners.ask(question.id.shard(), question).await? {
         // It came to this node meanwhile: the client begins again where it was cut.
-        Asked::Here(_) => Err(BatchError::Unavailable("the batch is moving")),
+        Asked::Here(_) => Err(BatchError::Moved),
         Asked::There(answer) => answer,
     }
 }

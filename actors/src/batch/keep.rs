@@ -5,7 +5,7 @@
 //! one in the list of batches that are not over, for waking them after a start.
 
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
 
 use super::port::{PartPhase, PartState};
@@ -15,6 +15,9 @@ use crate::directory::{Page, PageRequest, count, newest};
 
 /// Batches that are read at once when those that are not over are walked.
 const WALK: usize = 500;
+
+/// Owners of a part whose rows are read at once: the newest is nearly always the one that counts.
+const OWNERS: usize = 4;
 
 fn record_row(account: AccountId, id: BatchId) -> RowKey {
     owned(Table::Batches, account, id.get())
@@ -61,9 +64,13 @@ pub(super) fn progressed(id: BatchId, progress: &Progress) -> RowWrite {
     RowWrite::put(progress_row(id), encode(progress))
 }
 
-fn filled_row(id: BatchId, instance: InstanceId) -> RowKey {
-    let partition = [b"filled".as_slice(), &number(id.get())].concat();
-    RowKey::new(Table::Batches, partition, number(instance.get()))
+fn filled_rows(id: BatchId, instance: InstanceId) -> Vec<u8> {
+    [
+        b"filled".as_slice(),
+        &number(id.get()),
+        &number(instance.get()),
+    ]
+    .concat()
 }
 
 /// How far the part of an instance is filled.
@@ -73,31 +80,64 @@ pub(super) struct Filled {
     pub(super) upto: u64,
     /// The first message of the block that it was filled with last.
     pub(super) first: MessageId,
+    /// The last message of that block.
+    pub(super) last: MessageId,
 }
 
-/// The write that says how far the part of an instance is filled.
-pub(super) fn filled(id: BatchId, instance: InstanceId, filled: Filled) -> RowWrite {
-    let value = [number(filled.upto), number(filled.first.get())].concat();
-    RowWrite::put(filled_row(id, instance), value)
+impl Filled {
+    fn encode(self) -> Vec<u8> {
+        [self.upto, self.first.get(), self.last.get()]
+            .map(number)
+            .concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let id = |from| bytes.get(from..).and_then(read_number);
+        let read = || {
+            Some(Self {
+                upto: read_number(bytes)?,
+                first: id(8).and_then(MessageId::new)?,
+                last: id(16).and_then(MessageId::new)?,
+            })
+        };
+        read().ok_or_else(|| StoreError::Corrupt {
+            what: "filling of a part",
+            detail: "not a row and two ids".to_owned(),
+        })
+    }
 }
 
-/// How far the part of an instance is filled; `None` when nothing was put into it.
+/// The write that says how far the owner of an epoch filled the part of an instance. Each has a row
+/// of its own: what a former owner writes late does not hide what the one after it wrote.
+pub(super) fn filled(id: BatchId, instance: InstanceId, epoch: Epoch, filled: Filled) -> RowWrite {
+    let key = RowKey::new(Table::Batches, filled_rows(id, instance), number(epoch.0));
+    RowWrite::put(key, filled.encode())
+}
+
+/// How far the part of an instance is filled; `None` when nothing was put into it. A row is believed
+/// when the log has the messages that it tells of: those of a former owner that came too late are
+/// void, and the row that came with them is not.
 pub(super) async fn load_filled(
     store: &dyn Store,
     id: BatchId,
     instance: InstanceId,
 ) -> Result<Option<Filled>, StoreError> {
-    let Some(row) = store.row(&filled_row(id, instance)).await? else {
-        return Ok(None);
-    };
-    let upto = read_number(&row.value);
-    let first = row.value.get(8..).and_then(read_number);
-    let filled = upto.zip(first.and_then(MessageId::new));
-    let filled = filled.map(|(upto, first)| Filled { upto, first });
-    filled.map(Some).ok_or_else(|| StoreError::Corrupt {
-        what: "filling of a part",
-        detail: "not a row and an id".to_owned(),
-    })
+    let (partition, mut before) = (filled_rows(id, instance), None::<Vec<u8>>);
+    loop {
+        let before_this = before.as_deref();
+        let rows = store.rows(Table::Batches, &partition, before_this, OWNERS, true);
+        let rows = rows.await?;
+        for row in &rows {
+            let filled = Filled::decode(&row.value)?;
+            if store.message(filled.last).await?.is_some() {
+                return Ok(Some(filled));
+            }
+        }
+        match rows.into_iter().next_back() {
+            Some(oldest) => before = Some(oldest.key.sort),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// The write that keeps a refused row.
@@ -214,6 +254,7 @@ impl BatchRecord {
             phase,
             started_at: self.life.started_at,
             paused_total: self.life.paused_total(now),
+            revision: self.life.revision,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The parent of a batch, as an actor.
 //!
-//! One change at a time: decided by the model, stored under a condition, told to every instance. What
-//! is asked meanwhile waits. Nothing is awaited here; tasks do it and their answers come back as
+//! One change at a time: decided by the model, stored under a condition, told to every instance; and so
+//! is what changes nothing, because another node may have changed the row. What is asked meanwhile waits. Nothing is awaited here; tasks do it and their answers come back as
 //! messages.
 
 use std::collections::VecDeque;
@@ -140,8 +140,9 @@ impl Parent {
                 job.answer(Err(refused.into()));
                 self.go_on(myself, state);
             }
+            // Stored all the same: the row may say something else by now, and it decides.
             Ok(Effect::Unchanged) if job.is_told() && !matches!(job, Job::Reviewed(_)) => {
-                self.tell(myself, state, job);
+                self.store(myself, state, job, record, round);
             }
             Ok(Effect::Unchanged) => {
                 job.answer(Ok(Barrier::confirmed()));

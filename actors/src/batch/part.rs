@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Mutex, oneshot};
-use zajil_model::id::{BatchId, InstanceId, Shard};
+use zajil_model::id::{BatchId, Epoch, InstanceId, Shard};
 use zajil_model::message::Message;
 use zajil_storage::{Append, Entry, StoreError};
 
@@ -84,42 +84,62 @@ impl Batches {
             let (instance, batch) = (rows.instance, rows.batch);
             let filled = fill(&ports, rows).await;
             drop(turn);
-            if filled.is_ok() {
-                port.part_grew(instance, batch);
-            }
+            // Told in any case: what could not be answered may be there all the same.
+            port.part_grew(instance, batch);
             drop(reply.send(filled));
         });
         answer.await.map_err(|_| StoreError::Closed)?
     }
 }
 
+/// Adds what a part does not have of a block. What is read, the ids and the append belong to one
+/// epoch: otherwise the next owner may have put the block in between.
 async fn fill(ports: &BatchPorts, part: AppendPart) -> Result<(), StoreError> {
     let (batch, instance) = (part.batch, part.instance);
-    let filled = keep::load_filled(&*ports.store, batch, instance).await?;
-    let begins = part.rows.first().map_or(0, |(row, _)| *row);
-    let upto = filled.map_or(0, |filled| filled.upto);
-    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= upto);
-    let Some((from, first)) = fresh.next() else {
-        return Ok(());
-    };
-    let messages = std::iter::once(first).chain(fresh.map(|(_, message)| message));
-    let mut entries = Vec::new();
-    // What was put in of this block before belongs to it as well.
-    let mut block = filled
-        .filter(|filled| filled.upto > begins)
-        .map(|filled| filled.first);
-    for messages in chunks(messages.collect()) {
-        let chunk = chunk(ports, (part.account, batch), instance, from, messages).await?;
-        block.get_or_insert(chunk.first);
-        entries.push(Entry::Accept(Arc::new(chunk)));
-    }
-    if let Some(first) = block {
-        let upto = part.upto;
-        let filled = keep::filled(batch, instance, keep::Filled { upto, first });
-        entries.push(Entry::Rows(vec![filled]));
-    }
     let shard = instance.shard();
     let epoch = ports.clocks.ensure(shard, 1).await?;
+    let filled = keep::load_filled(&*ports.store, batch, instance).await?;
+    let begins = part.rows.first().map_or(0, |(row, _)| *row);
+    let has = filled.map_or(0, |filled| filled.upto);
+    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= has);
+    if let Some((from, first)) = fresh.next() {
+        let messages = std::iter::once(first).chain(fresh.map(|(_, message)| message));
+        let of = (part.account, batch);
+        let mut entries = Vec::new();
+        // What was put in of this block before belongs to it as well.
+        let again = filled.filter(|filled| filled.upto > begins);
+        let mut block = again.map(|filled| (filled.first, filled.last));
+        for messages in chunks(messages.collect()) {
+            let (chunk, given) = chunk(ports, of, instance, from, messages).await?;
+            if given != epoch {
+                return Err(StoreError::NotOpen(shard));
+            }
+            let first = block.map_or(chunk.first, |(first, _)| first);
+            block = Some((first, chunk.last()));
+            entries.push(Entry::Accept(Arc::new(chunk)));
+        }
+        if let Some((first, last)) = block {
+            let upto = part.upto;
+            let filled = keep::Filled { upto, first, last };
+            let row = keep::filled(batch, instance, epoch, filled);
+            entries.push(Entry::Rows(vec![row]));
+        }
+        append(ports, shard, epoch, entries).await?;
+    }
+    // Under a lease that ended, the next owner may have read the log before this was in it.
+    if ports.speaks_for(shard, epoch) {
+        Ok(())
+    } else {
+        Err(StoreError::NotOpen(shard))
+    }
+}
+
+async fn append(
+    ports: &BatchPorts,
+    shard: Shard,
+    epoch: Epoch,
+    entries: Vec<Entry>,
+) -> Result<(), StoreError> {
     let (reply, answer) = oneshot::channel();
     let append = Append {
         shard,

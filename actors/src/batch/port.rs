@@ -31,6 +31,9 @@ pub struct PartState {
     pub started_at: Option<Timestamp>,
     /// How long it was paused since, up to the last change of phase.
     pub paused_total: Duration,
+    /// Which change of the batch that is: of two that are told the higher is the newer.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl PartState {
@@ -51,7 +54,7 @@ pub trait InstancePort: Send + Sync + fmt::Debug {
     fn part_grew(&self, instance: InstanceId, batch: BatchId);
 
     /// Puts the state of a part in force and answers whether that is confirmed: from then on nothing
-    /// is handed over against it. Repeating it changes nothing. On [`PartPhase::Cancelled`] the owner of
+    /// is handed over against it, or against a newer one that was told before. Repeating it changes nothing. On [`PartPhase::Cancelled`] the owner of
     /// the part makes it durable (`Entry::CancelAll` of the part, up to the last id it has) before it
     /// confirms. An instance that is not awake and has nothing of the part confirms at once.
     async fn part_state(

@@ -9,7 +9,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId};
+use zajil_model::id::{AccountId, BatchId, Epoch};
 use zajil_model::time::Timestamp;
 use zajil_storage::Store;
 
@@ -27,8 +27,9 @@ const REVIEWS_PER_WALK: u32 = 30;
 /// How long a walk waits for others to be asked for: a node that takes a hundred shards walks once.
 const GATHER_WALKS: Duration = Duration::from_millis(200);
 
-/// A batch as it was read from the store.
+/// A batch as it was read from the store, while its shard was served under an epoch.
 pub(super) struct Opened {
+    epoch: Epoch,
     record: BatchRecord,
     stored: Vec<u8>,
     progress: Progress,
@@ -37,6 +38,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) async fn load(
         store: &dyn Store,
+        epoch: Epoch,
         account: AccountId,
         id: BatchId,
     ) -> Result<Box<Self>, BatchError> {
@@ -44,6 +46,7 @@ impl Opened {
         let (record, stored) = loaded.ok_or(BatchError::NotFound)?;
         let progress = keep::load_progress(store, id).await?;
         Ok(Box::new(Self {
+            epoch,
             record,
             stored,
             progress,
@@ -106,11 +109,13 @@ pub(super) async fn walk(
     loop {
         let (active, next) = keep::active(&*ports.store, after).await?;
         for (account, id) in active {
-            let mine = ports.owners.ownership().owns(id.shard());
-            if !mine || open.read().contains_key(&id) {
+            let Ok(epoch) = ports.serves(id.shard()) else {
+                continue;
+            };
+            if open.read().contains_key(&id) {
                 continue;
             }
-            match Opened::load(&*ports.store, account, id).await {
+            match Opened::load(&*ports.store, epoch, account, id).await {
                 Ok(opened) if opened.acts_by_itself(now) => {
                     let (reply, _) = oneshot::channel();
                     // A supervisor that is gone opens nothing.
@@ -145,7 +150,12 @@ impl Supervisor {
         opened: Box<Opened>,
     ) -> Result<Arc<OpenBatch>, BatchError> {
         const STOPPING: BatchError = BatchError::Unavailable("the node is stopping");
-        let id = opened.record.id;
+        let (id, epoch) = (opened.record.id, opened.epoch);
+        let served = || match self.ports.serves(id.shard())? {
+            now if now == epoch => Ok(()),
+            _ => Err(BatchError::Moved),
+        };
+        served()?;
         if let Some(open) = self.open.read().get(&id) {
             return Ok(Arc::clone(open));
         }
@@ -162,8 +172,14 @@ impl Supervisor {
         let spawned = Actor::spawn_linked(None, parent, opened.stored, myself.get_cell()).await;
         let (actor, _) = spawned.map_err(|_| STOPPING)?;
         state.batches.insert(actor.get_id(), id);
-        let open = Arc::new(OpenBatch { actor, shared });
+        let open = Arc::new(OpenBatch {
+            epoch,
+            actor,
+            shared,
+        });
         self.open.write().insert(id, Arc::clone(&open));
+        // Who closes the shard stops what is open by then, and may have looked before.
+        served().inspect_err(|_| open.actor.stop(None))?;
         Ok(open)
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
-use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId, RequestId};
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, RequestId};
 use zajil_model::message::{Chunk, Message, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::template::Template;
@@ -257,7 +257,7 @@ impl NearUpload {
             let messages = messages.into_iter().map(|(_, message)| message).collect();
             for messages in chunks(messages) {
                 let of = (self.record.account, batch);
-                let chunk = chunk(&self.ports, of, instance, from, messages).await?;
+                let (chunk, _) = chunk(&self.ports, of, instance, from, messages).await?;
                 entries.push(Entry::Accept(Arc::new(chunk)));
             }
         }
@@ -290,18 +290,18 @@ impl NearUpload {
     }
 }
 
-/// Some messages of a part as one chunk, with ids of their own; `from` is the row that their block
-/// begins with.
+/// Some messages of a part as one chunk, with ids of their own and the epoch that these belong to;
+/// `from` is the row that their block begins with.
 pub(super) async fn chunk(
     ports: &BatchPorts,
     (account, batch): (AccountId, BatchId),
     instance: InstanceId,
     from: u64,
     messages: Vec<Message>,
-) -> Result<Chunk, StoreError> {
+) -> Result<(Chunk, Epoch), StoreError> {
     let shard = instance.shard();
-    let (tick, _) = ports.clocks.give(shard, messages.len() as u64).await?;
-    Ok(Chunk {
+    let (tick, epoch) = ports.clocks.give(shard, messages.len() as u64).await?;
+    let chunk = Chunk {
         account,
         instance,
         queue: Queue::Part(batch),
@@ -310,7 +310,8 @@ pub(super) async fn chunk(
         bulk: None,
         request: RequestId(u128::from(batch.get()) << 64 | u128::from(from)),
         messages,
-    })
+    };
+    Ok((chunk, epoch))
 }
 
 /// Messages in runs that each fit into a chunk.

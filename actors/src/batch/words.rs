@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
+use zajil_cluster::Place;
 use zajil_model::batch::WrongState;
-use zajil_model::id::InstanceId;
+use zajil_model::id::{Epoch, InstanceId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::message::OnAmbiguous;
 use zajil_model::time::{Clock, Timestamp};
@@ -45,6 +46,9 @@ pub enum BatchError {
     /// The batch takes no more rows: it is sealed, finished or cancelled.
     #[error("the batch takes no more rows")]
     TakesNoRows,
+    /// Another node owns it, or is about to.
+    #[error("the batch is moving to another node")]
+    Moved,
     /// Too much is asked of this batch at once, or the node is stopping.
     #[error("{0}")]
     Unavailable(#[serde(deserialize_with = "elsewhere")] Words),
@@ -132,4 +136,21 @@ pub struct BatchPorts {
     pub owners: Owners,
     /// Holds what runs in the background.
     pub tracker: TaskTracker,
+}
+
+impl BatchPorts {
+    /// The epoch under which this node serves a shard.
+    pub(super) fn serves(&self, shard: Shard) -> Result<Epoch, BatchError> {
+        match self.owners.ownership().place(shard) {
+            Place::Here(epoch) => Ok(epoch),
+            Place::There(..) | Place::Moving | Place::Nobody => Err(BatchError::Moved),
+        }
+    }
+
+    /// Whether what was done for a shard under an epoch may be answered now: while the lease is good
+    /// nobody else can have taken the shard before.
+    pub(super) fn speaks_for(&self, shard: Shard, epoch: Epoch) -> bool {
+        let ownership = self.owners.ownership();
+        ownership.may_answer_for(shard, epoch, self.clock.mono())
+    }
 }

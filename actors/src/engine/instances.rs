@@ -1,20 +1,23 @@
 //! The instances, as batches and the engine reach them: here, or on the node that owns them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use zajil_model::id::{AccountId, BatchId, InstanceId};
 
 use crate::batch::{InstancePort, PartPhase, PartState};
 use crate::context::Context;
+use crate::engine::{Engine, Parts};
 use crate::instance::InstanceMsg;
-use crate::instance::handle::Handle;
+use crate::instance::handle::{Entered, Handle};
 use crate::owners::questions::{PartGrew, SetPart};
 use crate::owners::{Asked, Owners};
 use crate::router::Router;
+use crate::send::EngineError;
 
 /// How long an owner may take to confirm; on one node it only waits for its turn and a commit.
 pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
@@ -22,12 +25,17 @@ pub(super) const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 /// How often an actor that is being started is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
+/// How long an instance that the store does not know just now is left alone: what made a store
+/// silent lasts for seconds.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// Reaches instances, wherever they are.
 #[derive(Clone)]
 pub(super) struct Instances {
     context: Arc<Context>,
     router: Router,
     owners: Owners,
+    engine: Arc<OnceLock<Weak<Parts>>>,
     /// Parts grow on the store's own thread, which has no runtime.
     runtime: tokio::runtime::Handle,
 }
@@ -57,7 +65,7 @@ pub(super) async fn ask<T>(
             tokio::time::sleep(ASK_AGAIN).await;
         }
     };
-    tokio::time::timeout(CONFIRM_WITHIN, asking).await.ok()
+    timeout(CONFIRM_WITHIN, asking).await.ok()
 }
 
 impl Instances {
@@ -67,43 +75,65 @@ impl Instances {
             context,
             router,
             owners,
+            engine: Arc::default(),
             runtime: tokio::runtime::Handle::current(),
         }
     }
 
-    /// Starts an instance with a part, if it does not run.
-    async fn wake(&self, instance: InstanceId, batch: BatchId) -> Option<Arc<Handle>> {
-        match self.context.directory.instance_by_id(instance).await {
-            Ok(Some(instance)) => Some(self.router.wake(&instance, vec![batch])),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::error!(%instance, %error, "cannot wake an instance for its batch");
-                None
-            }
-        }
+    /// From now on this engine knows who they are.
+    pub(super) fn belong_to(&self, engine: &Arc<Parts>) {
+        self.engine.get_or_init(|| Arc::downgrade(engine));
     }
-}
 
-impl Instances {
-    /// Tells an instance of this node that one of its parts has new rows.
-    pub(super) fn part_grew_here(&self, instance: InstanceId, batch: BatchId) {
-        if let Some(handle) = self.router.running(instance) {
-            // One that is being started reads the part when it runs.
-            if handle.tell(InstanceMsg::PartGrew(batch)) {
-                return;
-            }
+    fn engine(&self) -> Result<Engine, EngineError> {
+        const STARTING: EngineError = EngineError::Unavailable("the node is starting or stopping");
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        engine.map(Engine).ok_or(STARTING)
+    }
+
+    /// Goes in to an instance of this node, which is started if it does not run; `None` when it was
+    /// deleted.
+    async fn enter(&self, instance: InstanceId) -> Result<Option<Entered>, EngineError> {
+        let running = self.router.running(instance);
+        if let Some(inside) = running.and_then(|handle| handle.enter()) {
+            return Ok(Some(inside));
         }
+        let known = self.engine()?.instance(instance).await?;
+        Ok(known.map(|instance| self.router.enter(&instance)))
+    }
+
+    async fn tell_grown(&self, instance: InstanceId, batch: BatchId) -> Result<(), EngineError> {
+        let Some(inside) = self.enter(instance).await? else {
+            // Nobody else would settle what one that was deleted got since.
+            return self.engine()?.settle_orphans(instance).await;
+        };
+        // Who is inside keeps the actor from leaving before it has read that.
+        let told = ask(&inside, |reply| {
+            inside.tell(InstanceMsg::PartGrew(batch));
+            InstanceMsg::Barrier(reply)
+        });
+        // One that does not start reads its parts when it does.
+        told.await;
+        Ok(())
+    }
+
+    /// Tells an instance of this node that one of its parts has new rows; again and again while the
+    /// store does not say who it is.
+    pub(super) fn part_grew_here(&self, instance: InstanceId, batch: BatchId) {
         let instances = self.clone();
-        let waking = async move {
-            if let Some(handle) = instances.wake(instance, batch).await {
-                ask(&handle, |reply| {
-                    handle.tell(InstanceMsg::PartGrew(batch));
-                    InstanceMsg::Barrier(reply)
-                })
-                .await;
+        let telling = async move {
+            let stop = instances.context.stop.clone();
+            while instances.owners.ownership().owns(instance.shard()) {
+                let Err(error) = instances.tell_grown(instance, batch).await else {
+                    return;
+                };
+                tracing::warn!(%instance, %batch, %error, "cannot tell an instance of new rows");
+                if timeout(TELL_AGAIN, stop.cancelled()).await.is_ok() {
+                    return;
+                }
             }
         };
-        self.context.tasks.spawn_on(waking, &self.runtime);
+        self.context.tasks.spawn_on(telling, &self.runtime);
     }
 
     /// Puts the state of a part of an instance of this node in force.
@@ -113,23 +143,34 @@ impl Instances {
         batch: BatchId,
         state: PartState,
     ) -> bool {
-        let running = self.router.running(instance);
         let idle_is_enough = matches!(state.phase, PartPhase::Held | PartPhase::Paused);
-        let handle = match running {
-            Some(handle) => Some(handle),
-            None if idle_is_enough => return self.context.speaks_for(instance.shard()),
-            None => self.wake(instance, batch).await,
+        let confirmed = if idle_is_enough && self.router.running(instance).is_none() {
+            Ok(true)
+        } else {
+            self.confirm(instance, batch, state).await
         };
-        // An instance that was deleted has nothing to send any more.
-        let Some(handle) = handle else { return true };
+        let confirmed = confirmed.unwrap_or_else(|error| {
+            tracing::warn!(%instance, %batch, %error, "cannot put the state of a part in force");
+            false
+        });
+        confirmed && self.context.speaks_for(instance.shard())
+    }
+
+    async fn confirm(
+        &self,
+        instance: InstanceId,
+        batch: BatchId,
+        state: PartState,
+    ) -> Result<bool, EngineError> {
+        let Some(inside) = self.enter(instance).await? else {
+            // An instance that was deleted has nothing to send any more.
+            self.engine()?.settle_orphans(instance).await?;
+            return Ok(true);
+        };
         // A cancel takes an id, and its owner does not wait for one.
-        if let Err(error) = self.context.clocks.ensure(handle.shard(), 1).await {
-            tracing::warn!(%batch, %error, "cannot get an id for the cancel of a part");
-            return false;
-        }
+        self.context.clocks.ensure(inside.shard(), 1).await?;
         let told = |reply| InstanceMsg::Part(batch, state, reply);
-        let confirmed = ask(&handle, told).await.unwrap_or(false);
-        confirmed && self.context.speaks_for(handle.shard())
+        Ok(ask(&inside, told).await.unwrap_or(false))
     }
 }
 

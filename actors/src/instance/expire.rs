@@ -212,7 +212,9 @@ impl InstanceState {
             if in_hand || self.outcomes.is_unflushed(id) {
                 continue;
             }
-            let expires_at = self.expires_at(&message);
+            // A mass cancel leaves alone what was with the transport, and nobody sends it again.
+            let left = event == Event::Unknown && self.inbox.is_cancelled(message.chunk().queue);
+            let expires_at = if left { now } else { self.expires_at(&message) };
             if expires_at <= now {
                 self.outcome(id, now, event);
                 settled += 1;

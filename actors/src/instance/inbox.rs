@@ -34,6 +34,9 @@ pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A time that never comes: the expiry of rows while their batch is not running.
 pub(super) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
+/// A time that has come in any case.
+const SOON: Timestamp = Timestamp::from_micros(0);
+
 /// How chunks come straight from the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -55,6 +58,8 @@ pub(super) struct Reader {
     /// First ids of the chunks of the read that reached the end: the edge may tell of them again.
     pub(super) seen: FxHashSet<MessageId>,
     pub(super) part: Option<PartState>,
+    /// Whether the row of its batch was read here: what is told may have been on its way for long.
+    pub(super) part_read: bool,
     /// Counts the reads that were made void: an answer of an older one is dropped.
     pub(super) generation: u32,
     /// How many messages the last owner may have handed over that were not read yet. They are among
@@ -72,10 +77,19 @@ impl Reader {
     pub(super) fn runs(&self, queue: Queue) -> bool {
         match queue {
             Queue::High | Queue::Normal => true,
-            Queue::Part(_) => self
-                .part
-                .is_some_and(|part| part.phase == PartPhase::Running),
+            Queue::Part(_) => self.part_read && self.is_in(PartPhase::Running),
         }
+    }
+
+    /// Whether its part is in that phase.
+    pub(super) fn is_in(&self, phase: PartPhase) -> bool {
+        self.part.is_some_and(|part| part.phase == phase)
+    }
+
+    /// All of it is looked through, soon.
+    pub(super) fn look_through(&mut self) {
+        let (first, last) = (FIRST, LAST);
+        self.expiries.note(SOON, Stretch { first, last });
     }
 
     /// Reads from after `after` again; what is being read now is void.
@@ -196,8 +210,14 @@ impl Inbox {
                 .map_or(look, |at| at.min(look))
                 .max(now + LEAST_LOOK)
         });
+        let cancelled = self
+            .readers
+            .values()
+            .filter(|reader| reader.is_in(PartPhase::Cancelled));
+        let left =
+            cancelled.filter_map(|reader| Some(reader.expiries.next()?.max(now + LEAST_LOOK)));
         let others = [self.read_again_at, schedule, self.sweep.wakes_at()];
-        others.into_iter().flatten().chain(unread).min()
+        others.into_iter().flatten().chain(unread).chain(left).min()
     }
 
     /// Nothing in a stretch of a queue, which is not read, expires before `at`.
@@ -219,7 +239,11 @@ impl Inbox {
             }
             let missed = single(*queue).is_some_and(|lane| handle.missed(lane));
             let behind = (missed || !reader.at_end) && reader.runs(*queue);
+            let cancelled = reader.is_in(PartPhase::Cancelled);
             while let Some(mut stretch) = reader.expiries.take(now) {
+                if cancelled {
+                    return Some((*queue, stretch));
+                }
                 // What was read is in the window, and expires there.
                 if let Some(after) = reader.after {
                     stretch.first = stretch.first.max(after);
@@ -230,6 +254,12 @@ impl Inbox {
             }
         }
         None
+    }
+
+    /// Whether a queue is a part of a batch that was cancelled.
+    pub(super) fn is_cancelled(&self, queue: Queue) -> bool {
+        let reader = self.readers.get(&queue);
+        reader.is_some_and(|reader| reader.is_in(PartPhase::Cancelled))
     }
 
     /// Whether a message was withdrawn with its queue.
@@ -379,6 +409,12 @@ impl InstanceState {
         }
     }
 }
+
+/// The lowest id there can be.
+const FIRST: MessageId = match MessageId::new(1) {
+    Some(id) => id,
+    None => panic!("1 is an id"),
+};
 
 /// The highest id there can be.
 pub(super) const LAST: MessageId = match MessageId::new((1 << 53) - 1) {

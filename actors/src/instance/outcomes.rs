@@ -11,7 +11,6 @@ use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::lease::shard::Claim;
 use zajil_model::lifecycle::{Event, Outcome};
-use zajil_model::message::Queue;
 use zajil_model::pace::together_by;
 use zajil_model::refusal::Refusal;
 use zajil_model::retry::{AfterAmbiguous, Verdict, after_ambiguous, after_refusal, throttle_wait};
@@ -397,19 +396,5 @@ impl InstanceState {
         ready.not_before = at;
         ready.expires_at = self.expires_at(&ready.item.message);
         self.window.retry(ready, now);
-    }
-
-    /// Cancels what waits of a part, durably.
-    pub(super) fn cancel_part(
-        &mut self,
-        queue: Queue,
-        reply: Option<tokio::sync::oneshot::Sender<bool>>,
-    ) {
-        let confirmed = move |result: Result<(), StoreError>| {
-            if let Some(reply) = reply {
-                super::requests::answer(reply, result.is_ok());
-            }
-        };
-        self.cancel_all(Some(queue), confirmed);
     }
 }

@@ -2,74 +2,81 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot::{self, Sender};
 use zajil_model::id::BatchId;
 use zajil_model::message::Queue;
 use zajil_model::time::Timestamp;
 
 use crate::batch::{PartPhase, PartState};
 use crate::instance::expiries::Expiries;
-use crate::instance::inbox::{LAST, Reader};
+use crate::instance::inbox::LAST;
 use crate::instance::outbox::Armed;
+use crate::instance::requests::answer;
 use crate::instance::{InstanceMsg, InstanceState};
 
 /// A part is looked at again so long after a read that may have ended before its new rows.
 const PART_LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// The wait before a cancel is tried again that did not become durable.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
 impl InstanceState {
     /// A part of a batch has new rows.
     pub(super) fn on_part_grew(&mut self, batch: BatchId) {
-        match self.inbox.readers.get_mut(&Queue::Part(batch)) {
-            Some(reader) if reader.loading => {
-                // The read that is under way may end before the new rows: look again after it.
-                let tell = self.me.teller();
-                self.me.context.tasks.spawn(async move {
-                    tokio::time::sleep(PART_LOOK_AGAIN).await;
-                    tell(InstanceMsg::PartGrew(batch));
-                });
-            }
-            Some(reader) if reader.part.is_some() => reader.at_end = false,
-            Some(_) => self.read_part(batch),
-            None => {
-                self.inbox
-                    .readers
-                    .insert(Queue::Part(batch), Reader::default());
-                self.read_part(batch);
-            }
+        let reader = self.inbox.readers.entry(Queue::Part(batch)).or_default();
+        if reader.loading {
+            // The read that is under way may end before the new rows: look again after it.
+            let tell = self.me.teller();
+            self.me.context.tasks.spawn(async move {
+                tokio::time::sleep(PART_LOOK_AGAIN).await;
+                tell(InstanceMsg::PartGrew(batch));
+            });
+        } else if reader.part_read && !reader.is_in(PartPhase::Cancelled) {
+            reader.at_end = false;
+        } else {
+            // Of a cancelled one that puts the cancel in force again: the rows came after it.
+            self.read_part(batch);
         }
     }
 
-    /// The state of a part, as it was read; what the batch itself said meanwhile is newer.
+    /// The state of a part, as it was read.
     pub(super) fn on_part_read(&mut self, batch: BatchId, part: Option<PartState>) {
         let queue = Queue::Part(batch);
-        if self
-            .inbox
-            .readers
-            .get(&queue)
-            .is_some_and(|reader| reader.part.is_some())
-        {
+        let Some(part) = part else {
+            drop(self.inbox.readers.remove(&queue));
             return;
-        }
-        match part {
-            Some(part) => self.on_part(batch, part, None),
-            None => drop(self.inbox.readers.remove(&queue)),
+        };
+        self.inbox.readers.entry(queue).or_default().part_read = true;
+        self.part_is(batch, part, None);
+    }
+
+    /// The state of a part, as the batch says. It runs only when it was read too: what is told may be
+    /// older than what another owner of this part confirmed.
+    pub(super) fn on_part(&mut self, batch: BatchId, part: PartState, reply: Sender<bool>) {
+        self.part_is(batch, part, Some(reply));
+        let reader = self.inbox.readers.get(&Queue::Part(batch));
+        if reader.is_some_and(|reader| reader.is_in(PartPhase::Running) && !reader.part_read) {
+            self.read_part(batch);
         }
     }
 
-    /// The state of a part changed. What waits of it has another expiry now.
-    pub(super) fn on_part(
-        &mut self,
-        batch: BatchId,
-        part: PartState,
-        reply: Option<tokio::sync::oneshot::Sender<bool>>,
-    ) {
+    /// Puts the state of a part in force, unless a newer one is. What waits of it has another
+    /// expiry then.
+    fn part_is(&mut self, batch: BatchId, part: PartState, reply: Option<Sender<bool>>) {
         let queue = Queue::Part(batch);
         let reader = self.inbox.readers.entry(queue).or_default();
-        let before = reader.part.replace(part);
-        self.window
-            .set_paused(queue, part.phase != PartPhase::Running);
+        let before = reader.part;
+        let newer = before.filter(|before| before.revision > part.revision);
+        let part = newer.unwrap_or(part);
+        reader.part = Some(part);
+        let runs = reader.runs(queue);
+        self.window.set_paused(queue, !runs);
         if part.phase == PartPhase::Cancelled {
+            if before.is_none_or(|before| before.phase != PartPhase::Cancelled) {
+                reader.look_through();
+            }
             // Each time: the last one may not have become durable.
-            self.cancel_part(queue, reply);
+            self.cancel_part(batch, reply);
             return;
         }
         self.recall(queue);
@@ -77,8 +84,28 @@ impl InstanceState {
             self.renew(queue);
         }
         if let Some(reply) = reply {
-            super::requests::answer(reply, true);
+            answer(reply, true);
         }
+    }
+
+    /// Cancels what is unsettled of a part. When nobody waits for that, it is done until it is durable.
+    fn cancel_part(&mut self, batch: BatchId, reply: Option<Sender<bool>>) {
+        let reply = reply.unwrap_or_else(|| self.cancels_again(batch));
+        self.cancel_all(Some(Queue::Part(batch)), move |result| {
+            answer(reply, result.is_ok());
+        });
+    }
+
+    fn cancels_again(&self, batch: BatchId) -> Sender<bool> {
+        let (reply, confirmed) = oneshot::channel();
+        let tell = self.me.teller();
+        self.me.context.tasks.spawn(async move {
+            if confirmed.await != Ok(true) {
+                tokio::time::sleep(CANCEL_AGAIN).await;
+                tell(InstanceMsg::PartGrew(batch));
+            }
+        });
+        reply
     }
 
     /// Gives what waits of a queue the expiry that it has now.

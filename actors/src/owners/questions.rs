@@ -254,6 +254,10 @@ impl Question for ViewBatch {
     const METHOD: Method = Method(30);
     const REPEAT: Repeat = Repeat::Freely;
     type Answer = Result<BatchView, BatchError>;
+
+    fn has_moved(answer: &Self::Answer) -> bool {
+        matches!(answer, Err(BatchError::Moved))
+    }
 }
 
 /// Change the state of a batch.
@@ -273,6 +277,10 @@ impl Question for ChangeBatch {
     const REPEAT: Repeat = Repeat::Freely;
     const WITHIN: Duration = Duration::from_secs(25);
     type Answer = Result<Changed, BatchError>;
+
+    fn has_moved(answer: &Self::Answer) -> bool {
+        matches!(answer, Err(BatchError::Moved))
+    }
 }
 
 /// Add rows to a batch.
@@ -293,6 +301,10 @@ impl Question for AddRows {
     /// Rows that are there are passed over.
     const REPEAT: Repeat = Repeat::Freely;
     type Answer = Result<UploadProgress, BatchError>;
+
+    fn has_moved(answer: &Self::Answer) -> bool {
+        matches!(answer, Err(BatchError::Moved))
+    }
 
     fn lane(&self) -> Lane {
         Lane::Bulk

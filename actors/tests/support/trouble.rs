@@ -52,6 +52,7 @@ pub struct TroubledStore {
     claims_to_doubt: AtomicUsize,
     claims: AtomicUsize,
     checkpoints_away: AtomicBool,
+    instances_away: AtomicBool,
     /// An instance whose checkpoint kills who reads it; 0 is none.
     deadly: AtomicU64,
 }
@@ -131,6 +132,11 @@ impl TroubledStore {
     /// From now on checkpoints cannot be read, or can be again.
     pub fn take_checkpoints_away(&self, away: bool) {
         self.checkpoints_away.store(away, Ordering::Relaxed);
+    }
+
+    /// From now on it cannot be read who an instance is, or can be again.
+    pub fn take_instances_away(&self, away: bool) {
+        self.instances_away.store(away, Ordering::Relaxed);
     }
 
     /// From now on the actor of this instance panics when it starts; or that of none.
@@ -295,8 +301,12 @@ impl Store for TroubledStore {
         let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
         let kills = key.table == Table::Checkpoints && key.partition == deadly;
         assert!(!kills, "a bug in the start of this actor");
-        let away = self.checkpoints_away.load(Ordering::Relaxed);
-        if away && key.table == Table::Checkpoints {
+        let away = match key.table {
+            Table::Checkpoints => &self.checkpoints_away,
+            Table::InstanceOwners => &self.instances_away,
+            _ => &AtomicBool::new(false),
+        };
+        if away.load(Ordering::Relaxed) {
             return Err(StoreError::Io {
                 operation: "read a row",
                 reason: "the database is away".to_owned(),

@@ -207,7 +207,11 @@ impl State {
         }
         // What large appends bring does not outrun it.
         let is_behind = self.hot_bytes > budget + 2 * slack;
-        let at_once = if is_behind { usize::MAX } else { COOLED_AT_ONCE };
+        let at_once = if is_behind {
+            usize::MAX
+        } else {
+            COOLED_AT_ONCE
+        };
         for _ in 0..at_once {
             // An eighth more than needed, so that the walk for them is rare.
             if self.hot_bytes <= budget - slack {

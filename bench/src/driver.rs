@@ -169,6 +169,15 @@ impl Counts {
         }
     }
 
+    /// With room for `requests`, whose pages are there already: all threads would ask the system for
+    /// more at the same moments, and wait for it where the server is timed.
+    fn with_room(began: Instant, requests: usize) -> Self {
+        let mut counts = Self::new(began);
+        counts.accepted.resize(requests, (u32::MAX, u32::MAX));
+        counts.accepted.clear();
+        counts
+    }
+
     fn note(&mut self, outcome: Outcome, took: Duration, at: Instant) {
         match outcome {
             Outcome::Broke => self.broken += 1,

@@ -5,6 +5,9 @@
 //!            conditions                        apply        └► flusher ─► fjall, with the position
 //! ```
 //!
+//! A small group is applied by the committer itself: the projector is there so that the next large
+//! group is written while the last one is applied.
+//!
 //! The log is the truth: what is answered is in it and on the disk. The projection is memory
 //! over fjall; it is flushed in the background and replayed from the log at open.
 //!

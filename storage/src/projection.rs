@@ -125,7 +125,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     }
 
     /// Applies the records of an append: reads see all of them or none, but for what has to be
-    /// fetched in between. Only one thread may call this.
+    /// fetched in between. Only one thread at a time may call this.
     pub(crate) fn apply(&self, records: Vec<Positioned>) -> Result<(), StoreError> {
         let _no_flush_begins = self.whole.lock();
         let mut applier = Applier::new(self);
@@ -177,6 +177,11 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Instances with a mass cancel that is not in every state yet.
     pub(crate) fn unswept(&self) -> Vec<InstanceId> {
         self.state.read().marks.keys().copied().collect()
+    }
+
+    /// Whether every mass cancel is in the states.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.state.read().marks.is_empty()
     }
 
     /// The key-value store.

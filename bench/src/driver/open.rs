@@ -53,7 +53,8 @@ pub(super) fn run(
                     every,
                     until,
                 };
-                let mut counts = Counts::new(began);
+                let most = ((until - zero).as_secs_f64() / every).ceil() as usize + 1;
+                let mut counts = Counts::with_room(began, most);
                 scope.spawn(move || {
                     let mut next = 0;
                     while beat.at(next) < until {

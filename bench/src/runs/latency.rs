@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::disk::{SMALL_BLOCK, sync};
 use crate::driver::{Pace, Plan};
 use crate::figure::{Figure, Reach};
-use crate::runs::accept::{CONNECTIONS, INSTANCES, closed, highest_single, load};
+use crate::runs::accept::{CONNECTIONS, INSTANCES, Loaded, closed, highest_single, load};
 use crate::runs::{Run, tell};
 use crate::site::{Keeping, Site, Speed, Way};
 
@@ -26,8 +26,12 @@ pub(super) async fn run(run: Run) -> Result<()> {
     })
     .await?;
     site.close().await?;
+    let front = front(half, run.seconds(10.0, 1.0).min(10.0)).await?;
     let mut how = loaded.how(CONNECTIONS, INSTANCES);
     how["offered_per_second"] = json!(half.round());
+    how["front_us"] = json!({
+        "p50": front.driven.p50_us, "p99": front.driven.p99_us, "max": front.driven.max_us,
+    });
     let seconds = &loaded.driven.by_second;
     how["p99_us_by_second"] = json!(seconds.iter().map(|one| one.p99_us).collect::<Vec<_>>());
     how["synced_write_us"] = json!({
@@ -46,4 +50,16 @@ pub(super) async fn run(run: Run) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The front at the same rate: what the machine and the load themselves make an answer wait.
+async fn front(rate: f64, seconds: f64) -> Result<Loaded> {
+    let site = Site::listening(&Keeping::Nothing, Way::Simulator, INSTANCES, Speed::Still).await?;
+    let plan = Plan {
+        pace: Pace::Open(rate),
+        ..closed(&site, 1, seconds)?
+    };
+    let loaded = load(plan).await?;
+    site.close().await?;
+    Ok(loaded)
 }

@@ -30,27 +30,9 @@ pub(super) fn project(
     let appends = metrics::Appends::new();
     let mut sweeping = sweep(shared, committer);
     while let Ok(group) = durable.recv() {
-        let end = group.end;
-        for mut call in group.calls {
-            let records = std::mem::take(&mut call.placed);
-            let swept = records
-                .iter()
-                .any(|one| matches!(one.record, Record::Sweep(_)));
-            sweeping &= !swept;
-            let last = records.last().map(|one| one.lsn);
-            let result = shared
-                .check()
-                .and_then(|()| shared.projection.apply(records));
-            if let Err(error) = &result {
-                shared.fail("apply a record", error);
-            }
-            if let Some(lsn) = last {
-                shared.applied.store(lsn, Ordering::Release);
-            }
-            appends.answered(shared.clock.mono().since(call.begun));
-            call.answer(result);
-        }
-        shared.projection.advance(end);
+        sweeping &= !group.sweeps();
+        apply(shared, &appends, group);
+        shared.unapplied.fetch_sub(1, Ordering::Release);
         if !sweeping {
             sweeping = sweep(shared, committer);
         }
@@ -63,6 +45,27 @@ pub(super) fn project(
         }
     }
     shared.flusher.stop();
+}
+
+/// Applies a group, and answers who waits for it. The groups before it are applied.
+pub(super) fn apply(shared: &Shared, appends: &metrics::Appends, group: Durable) {
+    let end = group.end;
+    for mut call in group.calls {
+        let records = std::mem::take(&mut call.placed);
+        let last = records.last().map(|one| one.lsn);
+        let result = shared
+            .check()
+            .and_then(|()| shared.projection.apply(records));
+        if let Err(error) = &result {
+            shared.fail("apply a record", error);
+        }
+        if let Some(lsn) = last {
+            shared.applied.store(lsn, Ordering::Release);
+        }
+        appends.answered(shared.clock.mono().since(call.begun));
+        call.answer(result);
+    }
+    shared.projection.advance(end);
 }
 
 /// Asks for the next stretch of a mass cancel, if there is one; answers whether it did.

@@ -1,7 +1,7 @@
 //! What the threads of the embedded store share.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     /// The last record that is in the projection.
     pub(super) applied: AtomicU64,
+    /// Groups that were handed to the projector and are not applied yet.
+    pub(super) unapplied: AtomicUsize,
     pub(super) flusher: Flusher,
     pub(super) guard: Arc<Guard>,
     closed: AtomicBool,
@@ -82,6 +84,7 @@ impl Shared {
             applied: AtomicU64::new(projection.stands_at().0),
             projection: Arc::new(projection),
             clock: Arc::clone(&config.clock),
+            unapplied: AtomicUsize::new(0),
             flusher: Flusher::default(),
             guard,
             closed: AtomicBool::new(false),

@@ -1,5 +1,5 @@
 //! What runs on the committer's thread: conditions are decided, records get their places, and
-//! durable groups go on to the projector.
+//! durable groups go on to the projector; small ones are applied at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,23 +10,54 @@ use rustc_hash::FxHashMap;
 
 use super::Shared;
 use super::item::{Answer, Call};
-use super::log::{Group, LogError, Lsn, Stage};
+use super::log::{Group, Item, LogError, Lsn, Stage};
+use super::projector;
 use crate::codec::{Encoded, Record};
 use crate::projection::Positioned;
 use crate::row::unmet;
 use crate::{RowKey, RowWrite, StoreError, Written, metrics};
 
-/// A group that is durable, on its way to the projector.
+/// A group of this many bytes at most is applied where it was written: to wake another thread for
+/// it takes longer than the next group would wait (about a hundred messages).
+const SMALL_BYTES: usize = 32 << 10;
+
+/// A group that is durable and is to be applied.
 pub(super) struct Durable {
     pub(super) calls: Vec<Call>,
     /// Where the next group begins.
     pub(super) end: u64,
 }
 
+impl Durable {
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        let placed = self.calls.iter().flat_map(|call| &call.placed);
+        placed.map(|placed| &placed.record)
+    }
+
+    /// Whether it holds a stretch of a mass cancel.
+    pub(super) fn sweeps(&self) -> bool {
+        self.records()
+            .any(|record| matches!(record, Record::Sweep(_)))
+    }
+
+    /// Whether it is applied in less time than a thread takes to wake, and nothing follows from it.
+    fn is_small(&self) -> bool {
+        let simple = |record: &Record| {
+            matches!(
+                record,
+                Record::Accept(_) | Record::Outcomes(_) | Record::Rows(_)
+            )
+        };
+        self.calls.iter().map(Item::bytes).sum::<usize>() <= SMALL_BYTES
+            && self.records().all(simple)
+    }
+}
+
 /// The committer's side of the store.
 pub(super) struct Commit {
     shared: Arc<Shared>,
     projector: SyncSender<Durable>,
+    appends: metrics::Appends,
     ahead: Ahead,
 }
 
@@ -35,6 +66,7 @@ impl Commit {
         Self {
             shared,
             projector,
+            appends: metrics::Appends::new(),
             ahead: Ahead::default(),
         }
     }
@@ -54,6 +86,14 @@ impl Commit {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the projector has nothing to do: groups are applied in their order, one at a time.
+    fn projector_rests(&self) -> bool {
+        let projection = &self.shared.projection;
+        self.shared.unapplied.load(Ordering::Acquire) == 0
+            && projection.unflushed_bytes() <= projection.budgets().flush_bytes
+            && projection.is_swept()
     }
 
     fn place(
@@ -114,6 +154,10 @@ impl Stage for Commit {
 
     fn durable(&mut self, calls: Vec<Call>, end: Lsn) {
         let durable = Durable { calls, end: end.0 };
+        if durable.is_small() && self.projector_rests() {
+            return projector::apply(&self.shared, &self.appends, durable);
+        }
+        self.shared.unapplied.fetch_add(1, Ordering::Relaxed);
         if let Err(refused) = self.projector.send(durable) {
             // The projector failed: what is durable is applied at the next open.
             for call in refused.0.calls {

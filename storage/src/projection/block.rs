@@ -206,7 +206,10 @@ impl Block {
 
     /// Its states as bytes.
     pub(crate) fn encode_states(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 + self.messages as usize * 8);
+        let touched = self.slots.iter().filter(|slot| slot.states.is_some());
+        let touched: usize = touched.map(|slot| slot.count as usize).sum();
+        // What waits takes two bytes a chunk: a flush of millions that do takes no room for more.
+        let mut out = Vec::with_capacity(16 + self.slots.len() * 4 + touched * 8);
         out.push(STATES_VERSION);
         for slot in &self.slots {
             varint::put(&mut out, slot.seen.saturating_sub(slot.lsn));

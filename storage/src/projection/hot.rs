@@ -22,6 +22,10 @@ use super::shard::ShardEntry;
 /// Hot blocks may exceed their budget by this share (an eighth) before some are forgotten.
 const EVICT_SLACK: usize = 8;
 
+/// Blocks that are forgotten at once: whoever holds the lock keeps everybody waiting, and a block of
+/// single messages takes a twentieth of a millisecond. An append brings less most of the time.
+const COOLED_AT_ONCE: usize = 4;
+
 /// Where a schedule begins is written again when it moved on by this much: what a start looks
 /// through in vain.
 const DUE_NOTED: Duration = Duration::from_secs(600);
@@ -71,6 +75,8 @@ pub(crate) struct State {
     pub(crate) hot_bytes: usize,
     /// At what number of hot bytes it is worth to look for some to forget.
     pub(crate) evict_at: usize,
+    /// Blocks to forget, the one that was not needed for longest last, and when each was needed.
+    outdated: Vec<(u64, BlockKey)>,
     /// Blocks to write.
     pub(crate) dirty_blocks: Vec<BlockKey>,
     /// Heads in memory: all with unsettled messages, and some idle ones.
@@ -174,31 +180,17 @@ impl State {
         self.dirty_bytes + self.overlay.bytes()
     }
 
-    /// Forgets what is written and was not needed for longest, down to the budgets.
+    /// Forgets what is written and was not needed for longest, down to the budgets, some of it at a
+    /// time: called again, it goes on.
     pub(crate) fn evict(&mut self, budgets: &Budgets) {
-        let budget = budgets.hot_bytes;
         if self.flushing {
             return;
         }
-        if self.hot_bytes > budget {
-            let mut clean: Vec<(u64, BlockKey)> = self
-                .blocks
-                .iter()
-                .filter(|(_, hot)| !hot.block.is_dirty())
-                .map(|(key, hot)| (hot.touched, *key))
-                .collect();
-            clean.sort_unstable();
-            // An eighth more than needed, so that this walk is rare.
-            let target = budget - budget / EVICT_SLACK;
-            for (_, key) in clean {
-                if self.hot_bytes <= target {
-                    break;
-                }
-                self.cool(key);
-            }
+        let goes_on = !self.outdated.is_empty();
+        self.cool_outdated(budgets.hot_bytes);
+        if goes_on {
+            return;
         }
-        // What is left is needed or not written yet: to look again pays when there is more.
-        self.evict_at = self.hot_bytes.max(budget) + budget / EVICT_SLACK;
         if self.heads.len() > budgets.idle_heads {
             self.heads
                 .retain(|_, head| head.dirty || head.unsettled() > 0);
@@ -206,6 +198,47 @@ impl State {
         if self.cells.len() > budgets.idle_heads {
             self.cells.retain(|_, cell| cell.dirty);
         }
+    }
+
+    fn cool_outdated(&mut self, budget: usize) {
+        let slack = budget / EVICT_SLACK;
+        if self.outdated.is_empty() && self.hot_bytes > budget {
+            self.outdated = self.clean_blocks();
+        }
+        // What large appends bring does not outrun it.
+        let is_behind = self.hot_bytes > budget + 2 * slack;
+        let at_once = if is_behind {
+            usize::MAX
+        } else {
+            COOLED_AT_ONCE
+        };
+        for _ in 0..at_once {
+            // An eighth more than needed, so that the walk for them is rare.
+            if self.hot_bytes <= budget - slack {
+                self.outdated.clear();
+            }
+            let Some((touched, key)) = self.outdated.pop() else {
+                break;
+            };
+            let hot = self.blocks.get(&key);
+            if hot.is_some_and(|hot| hot.touched == touched && !hot.block.is_dirty()) {
+                self.cool(key);
+            }
+        }
+        self.evict_at = if self.outdated.is_empty() {
+            // What is left is needed or not written yet: to look again pays when there is more.
+            self.hot_bytes.max(budget) + slack
+        } else {
+            0
+        };
+    }
+
+    /// The blocks that are written, the one that was not needed for longest last.
+    fn clean_blocks(&self) -> Vec<(u64, BlockKey)> {
+        let clean = self.blocks.iter().filter(|(_, hot)| !hot.block.is_dirty());
+        let mut clean: Vec<_> = clean.map(|(key, hot)| (hot.touched, *key)).collect();
+        clean.sort_unstable_by(|one, next| next.cmp(one));
+        clean
     }
 
     /// The queues of an instance that are in memory.
@@ -275,5 +308,47 @@ impl State {
         let todo = self.marks.values().flatten().flat_map(|mark| &mark.todo);
         let unswept = todo.map(|(_, from, _)| key::period_of(*from));
         live.chain(unswept).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Nowhere, START, chunk};
+    use super::super::{Positioned, Projection};
+    use super::*;
+    use crate::codec::Record;
+    use crate::kv::map::MapKv;
+
+    /// What a block with one chunk counts as.
+    const BLOCK_BYTES: usize = 256 + 2 * size_of::<Slot>();
+
+    #[test]
+    fn what_nobody_needs_is_forgotten_a_little_at_a_time() {
+        let budgets = Budgets {
+            hot_bytes: 64 * BLOCK_BYTES,
+            ..Budgets::default()
+        };
+        let projection = Projection::open(MapKv::default(), Nowhere, budgets).unwrap();
+        let blocks = || projection.state.read().blocks.len();
+
+        let (mut most, mut at_once) = (0, 0);
+        for number in 0..500 {
+            let before = blocks();
+            let record = Record::Accept(chunk(START, number));
+            let lsn = number + 1;
+            let len = 0;
+            projection
+                .apply(vec![Positioned { lsn, len, record }])
+                .unwrap();
+            let between = blocks();
+            projection.flush().unwrap();
+            most = most.max(between);
+            at_once = at_once
+                .max((before + 1).saturating_sub(between))
+                .max(between - blocks());
+        }
+
+        assert_eq!(at_once, COOLED_AT_ONCE);
+        assert!(most <= 64 + 64 / EVICT_SLACK * 2, "{most} blocks");
     }
 }

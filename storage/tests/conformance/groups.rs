@@ -112,6 +112,14 @@ fn row(name: &str, value: u8) -> RowWrite {
     RowWrite::put(RowKey::new(Table::Contacts, "account", name), vec![value])
 }
 
+/// A row that makes its group a large one, which is applied by the projector.
+fn large_row(name: &str) -> RowWrite {
+    RowWrite::put(
+        RowKey::new(Table::Contacts, "account", name),
+        vec![0; 64 << 10],
+    )
+}
+
 /// A chunk of two messages, accepted.
 async fn accepted(world: &mut World, naive: &mut Naive) -> (Epoch, Arc<Chunk>) {
     let chunk = world.chunk(1, Queue::Normal, vec![message(1), message(2)]);
@@ -196,7 +204,7 @@ fn a_condition_sees_what_is_written_before_it_and_not_projected_yet() {
         stopped.send(()).unwrap();
         released.recv().unwrap();
     });
-    let second = append(epoch, Entry::Rows(vec![row("second", 1)]));
+    let second = append(epoch, Entry::Rows(vec![large_row("second")]));
     stepped.store.append(second, stops);
     let claim = |value| vec![row("name", value).when(Condition::Absent)];
     let store = &stepped.store;
@@ -229,5 +237,34 @@ fn a_condition_sees_what_is_written_before_it_and_not_projected_yet() {
         current: Some(vec![1]),
     });
     assert_eq!(found, (Ok(Written::Applied), lost.clone(), lost));
+    assert_eq!(answers.recv().unwrap(), Ok(()));
+}
+
+#[test]
+fn a_small_group_waits_for_the_large_one_before_it() {
+    let mut world = World::new(Kind::Memory(SMALL));
+    let stepped = Stepped::open(world.dir.path());
+    world.store = Arc::clone(&stepped.store) as Arc<dyn Store>;
+    let epoch = runtime().block_on(world.epoch(instance(1).shard()));
+    let (answered, answers) = channel();
+    let (release, released) = channel::<()>();
+    // Let go when the test ends too, however it ends.
+    let stops: Done = Box::new(move |_| released.recv().unwrap_or_default());
+    let handed_on = || stepped.steps.handed_on.load(Ordering::SeqCst);
+    let commit = |row, done| {
+        let before = handed_on();
+        stepped
+            .store
+            .append(append(epoch, Entry::Rows(vec![row])), done);
+        while handed_on() == before {
+            std::thread::yield_now();
+        }
+    };
+
+    commit(large_row("large"), stops);
+    commit(row("small", 1), tells(&answered));
+
+    assert!(answers.try_recv().is_err());
+    release.send(()).unwrap();
     assert_eq!(answers.recv().unwrap(), Ok(()));
 }

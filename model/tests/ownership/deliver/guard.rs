@@ -119,12 +119,16 @@ impl Rules {
         after != AfterAmbiguous::Unknown
     }
 
+    /// Something became known of a message.
+    pub(crate) fn note(&self, state: &mut MessageState, event: Event, now: Timestamp) {
+        state.apply(event, now);
+        if self.lack(Guard::DoubtOutlastsRefusal) {
+            state.doubtful = false;
+        }
+    }
+
     /// How a message ends whose time ran out.
     pub(crate) fn expired(&self, view: &MessageState) -> Event {
-        let mut view = *view;
-        if self.lack(Guard::DoubtOutlastsRefusal) {
-            view.doubtful = false;
-        }
         if view.may_have_gone() && !self.lack(Guard::DoubtKept) {
             Event::Unknown
         } else {

@@ -152,16 +152,16 @@ impl State {
     }
 
     /// An outcome of a deposed owner is void.
-    pub(crate) fn noted(&mut self, n: usize) -> Option<()> {
+    pub(crate) fn noted(&mut self, n: usize, rules: &Rules) -> Option<()> {
         let sender = self.nodes[n].as_mut()?;
         let Phase::Noting(event) = sender.phase else {
             return None;
         };
         sender.phase = Phase::Idle;
-        sender.view.apply(event, self.now);
+        rules.note(&mut sender.view, event, self.now);
         sender.unclaim();
         if self.shard.admits(sender.epoch) {
-            self.stored.apply(event, self.now);
+            rules.note(&mut self.stored, event, self.now);
         }
         Some(())
     }

@@ -104,7 +104,7 @@ impl State {
             }
             Step::Answered(n) => self.answered(n),
             Step::TimedOut(n) => self.timed_out(n, rules),
-            Step::Noted(n) => self.noted(n),
+            Step::Noted(n) => self.noted(n, rules),
             Step::Expire(n) => self.expire(n, rules),
         }
     }

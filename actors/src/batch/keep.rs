@@ -5,19 +5,19 @@
 //! one in the list of batches that are not over, for waking them after a start.
 
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId};
+use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
 
 use super::port::{PartPhase, PartState};
 use super::record::{BatchRecord, Progress, RefusedRow};
-use crate::directory::rows::{decode, encode, load, number, owned, read_number};
+use crate::directory::rows::{decode, encode, number, owned, read_number};
 use crate::directory::{Page, PageRequest, count, newest};
 
 /// Batches that are read at once when those that are not over are walked.
 const WALK: usize = 500;
 
-/// Owners of a part whose rows are read at once: the newest is nearly always the one that counts.
-const OWNERS: usize = 4;
+/// Blocks of a part whose rows are read at once: the newest is nearly always the one that counts.
+const BLOCKS: usize = 4;
 
 fn record_row(account: AccountId, id: BatchId) -> RowKey {
     owned(Table::Batches, account, id.get())
@@ -59,9 +59,19 @@ pub(super) fn over(id: BatchId) -> RowWrite {
     RowWrite::delete(active_row(id))
 }
 
-/// The write that says how far an upload is.
+/// The write that says how far an upload is, whoever said so before.
 pub(super) fn progressed(id: BatchId, progress: &Progress) -> RowWrite {
     RowWrite::put(progress_row(id), encode(progress))
+}
+
+/// The same, if nobody said more since it was read: a former owner may write late.
+pub(super) fn progressed_from(
+    id: BatchId,
+    before: Option<Vec<u8>>,
+    progress: &Progress,
+) -> RowWrite {
+    let before = before.map_or(Condition::Absent, Condition::Is);
+    progressed(id, progress).when(before)
 }
 
 fn filled_rows(id: BatchId, instance: InstanceId) -> Vec<u8> {
@@ -107,16 +117,18 @@ impl Filled {
     }
 }
 
-/// The write that says how far the owner of an epoch filled the part of an instance. Each has a row
-/// of its own: what a former owner writes late does not hide what the one after it wrote.
-pub(super) fn filled(id: BatchId, instance: InstanceId, epoch: Epoch, filled: Filled) -> RowWrite {
-    let key = RowKey::new(Table::Batches, filled_rows(id, instance), number(epoch.0));
+/// The write that says how far the part of an instance is filled with a block. Each block has a row of
+/// its own, the newest last: what an owner puts in too late is void, but the row that comes with it is
+/// not, and must not hide what the same owner or another put in before. They are small beside their
+/// blocks, and as many.
+pub(super) fn filled(id: BatchId, instance: InstanceId, filled: Filled) -> RowWrite {
+    let sort = number(filled.last.get());
+    let key = RowKey::new(Table::Batches, filled_rows(id, instance), sort);
     RowWrite::put(key, filled.encode())
 }
 
 /// How far the part of an instance is filled; `None` when nothing was put into it. A row is believed
-/// when the log has the messages that it tells of: those of a former owner that came too late are
-/// void, and the row that came with them is not.
+/// when the log has the messages that it tells of.
 pub(super) async fn load_filled(
     store: &dyn Store,
     id: BatchId,
@@ -125,7 +137,7 @@ pub(super) async fn load_filled(
     let (partition, mut before) = (filled_rows(id, instance), None::<Vec<u8>>);
     loop {
         let before_this = before.as_deref();
-        let rows = store.rows(Table::Batches, &partition, before_this, OWNERS, true);
+        let rows = store.rows(Table::Batches, &partition, before_this, BLOCKS, true);
         let rows = rows.await?;
         for row in &rows {
             let filled = Filled::decode(&row.value)?;
@@ -158,11 +170,15 @@ pub(super) async fn load_record(
     Ok(Some((decode("batch", &row.value)?, row.value)))
 }
 
-/// How far the upload of a batch is.
-pub(super) async fn load_progress(store: &dyn Store, id: BatchId) -> Result<Progress, StoreError> {
-    Ok(load(store, "progress of a batch", &progress_row(id))
-        .await?
-        .unwrap_or_default())
+/// How far the upload of a batch is, and the bytes of that row.
+pub(super) async fn load_progress(
+    store: &dyn Store,
+    id: BatchId,
+) -> Result<(Progress, Option<Vec<u8>>), StoreError> {
+    match store.row(&progress_row(id)).await? {
+        Some(row) => Ok((decode("progress of a batch", &row.value)?, Some(row.value))),
+        None => Ok((Progress::default(), None)),
+    }
 }
 
 /// Refused rows, in order, from after the row `after`.

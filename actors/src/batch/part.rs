@@ -121,7 +121,7 @@ async fn fill(ports: &BatchPorts, part: AppendPart) -> Result<(), StoreError> {
         if let Some((first, last)) = block {
             let upto = part.upto;
             let filled = keep::Filled { upto, first, last };
-            let row = keep::filled(batch, instance, epoch, filled);
+            let row = keep::filled(batch, instance, filled);
             entries.push(Entry::Rows(vec![row]));
         }
         append(ports, shard, epoch, entries).await?;

@@ -44,7 +44,7 @@ impl Opened {
     ) -> Result<Box<Self>, BatchError> {
         let loaded = keep::load_record(store, account, id).await?;
         let (record, stored) = loaded.ok_or(BatchError::NotFound)?;
-        let progress = keep::load_progress(store, id).await?;
+        let (progress, _) = keep::load_progress(store, id).await?;
         Ok(Box::new(Self {
             epoch,
             record,

@@ -14,7 +14,7 @@ use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, RequestI
 use zajil_model::message::{Chunk, Message, Queue};
 use zajil_model::phone::Phone;
 use zajil_model::template::Template;
-use zajil_storage::{Append, Entry, RowWrite, StoreError};
+use zajil_storage::{Append, Entry, RowWrite, StoreError, Written};
 
 use super::record::{BatchRecord, Duplicates, Progress, RefusedRow};
 use super::rows::{NewRow, RowErrors, Sorted, Sorter};
@@ -37,6 +37,8 @@ const SEEN_PAGE: usize = 10_000;
 pub(super) struct UploadState {
     /// Recipients that have a row; `None` when that has to be read from the store.
     seen: Option<FxHashSet<Phone>>,
+    /// The bytes of the row that says how far it is, as they were read or written last.
+    stored: Option<Vec<u8>>,
 }
 
 impl UploadState {
@@ -171,7 +173,7 @@ impl NearUpload {
             return Ok(());
         }
         let store = &*self.ports.store;
-        let progress = keep::load_progress(store, self.record.id).await?;
+        let (progress, stored) = keep::load_progress(store, self.record.id).await?;
         let mut seen = FxHashSet::default();
         if self.record.duplicates == Duplicates::Skip && progress.taken > 0 {
             for (instance, _) in &self.senders {
@@ -195,6 +197,7 @@ impl NearUpload {
         }
         *self.shared.progress.lock() = progress;
         self.state.seen = Some(seen);
+        self.state.stored = stored;
         Ok(())
     }
 
@@ -223,16 +226,24 @@ impl NearUpload {
     async fn write(&mut self, from: u64, sorted: Sorted) -> Result<(), BatchError> {
         // Until the outcome is known, what is in memory is not what is durable.
         let seen = self.state.seen.take();
-        let batch = self.record.id;
-        let mut rows = vec![keep::progressed(batch, &sorted.progress)];
-        rows.extend(sorted.refused.iter().map(|row| keep::refuse(batch, row)));
+        let (batch, progress) = (self.record.id, sorted.progress);
+        let refused = sorted.refused.iter().map(|row| keep::refuse(batch, row));
         if self.ports.owners.ownership().is_alone() {
+            let far = keep::progressed(batch, &progress);
+            let rows = std::iter::once(far).chain(refused).collect();
             self.write_at_once(from, sorted.messages, rows).await?;
         } else {
             let batches = &self.batches;
-            part::fill_all(batches, &self.record, sorted.messages, sorted.progress).await?;
+            part::fill_all(batches, &self.record, sorted.messages, progress).await?;
             // How far the upload is comes last: what is repeated before it changes nothing.
-            self.ports.store.write(rows).await?;
+            let far = keep::progressed_from(batch, self.state.stored.take(), &progress);
+            let bytes = far.value.clone();
+            let rows = std::iter::once(far).chain(refused).collect();
+            match self.ports.store.write(rows).await? {
+                Written::Applied => self.state.stored = bytes,
+                // Another owner of the batch went on with it: the client goes on from there.
+                Written::Conflict { .. } => return Err(BatchError::Moved),
+            }
         }
         self.state.seen = seen;
         *self.shared.progress.lock() = sorted.progress;

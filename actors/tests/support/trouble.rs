@@ -44,6 +44,8 @@ pub struct TroubledStore {
     messages_read: AtomicUsize,
     /// Whether the next append that accepts holds up its thread.
     holds_up: AtomicBool,
+    /// Whether what is accepted is void: of an append only its rows stay.
+    voids: AtomicBool,
     /// Appends that wait, while none is written.
     waiting: Mutex<Option<Waiting>>,
     damaged: AtomicBool,
@@ -101,6 +103,12 @@ impl TroubledStore {
     /// The next append that accepts stops its thread for as long as others need to overtake it.
     pub fn hold_up_an_accept(&self) {
         self.holds_up.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on what is accepted comes too late to count, or counts again: in a database the rows
+    /// that come with it are written all the same.
+    pub fn accepts_are_void(&self, void: bool) {
+        self.voids.store(void, Ordering::Relaxed);
     }
 
     /// Whether the append that was to be held up is.
@@ -187,8 +195,11 @@ impl TroubledStore {
 
 #[async_trait]
 impl Store for TroubledStore {
-    fn append(&self, append: Append, done: Done) {
+    fn append(&self, mut append: Append, done: Done) {
         let accepts = |entry: &Entry| matches!(entry, Entry::Accept(_));
+        if self.voids.load(Ordering::Relaxed) {
+            append.entries.retain(|entry| !accepts(entry));
+        }
         if append.entries.iter().any(accepts) && self.holds_up.swap(false, Ordering::Relaxed) {
             std::thread::sleep(OVERTAKING);
         }

@@ -1,0 +1,154 @@
+//! How the parts of campaigns are filled where each part has an owner of its own: no row is lost, and
+//! none is put in twice, however often a block comes and whoever put it in before.
+#![expect(clippy::unwrap_used, reason = "a failure is a panic")]
+
+mod support;
+
+use std::sync::Arc;
+
+use support::campaign::{asked, campaign, campaign_on, rows};
+use support::site::Site;
+use support::trouble::troubled;
+use support::{per_second, text};
+use zajil_actors::batch::{BatchError, Progress};
+use zajil_actors::engine::Engine;
+use zajil_actors::owners::questions::AppendPart;
+use zajil_model::id::{AccountId, BatchId};
+use zajil_model::instance::Instance;
+use zajil_model::lease::SEND_FOR;
+use zajil_storage::{RowKey, RowWrite, Table};
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_a_part_gets_when_its_lease_is_over_are_not_answered_as_taken() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let owner = site.owner(&instance);
+    let id = campaign_on(&site, account, &instance, owner).await;
+    let batches = site.engine(owner).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+
+    site.renews_no_more(owner);
+    tokio::time::sleep(SEND_FOR).await;
+
+    upload.append_rows(rows(100, 200)).await.unwrap_err();
+    assert_eq!(upload.progress().progress.rows_received, 100);
+}
+
+/// A block of rows for the part of an instance.
+fn block(
+    account: AccountId,
+    batch: BatchId,
+    instance: &Arc<Instance>,
+    rows: std::ops::Range<u64>,
+) -> AppendPart {
+    let row = |n| (n, text(&format!("+96650{n:07}"), "hello"));
+    AppendPart {
+        account,
+        batch,
+        instance: instance.id,
+        upto: rows.end,
+        rows: rows.map(row).collect(),
+    }
+}
+
+/// How many messages a campaign has.
+async fn has(engine: &Engine, account: AccountId, batch: BatchId) -> u64 {
+    let view = engine.batches().view(account, batch).await.unwrap();
+    view.counts.iter().sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_only_a_former_owner_says_it_has_are_put_in_again_and_once() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let engine = site.engine(site.owner(&instance));
+    let new = campaign(std::slice::from_ref(&instance));
+    let made = engine.batches().create(account, new).await.unwrap();
+    let batch = made.record.id;
+
+    // An append that is void, with the row that came with it.
+    let void = engine.reserve(&instance, 100, false).await.unwrap();
+    let said = [100, void.first.get(), void.first.plus(99).get()];
+    let partition = [
+        b"filled".as_slice(),
+        &batch.get().to_be_bytes(),
+        &instance.id.get().to_be_bytes(),
+    ];
+    let key = RowKey::new(
+        Table::Batches,
+        partition.concat(),
+        void.first.plus(99).get().to_be_bytes(),
+    );
+    let filled = RowWrite::put(key, said.map(u64::to_be_bytes).concat());
+    site.store.write(vec![filled]).await.unwrap();
+    for _ in 0..2 {
+        let put_in = asked(
+            engine,
+            instance.id.shard(),
+            block(account, batch, &instance, 0..100),
+        )
+        .await;
+        assert_eq!(put_in, Ok(()));
+    }
+
+    assert_eq!(has(engine, account, batch).await, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_an_owner_puts_in_too_late_does_not_hide_the_one_before() {
+    let (trouble, store) = troubled();
+    let site = Site::on(store, 2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let engine = site.engine(site.owner(&instance));
+    let new = campaign(std::slice::from_ref(&instance));
+    let made = engine.batches().create(account, new).await.unwrap();
+    let batch = made.record.id;
+    let put_in = async |rows| {
+        let block = block(account, batch, &instance, rows);
+        let put_in = asked(engine, instance.id.shard(), block).await;
+        assert_eq!(put_in, Ok(()));
+    };
+    put_in(0..100).await;
+
+    trouble.accepts_are_void(true);
+    put_in(100..150).await;
+    put_in(100..200).await;
+    trouble.accepts_are_void(false);
+    // Nobody was told of the void ones, so all of it comes again.
+    put_in(0..200).await;
+
+    assert_eq!(has(engine, account, batch).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_another_owner_went_on_with_takes_nothing_back() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let owner = site.owner(&instance);
+    let id = campaign_on(&site, account, &instance, owner).await;
+    let batches = site.engine(owner).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+    let far = [b"progress".as_slice(), &id.get().to_be_bytes()].concat();
+    let far = RowKey::new(Table::Batches, far, []);
+    let said = async || site.store.row(&far).await.unwrap().unwrap().value;
+    let mut progress: Progress = rmp_serde::from_slice(&said().await).unwrap();
+    progress.rows_received = 300;
+    let newer = rmp_serde::to_vec_named(&progress).unwrap();
+    let write = RowWrite::put(far.clone(), newer.clone());
+    site.store.write(vec![write]).await.unwrap();
+
+    let late = upload.append_rows(rows(100, 200)).await;
+
+    assert_eq!(late.map(drop), Err(BatchError::Moved));
+    assert_eq!(said().await, newer);
+    // Who begins again is told where to go on.
+    drop(upload);
+    let upload = batches.upload(account, id, 200).await.unwrap();
+    assert_eq!(upload.progress().progress.rows_received, 300);
+}

@@ -243,7 +243,7 @@ impl EmbeddedStore {
         self.shared.guard.stop();
         for thread in [threads.projector, threads.flusher, threads.watcher] {
             if thread.join().is_err() {
-                let error = crate::StoreError::Closed;
+                let error = crate::StoreError::Invalid("one of them panicked");
                 self.shared.fail("run its threads", &error);
             }
         }

@@ -72,6 +72,9 @@ impl Default for Budgets {
     }
 }
 
+/// Why nothing is applied or flushed after an append that failed half-way.
+const HALF: StoreError = StoreError::Invalid("an append was applied by half");
+
 /// The projection of a log.
 #[derive(Debug)]
 pub(crate) struct Projection<K, C> {
@@ -81,8 +84,8 @@ pub(crate) struct Projection<K, C> {
     state: RwLock<State>,
     /// Held while an append is applied, and while a flush takes what changed: the state's lock is
     /// let go in between to fetch something, and a flush of half a record would say that all of
-    /// it is applied.
-    whole: Mutex<()>,
+    /// it is applied. False once one could not be applied to its end: nothing is flushed any more.
+    whole: Mutex<bool>,
     /// Held while a flush is written: one at a time. What the last ones wrote into the index by
     /// shard saves reading it.
     flushes: Mutex<Newest>,
@@ -112,7 +115,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             budgets,
             bodies,
             state: RwLock::new(state),
-            whole: Mutex::default(),
+            whole: Mutex::new(true),
             flushes: Mutex::default(),
             flushed,
         })
@@ -127,7 +130,11 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// Applies the records of an append: reads see all of them or none, but for what has to be
     /// fetched in between. Only one thread at a time may call this.
     pub(crate) fn apply(&self, records: Vec<Positioned>) -> Result<(), StoreError> {
-        let _no_flush_begins = self.whole.lock();
+        // No flush begins meanwhile.
+        let mut whole = self.whole.lock();
+        if !std::mem::take(&mut *whole) {
+            return Err(HALF);
+        }
         let mut applier = Applier::new(self);
         for record in records {
             applier.apply(record.lsn, record.len, record.record)?;
@@ -135,6 +142,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         if applier.state.hot_bytes > applier.state.evict_at {
             applier.state.evict(&self.budgets);
         }
+        *whole = true;
         Ok(())
     }
 

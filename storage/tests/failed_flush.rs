@@ -1,8 +1,11 @@
-//! A flush that fails, whoever asked for it, ends the store: a later one would skip what it took.
+//! A flush that fails, whoever asked for it, ends the store: a later one would skip what it took. So
+//! does a panic of a thread of the store.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use zajil_model::time::{Clock, Mono, Timestamp};
 use zajil_storage::embedded::log::Failpoints;
@@ -69,4 +72,78 @@ async fn a_failed_flush_of_a_backup_ends_the_store_and_loses_nothing() {
     drop(store);
     let store = EmbeddedStore::open(usual).unwrap();
     assert_eq!(store.row(&key()).await.unwrap().unwrap().value, b"value");
+}
+
+/// Closes a store; fails when it takes longer than any close.
+fn close(store: Arc<EmbeddedStore>) -> Result<(), StoreError> {
+    let (reply, closed) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let closed = runtime.unwrap().block_on(store.close());
+        drop(store);
+        reply.send(closed)
+    });
+    closed
+        .recv_timeout(Duration::from_secs(20))
+        .expect("it ends")
+}
+
+/// A thread of the store panics at a step, while a value is written that is too large to be applied
+/// beside the log.
+async fn panics_at(step: &'static str) {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&told);
+    let on_fatal = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let usual = EmbeddedConfig::new(dir.path(), Arc::new(Still), Arc::new(on_fatal));
+    let armed = Arc::new(AtomicBool::new(false));
+    let trap = Arc::clone(&armed);
+    let failpoints = Failpoints::new(move |reached| {
+        assert!(reached != step || !trap.load(Ordering::SeqCst), "a bug");
+        Ok(())
+    });
+    let store = EmbeddedStore::open(EmbeddedConfig {
+        failpoints,
+        ..usual.clone()
+    });
+    let store = Arc::new(store.unwrap());
+    let put = |value| vec![RowWrite::put(key(), value)];
+    store.write(put(b"before".to_vec())).await.unwrap();
+    let large = vec![7; 64 << 10];
+
+    armed.store(true, Ordering::SeqCst);
+    // Who waits for it learns that nobody knows, or that it is durable.
+    let written = store.write(put(large.clone())).await;
+    assert!(
+        matches!(written, Err(StoreError::Closed) | Ok(_)),
+        "{written:?}"
+    );
+    while told.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    assert!(
+        matches!(store.health(), Health::Failed(_)),
+        "{:?}",
+        store.health()
+    );
+    let refused = store.write(put(b"later".to_vec())).await;
+    assert_eq!(refused, Err(StoreError::Closed));
+    let closed = close(store).unwrap_err().to_string();
+    assert!(closed.contains("panicked"), "{closed}");
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    let store = EmbeddedStore::open(usual).unwrap();
+    assert_eq!(store.row(&key()).await.unwrap().unwrap().value, large);
+}
+
+#[tokio::test]
+async fn a_panic_while_records_are_applied_ends_the_store_and_loses_nothing() {
+    panics_at(Failpoints::APPLY).await;
+}
+
+#[tokio::test]
+async fn a_panic_of_a_flush_ends_the_store_and_loses_nothing() {
+    panics_at(Failpoints::FLUSH).await;
 }

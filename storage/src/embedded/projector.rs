@@ -21,12 +21,29 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// does not keep up, and memory is bounded.
 const FLUSH_BEHIND: usize = 3;
 
+/// However one of the two threads ends, there are no flushes by time any more. A panic fails the store:
+/// what was in the thread's hands is in the log, and only a start gets it from there.
+struct EndOfThread<'a>(&'a Shared);
+
+impl Drop for EndOfThread<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(
+                "run its threads",
+                &StoreError::Invalid("one of them panicked"),
+            );
+        }
+        self.0.flusher.stop();
+    }
+}
+
 /// Applies groups until the committer ends.
 pub(super) fn project(
     shared: &Shared,
     committer: &Arc<Committer<Call>>,
     durable: &Receiver<Durable>,
 ) {
+    let _end = EndOfThread(shared);
     let appends = metrics::Appends::new();
     let mut sweeping = sweep(shared, committer);
     while let Ok(group) = durable.recv() {
@@ -44,7 +61,6 @@ pub(super) fn project(
             shared.flusher.wake();
         }
     }
-    shared.flusher.stop();
 }
 
 /// Applies a group, and answers who waits for it. The groups before it are applied.
@@ -55,6 +71,7 @@ pub(super) fn apply(shared: &Shared, appends: &metrics::Appends, group: Durable)
         let last = records.last().map(|one| one.lsn);
         let result = shared
             .check()
+            .and_then(|()| shared.step(Failpoints::APPLY))
             .and_then(|()| shared.projection.apply(records));
         if let Err(error) = &result {
             shared.fail("apply a record", error);
@@ -85,6 +102,7 @@ fn sweep(shared: &Shared, committer: &Committer<Call>) -> bool {
 
 /// Flushes from time to time, and when much changed, until the projector ends.
 pub(super) fn flush_on_time(shared: &Shared) {
+    let _end = EndOfThread(shared);
     while shared.flusher.wait(FLUSH_EVERY) {
         if shared.projection.is_behind() {
             flush(shared);

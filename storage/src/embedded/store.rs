@@ -333,6 +333,12 @@ impl Store for EmbeddedStore {
         self.stop();
         let flushed = projector::flush_if_room(&self.shared);
         self.shared.close();
-        flushed.map(drop)
+        match self.shared.failure() {
+            Some(reason) => Err(StoreError::Io {
+                operation: "close the store in good order",
+                reason: reason.to_owned(),
+            }),
+            None => flushed.map(drop),
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::hot::{Feeds, State};
 use super::key::{self, QueueKey};
 use super::overlay::Changes;
 use super::shard::{Newest, ShardEntry};
-use super::{Projection, feed, shard};
+use super::{HALF, Projection, feed, shard};
 use crate::StoreError;
 use crate::kv::{Kv, KvWrite, Space};
 
@@ -150,6 +150,9 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     pub(crate) fn flush(&self) -> Result<u64, StoreError> {
         let mut newest = self.flushes.lock();
         let nothing_half_applied = self.whole.lock();
+        if !*nothing_half_applied {
+            return Err(HALF);
+        }
         let mut state = self.state.write();
         // An earlier one failed: what it took would be skipped by the position of this one.
         if state.flushing {

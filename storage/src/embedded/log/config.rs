@@ -100,6 +100,8 @@ impl Failpoints {
     pub const AFTER_WRITE: &'static str = "after_write";
     /// Items of a durable group were handed on to be answered.
     pub const AFTER_ACK: &'static str = "after_ack";
+    /// What is durable is about to be applied to the projection.
+    pub const APPLY: &'static str = "apply";
     /// The next segment is about to be taken into use.
     pub const SEGMENT_ROLL: &'static str = "segment_roll";
     /// A segment is filled and has its header, but not its name.
@@ -110,11 +112,12 @@ impl Failpoints {
     pub const FLUSHED: &'static str = "flushed";
 
     /// Every step.
-    pub const ALL: [&'static str; 8] = [
+    pub const ALL: [&'static str; 9] = [
         Self::BEFORE_WRITE,
         Self::BEFORE_SYNC,
         Self::AFTER_WRITE,
         Self::AFTER_ACK,
+        Self::APPLY,
         Self::SEGMENT_ROLL,
         Self::SEGMENT_PREPARED,
         Self::FLUSH,

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
@@ -39,6 +40,7 @@ use crate::instance::session::SessionState;
 use crate::send::{InstanceFigures, Waiting};
 use crate::shard::Suspects;
 
+mod admit;
 mod ahead;
 mod checkpoint;
 mod claims;
@@ -52,6 +54,7 @@ mod inbox;
 mod outbox;
 mod outcomes;
 mod parts;
+mod purge;
 mod reads;
 mod requests;
 mod schedule;
@@ -104,6 +107,8 @@ pub enum InstanceMsg {
     Cancel(MessageId, oneshot::Sender<Result<Status, StoreError>>),
     /// Withdraws everything.
     Purge(oneshot::Sender<Result<(), StoreError>>),
+    /// That everything up to an id was withdrawn is durable.
+    Purged(MessageId),
     /// What is known of waiting messages changed behind the actor's back: reads them again.
     ReadAgain,
     /// Answered in turn: what was cleared before is with the transport by now, or never leaves.
@@ -229,11 +234,14 @@ impl Actor for InstanceActor {
         // Before anything is read: what another owner changed is in the rows once the shard is back.
         let epoch = context.clocks.ensure(args.handle.shard(), 1).await?;
         let instance = up_to_date(&context, args.instance).await?;
-        let saved = checkpoint::read(&context, instance.id).await?;
-        let mut inbox = Inbox::new(&args.parts);
-        inbox
-            .count_unseen(context.store.as_ref(), instance.id)
-            .await?;
+        let store = context.store.as_ref();
+        let (saved, purged) = try_join(
+            checkpoint::read(&context, instance.id),
+            purge::read(store, instance.id),
+        )
+        .await?;
+        let mut inbox = Inbox::new(&args.parts, purged);
+        inbox.count_unseen(store, instance.id).await?;
         let arrived = context.arrivals.take(instance.id, Some(epoch));
         let me = Me {
             random: context.random(instance.id),
@@ -340,6 +348,7 @@ impl InstanceState {
             InstanceMsg::Connect => self.session.reopen(&self.me),
             InstanceMsg::Cancel(id, reply) => self.on_cancel(id, reply),
             InstanceMsg::Purge(reply) => self.on_purge(reply),
+            InstanceMsg::Purged(upto) => self.inbox.was_purged(upto),
             InstanceMsg::ReadAgain => self.read_all_again(),
             InstanceMsg::Barrier(reply) => requests::answer(reply, ()),
             InstanceMsg::View(reply) => requests::answer(reply, self.figures()),

@@ -97,6 +97,45 @@ async fn rows_for_an_instance_that_was_deleted_are_settled() {
     assert_eq!(count(&world, id, Status::Cancelled).await, 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn rows_for_an_instance_that_was_deleted_while_it_ran_are_settled_as_soon() {
+    let world = World::new(per_second(100.0)).await;
+    let id = campaign_of(&world).await;
+    upload(&world, id, 0, 5).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let directory = world.engine.directory();
+    let deleted = directory.delete_instance(world.account, world.instance.id);
+    deleted.await.unwrap();
+    let removed = world.engine.remove_instance(&world.instance).await;
+    assert!(removed.unwrap().is_confirmed());
+
+    upload(&world, id, 5, 10).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    assert_eq!(count(&world, id, Status::Sent).await, 5);
+    assert_eq!(count(&world, id, Status::Cancelled).await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_come_to_an_actor_that_is_about_to_leave_are_sent() {
+    let (trouble, store) = troubled();
+    let world = World::on(store, per_second(100.0)).await;
+    let id = campaign_of(&world).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    // Long enough for its actor to leave; the next one knows nothing of the campaign.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    world.send(vec![text("+966501234567", "x")]).await;
+    tokio::time::sleep(Duration::from_secs(298)).await;
+
+    // The actor would leave while it reads whether the campaign runs.
+    trouble.batches_take(Duration::from_secs(5));
+    upload(&world, id, 0, 10).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+
+    assert_eq!(count(&world, id, Status::Sent).await, 10);
+}
+
 /// Changes what is stored of a campaign, as another node does.
 async fn rewrite(world: &World, id: BatchId, change: impl FnOnce(&mut BatchRecord)) {
     let [account, batch] = [world.account.get(), id.get()].map(u64::to_be_bytes);

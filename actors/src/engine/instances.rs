@@ -114,7 +114,21 @@ impl Instances {
         });
         // One that does not start reads its parts when it does.
         told.await;
+        if self.engine()?.instance(instance).await?.is_none() {
+            // It was deleted, and its actor has not left yet: that sends nothing any more.
+            self.withdraw(&inside).await?;
+        }
         Ok(())
+    }
+
+    /// Withdraws what an instance got since it was deleted.
+    async fn withdraw(&self, inside: &Entered) -> Result<(), EngineError> {
+        // A cancel takes an id, and its owner does not wait for one.
+        self.context.clocks.ensure(inside.shard(), 1).await?;
+        match ask(inside, InstanceMsg::Purge).await {
+            Some(result) => Ok(result?),
+            None => Err(EngineError::Unavailable("the instance does not answer")),
+        }
     }
 
     /// Tells an instance of this node that one of its parts has new rows; again and again while the

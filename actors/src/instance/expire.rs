@@ -213,7 +213,7 @@ impl InstanceState {
                 continue;
             }
             // A mass cancel leaves alone what was with the transport, and nobody sends it again.
-            let left = event == Event::Unknown && self.inbox.is_cancelled(message.chunk().queue);
+            let left = event == Event::Unknown && self.inbox.is_left(message.chunk().queue, id);
             let expires_at = if left { now } else { self.expires_at(&message) };
             if expires_at <= now {
                 self.outcome(id, now, event);

@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use zajil_model::id::{BatchId, InstanceId, MessageId};
-use zajil_model::lane::{Blocked, Ready};
-use zajil_model::lifecycle::{Event, MessageState, Status};
 use zajil_model::message::{Chunk, Lane, MessageRef, Queue};
-use zajil_model::retry::AfterAmbiguous;
 use zajil_model::time::Timestamp;
 use zajil_storage::{Store, StoreError};
 
@@ -22,7 +19,6 @@ use crate::instance::damage::Damage;
 use crate::instance::expire::Sweep;
 use crate::instance::expiries::{Expiries, Stretch};
 use crate::instance::handle::Handle;
-use crate::instance::outbox::Item;
 use crate::instance::schedule::Schedule;
 
 /// How long ids that were reserved may be used: the deadline of an accept and room to spare.
@@ -60,6 +56,8 @@ pub(super) struct Reader {
     pub(super) part: Option<PartState>,
     /// Whether the row of its batch was read here: what is told may have been on its way for long.
     pub(super) part_read: bool,
+    /// Whether that row is being read: the actor stays until it was.
+    pub(super) asked: bool,
     /// Counts the reads that were made void: an answer of an older one is dropped.
     pub(super) generation: u32,
     /// How many messages the last owner may have handed over that were not read yet. They are among
@@ -81,14 +79,19 @@ impl Reader {
         }
     }
 
+    /// Whether nothing of its queue waits for the actor.
+    fn is_idle(&self, queue: Queue) -> bool {
+        !self.asked && !self.loading && (self.at_end || !self.runs(queue))
+    }
+
     /// Whether its part is in that phase.
     pub(super) fn is_in(&self, phase: PartPhase) -> bool {
         self.part.is_some_and(|part| part.phase == phase)
     }
 
-    /// All of it is looked through, soon.
-    pub(super) fn look_through(&mut self) {
-        let (first, last) = (FIRST, LAST);
+    /// All of it is looked through, soon, up to an id.
+    pub(super) fn look_through(&mut self, last: MessageId) {
+        let first = FIRST;
         self.expiries.note(SOON, Stretch { first, last });
     }
 
@@ -117,6 +120,9 @@ pub(crate) struct Inbox {
     pub(super) sweep: Sweep,
     pub(super) damage: Damage,
     pub(super) read_again_at: Option<Timestamp>,
+    /// Everything up to this id was withdrawn, by this actor or one before it, but for what was with
+    /// the transport.
+    pub(super) purged: Option<MessageId>,
 }
 
 /// While a queue is behind, what was accepted of it unread is asked for at least this often.
@@ -136,7 +142,7 @@ pub(super) const fn single(queue: Queue) -> Option<Lane> {
 
 impl Inbox {
     /// Readers that begin with the oldest unsettled message of each queue, as the store knows it.
-    pub(super) fn new(parts: &[BatchId]) -> Self {
+    pub(super) fn new(parts: &[BatchId], purged: Option<MessageId>) -> Self {
         let parts = parts.iter().map(|batch| Queue::Part(*batch));
         let queues = [Queue::High, Queue::Normal].into_iter().chain(parts);
         Self {
@@ -145,6 +151,7 @@ impl Inbox {
             sweep: Sweep::default(),
             damage: Damage::default(),
             read_again_at: None,
+            purged,
         }
     }
 
@@ -192,7 +199,7 @@ impl Inbox {
             && self
                 .readers
                 .iter()
-                .all(|(queue, reader)| !reader.loading && (reader.at_end || !reader.runs(*queue)))
+                .all(|(queue, reader)| reader.is_idle(*queue))
     }
 
     /// When a read is due by itself.
@@ -240,8 +247,9 @@ impl Inbox {
             let missed = single(*queue).is_some_and(|lane| handle.missed(lane));
             let behind = (missed || !reader.at_end) && reader.runs(*queue);
             let cancelled = reader.is_in(PartPhase::Cancelled);
+            let purged = self.purged.filter(|_| single(*queue).is_none());
             while let Some(mut stretch) = reader.expiries.take(now) {
-                if cancelled {
+                if cancelled || purged.is_some_and(|upto| stretch.first <= upto) {
                     return Some((*queue, stretch));
                 }
                 // What was read is in the window, and expires there.
@@ -254,29 +262,6 @@ impl Inbox {
             }
         }
         None
-    }
-
-    /// Whether a queue is a part of a batch that was cancelled.
-    pub(super) fn is_cancelled(&self, queue: Queue) -> bool {
-        let reader = self.readers.get(&queue);
-        reader.is_some_and(|reader| reader.is_in(PartPhase::Cancelled))
-    }
-
-    /// Whether a message was withdrawn with its queue.
-    pub(super) fn is_withdrawn(&self, queue: Queue, id: MessageId) -> bool {
-        let upto = self.readers.get(&queue).and_then(|reader| reader.withdrawn);
-        upto.is_some_and(|upto| id <= upto)
-    }
-
-    /// Everything up to `upto` was cancelled: reading goes on behind it, and what is being read
-    /// now is old.
-    pub(super) fn purged(&mut self, queue: Option<Queue>, upto: MessageId) {
-        for (of, reader) in &mut self.readers {
-            if queue.is_none_or(|queue| queue == *of) {
-                reader.restart(Some(reader.after.map_or(upto, |after| after.max(upto))));
-                reader.withdrawn = Some(upto);
-            }
-        }
     }
 
     /// Whether a queue is paused, for who asks what its messages wait for.
@@ -307,91 +292,6 @@ impl InstanceState {
         } else {
             reader.expiries.note_chunk(&chunk);
         }
-    }
-
-    /// Puts the messages of a chunk into the window. `states` is `None` for what was accepted just
-    /// now.
-    pub(super) fn admit(
-        &mut self,
-        chunk: &Arc<Chunk>,
-        states: Option<&[MessageState]>,
-        now: Timestamp,
-    ) {
-        for index in 0..chunk.len() {
-            let Some(message) = MessageRef::new(chunk.clone(), index) else {
-                continue;
-            };
-            let state = states
-                .and_then(|states| states.get(index as usize))
-                .copied();
-            if state.is_none() && message.starts_scheduled() {
-                self.inbox.schedule.due_at(message.due());
-                continue;
-            }
-            self.admit_one(message, &state.unwrap_or_default(), now);
-        }
-    }
-
-    /// Puts one message into the window if it waits.
-    fn admit_one(&mut self, message: MessageRef, state: &MessageState, now: Timestamp) {
-        let waits = matches!(state.status, Status::Pending | Status::Processing);
-        if waits && !self.outcomes.is_unflushed(message.id()) {
-            // Who accepted it may have had a faster clock: without a time of its own it is due now.
-            let due = message.message().send_at.unwrap_or(now);
-            let not_before = state.next_at.unwrap_or(now).max(due);
-            self.admit_at(message, state, not_before, now);
-        }
-    }
-
-    /// Puts a message into the window; answers whether it was not there yet.
-    pub(super) fn admit_at(
-        &mut self,
-        message: MessageRef,
-        state: &MessageState,
-        mut not_before: Timestamp,
-        now: Timestamp,
-    ) -> bool {
-        let id = message.id();
-        if self.window.blocked_reason(id) != Blocked::Absent {
-            return false;
-        }
-        let mut item = Item {
-            message,
-            first_attempt_at: state.first_attempt_at,
-            doubtful: state.may_have_gone(),
-            undecided: false,
-            forgiven: state.forgiven,
-        };
-        if state.status == Status::Processing {
-            // An attempt without an outcome: this actor never made it, so a crash came between.
-            item.undecided = self.session.is_idempotent().is_none();
-            let after = if item.undecided {
-                AfterAmbiguous::ResendNow
-            } else {
-                self.after_found(&item, state.attempts, now)
-            };
-            match after {
-                AfterAmbiguous::ResendNow => {}
-                AfterAmbiguous::ResendAt(at) => not_before = not_before.max(at),
-                AfterAmbiguous::Unknown => {
-                    self.outcome(id, now, Event::Unknown);
-                    self.settled_outside(id);
-                    return false;
-                }
-            }
-        }
-        let message = &item.message;
-        let ready = Ready {
-            id,
-            queue: message.chunk().queue,
-            recipient: message.message().recipient,
-            not_before,
-            expires_at: self.expires_at(message),
-            attempts: state.attempts,
-            bytes: message.weight(),
-            item,
-        };
-        self.window.push(ready, now)
     }
 
     /// When a message is not sent any more.

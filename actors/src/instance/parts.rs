@@ -7,7 +7,7 @@ use zajil_model::id::BatchId;
 use zajil_model::message::Queue;
 use zajil_model::time::Timestamp;
 
-use crate::batch::{PartPhase, PartState};
+use crate::batch::{PartPhase, PartState, part_state};
 use crate::instance::expiries::Expiries;
 use crate::instance::inbox::LAST;
 use crate::instance::outbox::Armed;
@@ -16,6 +16,9 @@ use crate::instance::{InstanceMsg, InstanceState};
 
 /// A part is looked at again so long after a read that may have ended before its new rows.
 const PART_LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The wait before the state of a batch is read again.
+const PART_AGAIN: Duration = Duration::from_secs(1);
 
 /// The wait before a cancel is tried again that did not become durable.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
@@ -39,6 +42,29 @@ impl InstanceState {
         }
     }
 
+    /// Reads what a batch says of its part.
+    pub(super) fn read_part(&mut self, batch: BatchId) {
+        let reader = self.inbox.readers.entry(Queue::Part(batch)).or_default();
+        reader.asked = true;
+        let context = self.me.context.clone();
+        let (shard, tell) = (self.me.handle.shard(), self.me.teller());
+        self.me.context.tasks.spawn(async move {
+            let read = async {
+                // A part that was cancelled meanwhile needs an id for that.
+                context.clocks.ensure(shard, 1).await?;
+                part_state(context.store.as_ref(), batch).await
+            };
+            match read.await {
+                Ok(part) => tell(InstanceMsg::PartRead(batch, part)),
+                Err(error) => {
+                    tracing::warn!(%batch, %error, "cannot read the state of a batch");
+                    tokio::time::sleep(PART_AGAIN).await;
+                    tell(InstanceMsg::PartGrew(batch));
+                }
+            }
+        });
+    }
+
     /// The state of a part, as it was read.
     pub(super) fn on_part_read(&mut self, batch: BatchId, part: Option<PartState>) {
         let queue = Queue::Part(batch);
@@ -46,7 +72,11 @@ impl InstanceState {
             drop(self.inbox.readers.remove(&queue));
             return;
         };
-        self.inbox.readers.entry(queue).or_default().part_read = true;
+        let reader = self.inbox.readers.entry(queue).or_default();
+        reader.asked = false;
+        if !std::mem::replace(&mut reader.part_read, true) {
+            self.inbox.look_for_withdrawn(queue);
+        }
         self.part_is(batch, part, None);
     }
 
@@ -73,7 +103,7 @@ impl InstanceState {
         self.window.set_paused(queue, !runs);
         if part.phase == PartPhase::Cancelled {
             if before.is_none_or(|before| before.phase != PartPhase::Cancelled) {
-                reader.look_through();
+                reader.look_through(LAST);
             }
             // Each time: the last one may not have become durable.
             self.cancel_part(batch, reply);

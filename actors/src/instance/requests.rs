@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use zajil_model::id::{BatchId, MessageId};
+use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::Blocked;
 use zajil_model::lifecycle::{Event, Outcome, Status};
-use zajil_model::message::{Lane, Queue};
+use zajil_model::message::Lane;
 use zajil_model::time::Mono;
 use zajil_storage::{Append, Entry, MessageRecord, StoreError};
 
-use crate::batch::part_state;
 use crate::instance::written::Written;
 use crate::instance::{InstanceMsg, InstanceState, Upkeep};
 use crate::send::{InstanceFigures, InstanceView, WaitReason, Waiting};
@@ -86,27 +85,6 @@ impl InstanceState {
         answer(reply, ());
     }
 
-    /// Reads what a batch says of its part.
-    pub(super) fn read_part(&self, batch: BatchId) {
-        let context = self.me.context.clone();
-        let (shard, tell) = (self.me.handle.shard(), self.me.teller());
-        self.me.context.tasks.spawn(async move {
-            let read = async {
-                // A part that was cancelled meanwhile needs an id for that.
-                context.clocks.ensure(shard, 1).await?;
-                part_state(context.store.as_ref(), batch).await
-            };
-            match read.await {
-                Ok(part) => tell(InstanceMsg::PartRead(batch, part)),
-                Err(error) => {
-                    tracing::warn!(%batch, %error, "cannot read the state of a batch");
-                    tokio::time::sleep(PART_AGAIN).await;
-                    tell(InstanceMsg::PartGrew(batch));
-                }
-            }
-        });
-    }
-
     /// Withdraws one message that is not being sent.
     pub(super) fn on_cancel(
         &mut self,
@@ -157,90 +135,6 @@ impl InstanceState {
             },
             Box::new(done),
         );
-    }
-
-    /// Withdraws everything that is not being sent.
-    ///
-    /// It waits until the queues were looked at: of what a former owner had in hand only the log
-    /// tells, and once it is passed over nobody would end it.
-    pub(super) fn on_purge(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
-        if self.inbox.was_looked_at() {
-            self.cancel_all(None, move |result| answer(reply, result));
-        } else {
-            self.upkeep.purges.push(reply);
-        }
-    }
-
-    /// Carries out the purges that waited for a look at the queues.
-    pub(super) fn purge_what_was_read(&mut self) {
-        if self.inbox.was_looked_at() {
-            for reply in std::mem::take(&mut self.upkeep.purges) {
-                self.on_purge(reply);
-            }
-        }
-    }
-
-    /// Appends a mass cancel; `confirm` is told when it is durable.
-    pub(super) fn cancel_all(
-        &mut self,
-        queue: Option<Queue>,
-        confirm: impl FnOnce(Result<(), StoreError>) + Send + 'static,
-    ) {
-        let handle = self.me.handle.clone();
-        // In order with accepts: each of them is wholly before it or wholly after it.
-        handle.in_order(|| self.cancel_in_order(queue, confirm));
-    }
-
-    fn cancel_in_order(
-        &mut self,
-        queue: Option<Queue>,
-        confirm: impl FnOnce(Result<(), StoreError>) + Send + 'static,
-    ) {
-        let shard = self.me.handle.shard();
-        let at = self.me.now();
-        let Some((tick, epoch)) = self.me.context.clocks.take(shard, 1, at) else {
-            confirm(Err(StoreError::Overloaded));
-            return;
-        };
-        let upto = MessageId::give(tick, shard);
-        for ready in self
-            .window
-            .remove_where(|of| queue.is_none_or(|queue| queue == of), upto)
-        {
-            if ready.item.first_attempt_at.is_none() {
-                self.inbox.schedule.finished(ready.id);
-                continue;
-            }
-            // Its last attempt may stand in the log without an answer, and a mass cancel leaves
-            // such ones alone.
-            self.ended(&ready, Event::Cancelled, at);
-        }
-        self.withdraw_armed(queue, upto);
-        // What was armed has to be written as withdrawn before the answer: the next owner would take
-        // it for handed over, and repeat it.
-        self.record(Vec::new());
-        self.inbox.purged(queue, upto);
-        let tell = self.me.teller();
-        let confirm = move |result: Result<(), StoreError>| {
-            if result.is_err() {
-                // Nothing was withdrawn: it is taken up again.
-                tell(InstanceMsg::ReadAgain);
-            }
-            confirm(result);
-        };
-        let entry = Entry::CancelAll {
-            account: self.me.instance.account,
-            instance: self.me.id(),
-            queue,
-            upto,
-            at,
-        };
-        let append = Append {
-            shard,
-            epoch,
-            entries: vec![entry],
-        };
-        self.me.context.store.append(append, Box::new(confirm));
     }
 
     /// What it is doing.
@@ -353,6 +247,3 @@ impl InstanceState {
         self.me.myself.stop(None);
     }
 }
-
-/// The wait before the state of a batch is read again.
-const PART_AGAIN: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
+use zajil_model::lifecycle::Event;
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
 use zajil_model::time::Timestamp;
@@ -53,6 +54,10 @@ pub struct TroubledStore {
     claim_ms: AtomicU64,
     claims_to_doubt: AtomicUsize,
     claims: AtomicUsize,
+    /// How long it takes to read whose a batch is.
+    batches_ms: AtomicU64,
+    /// The number of each attempt that was to be written.
+    attempts: Mutex<Vec<u8>>,
     checkpoints_away: AtomicBool,
     instances_away: AtomicBool,
     /// An instance whose checkpoint kills who reads it; 0 is none.
@@ -132,6 +137,17 @@ impl TroubledStore {
         self.claims.load(Ordering::Relaxed)
     }
 
+    /// From now on it takes so long to read whose a batch is.
+    pub fn batches_take(&self, time: Duration) {
+        self.batches_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The number of each attempt that was to be written, whether it was or not.
+    pub fn attempts(&self) -> Vec<u8> {
+        self.attempts.lock().clone()
+    }
+
     /// From now on queues cannot be read, or can be again.
     pub fn damage_queues(&self, damaged: bool) {
         self.damaged.store(damaged, Ordering::Relaxed);
@@ -171,11 +187,23 @@ impl TroubledStore {
         answer
     }
 
+    fn note_attempts(&self, append: &Append) {
+        for entry in &append.entries {
+            if let Entry::Outcomes(outcomes) = entry {
+                let attempts = outcomes.iter().filter_map(|outcome| match outcome.event {
+                    Event::Attempt(number) => Some(number),
+                    _ => None,
+                });
+                self.attempts.lock().extend(attempts);
+            }
+        }
+    }
+
     fn refuses(&self, append: &Append) -> bool {
         let cancels = append.entries.iter().any(|entry| match entry {
             Entry::CancelAll { .. } => true,
             Entry::Outcomes(outcomes) => {
-                let cancelled = zajil_model::lifecycle::Event::Cancelled;
+                let cancelled = Event::Cancelled;
                 outcomes.iter().any(|outcome| outcome.event == cancelled)
             }
             Entry::Accept(_) | Entry::Rows(_) | Entry::Known(_) | Entry::Told { .. } => false,
@@ -203,6 +231,7 @@ impl Store for TroubledStore {
         if append.entries.iter().any(accepts) && self.holds_up.swap(false, Ordering::Relaxed) {
             std::thread::sleep(OVERTAKING);
         }
+        self.note_attempts(&append);
         if let Some(waiting) = &mut *self.waiting.lock() {
             waiting.0.push((append, done));
             return;
@@ -312,6 +341,10 @@ impl Store for TroubledStore {
         let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
         let kills = key.table == Table::Checkpoints && key.partition == deadly;
         assert!(!kills, "a bug in the start of this actor");
+        if key.table == Table::BatchOwners {
+            let time = self.batches_ms.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(time)).await;
+        }
         let away = match key.table {
             Table::Checkpoints => &self.checkpoints_away,
             Table::InstanceOwners => &self.instances_away,

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod campaign;
+#[cfg(test)]
 mod contacts;
 #[cfg(test)]
 mod idempotency;
@@ -19,5 +21,7 @@ mod logins;
 mod owners;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod uploads;
 #[cfg(test)]
 mod windows;

@@ -31,6 +31,18 @@ use crate::status::Status;
 /// back.
 const DRAIN_REST: Duration = Duration::from_secs(2);
 
+/// For how long a node that leaves tries to give shards away under a lease that it could not renew:
+/// by then its peers may have called it dead, and take them without it.
+const LEASE_OVER_FOR: Duration = Duration::from_secs(2);
+
+/// What became of the shards of a node that leaves.
+enum Given {
+    /// Others have them, or nobody.
+    All,
+    /// They could not be given away: the store did not answer for as long as a lease is good.
+    LeaseOver,
+}
+
 /// What a node's part in the cluster is given.
 #[derive(Clone, Debug)]
 pub struct Ports {
@@ -165,11 +177,10 @@ impl Cluster {
         shared.ports.membership.publish(Fact::Draining(true));
         shared.renew.notify_one();
         shared.look.notify_one();
-        let given = timeout(deadline.saturating_sub(DRAIN_REST), self.gave_everything()).await;
-        let cut = if given.is_ok() {
-            0
-        } else {
-            shared.ports.ownership.held().len()
+        let giving = timeout(deadline.saturating_sub(DRAIN_REST), self.gave_everything());
+        let cut = match giving.await {
+            Ok(Given::All) => 0,
+            Ok(Given::LeaseOver) | Err(_) => shared.ports.ownership.held().len(),
         };
         shared.stop.cancel();
         if timeout(DRAIN_REST, self.ended()).await.is_err() {
@@ -181,13 +192,22 @@ impl Cluster {
         }
     }
 
-    async fn gave_everything(&self) {
-        let mut changed = self.shared.ports.ownership.changed();
-        let held = || self.shared.ports.ownership.held().len() + self.shared.busy();
+    async fn gave_everything(&self) -> Given {
+        let ports = &self.shared.ports;
+        let mut changed = ports.ownership.changed();
+        let held = || ports.ownership.held().len() + self.shared.busy();
+        let mut good_at = ports.clock.mono();
         while held() > 0 {
+            let now = ports.clock.mono();
+            if ports.ownership.may_send(now) {
+                good_at = now;
+            } else if now.since(good_at) >= LEASE_OVER_FOR {
+                return Given::LeaseOver;
+            }
             // A shard that was dropped is released a moment later.
             drop(timeout(Duration::from_millis(100), changed.changed()).await);
         }
+        Given::All
     }
 
     /// Another node released a shard to this one ([`Shards::tell`] there): it is taken at once.

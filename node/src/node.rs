@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zajil_actors::engine::{Engine, Ports};
 use zajil_actors::owners::Sharing;
 use zajil_actors::send::DrainReport;
 use zajil_api::OperatorToken;
-use zajil_model::time::Clock;
+use zajil_model::time::{Clock, Mono};
 use zajil_storage::Store;
 use zajil_storage::embedded::EmbeddedConfig;
 use zajil_transport::simulator::SimulatorFactory;
@@ -36,6 +37,9 @@ const TASKS_END: Duration = Duration::from_secs(5);
 /// How long closing the store may take: what it writes last takes a second or two, and a database
 /// that is away must not keep the process. What is accepted is in the log by then.
 const STORE_CLOSES: Duration = Duration::from_secs(10);
+
+/// How long each step of a stop has in any case.
+const LEAST_STEP: Duration = Duration::from_secs(1);
 
 /// What a node shares with the process that it runs in.
 #[derive(Clone)]
@@ -201,45 +205,77 @@ impl Node {
     /// # Errors
     /// The store could not be closed; nothing accepted is lost by that.
     pub async fn stop(self) -> Result<DrainReport> {
-        let began = self.engine.clock().mono();
-        let left = || {
-            let passed = self.engine.clock().mono().since(began);
-            self.config.drain_timeout.saturating_sub(passed)
+        let clock = Arc::clone(self.engine.clock());
+        let mut time = StopTime {
+            began: clock.mono(),
+            clock,
+            all: self.config.drain_timeout,
+            cut: false,
         };
         let report = match &self.together {
             Some(together) => {
                 // Other nodes take over first; until then, and until its clients know, this one
                 // goes on answering.
-                together.leave(left()).await;
+                time.cut = together.leave(time.left()).await > 0;
                 self.listeners.stop().await;
-                let report = self.engine.drain(left()).await;
+                let report = self.engine.drain(time.at_most(time.left())).await;
                 together.end().await;
                 report
             }
             None => {
-                let report = self.engine.drain(left()).await;
+                let report = self.engine.drain(time.left()).await;
                 self.listeners.stop().await;
                 report
             }
         };
         self.stopping.cancel();
         self.tasks.close();
-        if tokio::time::timeout(TASKS_END, self.tasks.wait())
-            .await
-            .is_err()
-        {
+        let patience = time.at_most(TASKS_END);
+        if timeout(patience, self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 tasks = self.tasks.len(),
                 "background tasks did not end and are cut off"
             );
         }
-        let closed = tokio::time::timeout(STORE_CLOSES, self.engine.store().close()).await;
+        let patience = time.at_most(STORE_CLOSES);
+        let closed = timeout(patience, self.engine.store().close()).await;
         Presence::forget(&self.config.data_dir);
+        let within = patience.as_secs_f32();
         closed
-            .context("the store did not close within 10 s; nothing accepted is lost by that")?
+            .with_context(|| {
+                format!(
+                    "the store did not close within {within:.1} s; nothing accepted is lost by that"
+                )
+            })?
             .context("cannot close the store")?;
         tracing::info!(stopped = report.stopped, cut = report.cut, "node stopped");
         Ok(report)
+    }
+}
+
+/// The time that the steps of a stop have.
+struct StopTime {
+    clock: Arc<dyn Clock>,
+    began: Mono,
+    all: Duration,
+    /// Not all shards could be given away: what is written of them may not count, or not be written
+    /// at all.
+    cut: bool,
+}
+
+impl StopTime {
+    fn left(&self) -> Duration {
+        self.all.saturating_sub(self.clock.mono().since(self.began))
+    }
+
+    /// How long a step may take that may take so long. When there is nothing to wait for, it has a third
+    /// of what is left, so that the steps after it have some too.
+    fn at_most(&self, time: Duration) -> Duration {
+        if self.cut {
+            time.min(self.left() / 3).max(LEAST_STEP)
+        } else {
+            time
+        }
     }
 }
 

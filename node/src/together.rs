@@ -245,14 +245,21 @@ impl Places {
 }
 
 impl Together {
-    /// Gives everything away and then the lease.
-    pub async fn leave(&self, deadline: Duration) {
+    /// Gives everything away and then the lease; answers how many shards could not be given away.
+    pub async fn leave(&self, deadline: Duration) -> usize {
         let report = self.cluster.drain(deadline).await;
-        tracing::info!(
-            given = report.given,
-            cut = report.cut,
-            "gave the shards away"
-        );
+        let (given, cut) = (report.given, report.cut);
+        if cut == 0 {
+            tracing::info!(given, "gave the shards away");
+        } else {
+            tracing::warn!(
+                given,
+                cut,
+                "not all shards were given away, the database does not answer or no node takes them: \
+                 others take them once they see this node gone"
+            );
+        }
+        cut
     }
 
     /// Ends the link; nobody asks this node any more.

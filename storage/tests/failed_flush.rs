@@ -120,8 +120,10 @@ async fn panics_at(step: &'static str) {
         matches!(written, Err(StoreError::Closed) | Ok(_)),
         "{written:?}"
     );
-    while told.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    for _ in 0..1_000 {
+        if told.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     assert!(

@@ -13,6 +13,9 @@ use zajil_tests::load::{Load, number};
 use zajil_tests::nodes::Plan;
 use zajil_tests::wait::{seconds, until};
 
+/// What a stop takes at most, as its service manager counts.
+const STOPS_WITHIN: Duration = seconds(20);
+
 /// How often the database stands still and dies.
 const ROUNDS: usize = 5;
 
@@ -92,5 +95,37 @@ async fn a_database_that_stands_still_or_dies_costs_time_alone() -> Result<()> {
     let report = nodes.verdict().await;
     println!("{report:?}");
     report.assert_clean();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_there_is_no_database_ends_in_time_and_says_why() -> Result<()> {
+    let mut dice = dice("cluster_database");
+    let Some(server) = CqlServer::start("cluster stop", Servers::one_node()).await else {
+        return Ok(());
+    };
+    let mut nodes = Plan::new()
+        .nodes(1)
+        .start_on(server.cql().clone(), "cluster stop")
+        .await?;
+    let load = Load::on(&nodes.instances).start(&nodes.customer, &mut dice);
+    load.await_answers(30, seconds(60)).await;
+    load.stop().await;
+
+    server.kill(1).await?;
+    let took = Stopwatch::start();
+    let ended = nodes.stop(1).await?;
+    let took = took.elapsed();
+
+    println!("stopped within {took:?}");
+    assert!(took < STOPS_WITHIN, "it took {took:?}");
+    assert_eq!(ended.code(), Some(1));
+    let log = nodes.node(1).log();
+    for said in [
+        "not all shards were given away",
+        "nothing accepted is lost by that",
+    ] {
+        assert!(log.contains(said), "{log}");
+    }
     Ok(())
 }

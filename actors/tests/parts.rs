@@ -1,5 +1,5 @@
-//! The parts of campaigns: their rows and their state, whoever owns the shards they are on. How they are filled
-//! is in `filling`.
+//! The parts of campaigns: their rows and their state, whoever owns the shards they are on. How they
+//! are filled is in `filling`.
 #![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 mod support;

@@ -1,14 +1,15 @@
 //! A purge withdraws everything that is not with the transport, and what is there is never sent again:
 //! not by the actor that handed it over, and not by the one after it.
-#![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::campaign::{campaign, rows};
 use support::trouble::troubled;
 use support::{Answer, World, per_second, text};
+use tokio::task::JoinSet;
 use zajil_model::batch::Command;
 use zajil_model::id::MessageId;
 use zajil_model::lifecycle::Status;
@@ -210,4 +211,34 @@ async fn a_purge_right_after_a_crash_ends_what_was_in_flight_of_a_paused_campaig
         view.counts[Status::Cancelled as usize],
         10 - frames.len() as u64
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_that_are_held_up_between_their_ids_and_the_log_are_not_passed_over_for_a_purge() {
+    let (trouble, store) = troubled();
+    let world = Arc::new(World::on(store, per_second(100.0)).await);
+    let new = campaign(std::slice::from_ref(&world.instance));
+    let batches = world.engine.batches().clone();
+    let id = batches.create(world.account, new).await.unwrap().record.id;
+    let mut upload = batches.upload(world.account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 5)).await.unwrap();
+    let started = batches.change(world.account, id, Command::Start);
+    started.await.unwrap();
+    while world.whatsapp.frames().len() < 5 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    trouble.hold_up_an_accept();
+    let mut held_up = JoinSet::new();
+    held_up.spawn(async move { upload.append_rows(rows(5, 10)).await });
+    while !trouble.holds_up_an_accept() {
+        tokio::task::yield_now().await;
+    }
+    world.engine.purge(&world.instance).await.unwrap();
+    held_up.join_next().await.unwrap().unwrap().unwrap();
+    seconds(2).await;
+
+    let counts = batches.view(world.account, id).await.unwrap().counts;
+    let (sent, cancelled) = (Status::Sent as usize, Status::Cancelled as usize);
+    assert_eq!((counts[sent], counts[cancelled]), (5, 5), "{counts:?}");
 }

@@ -2,7 +2,8 @@
 //!
 //! A batch has a row with what it is and its state (changed under a condition by its actor), one with
 //! how far its upload is (written with the rows that were uploaded), one that names its account, and
-//! one in the list of batches that are not over, for waking them after a start.
+//! one in the list of batches that are not over, for waking them after a start. Where parts have owners
+//! of their own, each block of a part has one that says how far it fills it.
 
 use zajil_model::batch::BatchState;
 use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};

@@ -35,6 +35,11 @@ impl InstanceState {
                 tell(InstanceMsg::PartGrew(batch));
             });
         } else if reader.part_read && !reader.is_in(PartPhase::Cancelled) {
+            if reader.withdrawn.is_some() {
+                // The rows may have got their ids before the purge, and come after it: they are behind
+                // what was read, and all that was read and waits is in the window.
+                reader.restart(None);
+            }
             reader.at_end = false;
         } else {
             // Of a cancelled one that puts the cancel in force again: the rows came after it.

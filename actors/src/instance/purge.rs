@@ -20,7 +20,7 @@ fn key(instance: InstanceId) -> RowKey {
 }
 
 /// The row that says up to which id an instance was purged.
-fn purged(instance: InstanceId, upto: MessageId) -> RowWrite {
+fn row_of(instance: InstanceId, upto: MessageId) -> RowWrite {
     RowWrite::put(key(instance), upto.get().to_be_bytes().to_vec())
 }
 
@@ -172,7 +172,7 @@ impl InstanceState {
         };
         let mut entries = vec![cancel];
         if queue.is_none() {
-            entries.push(Entry::Rows(vec![purged(self.me.id(), upto)]));
+            entries.push(Entry::Rows(vec![row_of(self.me.id(), upto)]));
         }
         let append = Append {
             shard,

@@ -1,5 +1,6 @@
 //! A flush that fails, whoever asked for it, ends the store: a later one would skip what it took. So
 //! does a panic of a thread of the store.
+#![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 use std::io;
 use std::sync::Arc;

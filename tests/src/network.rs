@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
@@ -23,9 +24,11 @@ use crate::form::skipped;
 
 mod cut;
 mod door;
+mod muddle;
 mod tools;
 
 pub use cut::Cut;
+pub use muddle::{Done, Muddle};
 
 use cut::{Ends, Place};
 use door::Door;
@@ -146,6 +149,36 @@ impl Network {
             dropped += cut::dropped(&nft_list(&host, "inet", "cuts").await?);
         }
         Ok(dropped)
+    }
+
+    /// Muddles all gossip up: some datagrams arrive after later ones, some come again, within
+    /// `latest`.
+    ///
+    /// # Errors
+    /// The rules are refused.
+    pub async fn muddle(&self, latest: Duration, dice: &mut StdRng) -> Result<Muddle> {
+        let nodes: Vec<_> = (1..=HOSTS)
+            .map(|number| address(self.subnet, number))
+            .collect();
+        let switch = address(self.subnet, SWITCH);
+        let muddle = Muddle::open(switch, &nodes, latest, dice).await?;
+        for number in 1..=HOSTS {
+            let rules = muddle.rules(address(self.subnet, number));
+            nft(&namespace(&self.name, number), &rules).await?;
+        }
+        Ok(muddle)
+    }
+
+    /// Gossip goes straight again; waits until everything that is to come again came. Answers what
+    /// was done to it.
+    ///
+    /// # Errors
+    /// The rules are refused.
+    pub async fn straighten(&self, muddle: Muddle) -> Result<Done> {
+        for number in 1..=HOSTS {
+            nft(&namespace(&self.name, number), muddle::STRAIGHT).await?;
+        }
+        Ok(muddle.end().await)
     }
 
     /// Puts the rules of each machine in force.

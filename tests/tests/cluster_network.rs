@@ -1,5 +1,5 @@
-//! Cut cables, in part and one way, and lossy ones, between nodes that are machines of their own: who
-//! owns a shard is decided by the database alone. Customers send at all nodes meanwhile, and the
+//! Cut cables, in part and one way, lossy ones, and gossip that comes late and again, between nodes that
+//! are machines of their own: who owns a shard is decided by the database alone. Customers send at all nodes meanwhile, and the
 //! books have to balance.
 
 use std::collections::BTreeMap;
@@ -212,6 +212,57 @@ const fn losing(node: u8) -> Cut {
         gossip: 30,
         link: 3,
     }
+}
+
+/// Datagrams that nodes dropped since they were seen before, or sent too long ago.
+async fn not_new(nodes: &Nodes) -> u64 {
+    let mut dropped = 0;
+    for number in NODES {
+        for why in ["repeated", "untimely"] {
+            let metric = format!("zajil_gossip_packets_dropped_total{{reason=\"{why}\"}}");
+            dropped += count(nodes, number, &metric).await;
+        }
+    }
+    dropped
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gossip_that_comes_late_and_again_changes_nothing_and_is_taken_once() -> Result<()> {
+    let mut dice = dice("cluster_network, muddled gossip");
+    let Some((network, nodes)) = on_a_network("network muddled").await? else {
+        return Ok(());
+    };
+    let customers = Customers::start(&nodes, &mut dice);
+    customers.await_answers(&NODES, 20).await;
+    let (before, dropped) = (moves(&nodes).await, not_new(&nodes).await);
+
+    // In the long form some of it comes again when it is too old for anybody to remember.
+    let latest = short_or_long(seconds(4), seconds(35));
+    let muddle = network.muddle(latest, &mut dice).await?;
+    tokio::time::sleep(short_or_long(seconds(10), seconds(120))).await;
+    customers.await_answers(&NODES, 20).await;
+    let done = network.straighten(muddle).await?;
+
+    println!("{done:?}");
+    assert!(done.overtaken > 0 && done.again > 0, "{done:?}");
+    until("what came again is dropped", FOUND_WITHIN, async || {
+        (not_new(&nodes).await - dropped >= done.again).then_some(())
+    })
+    .await;
+    let dropped = not_new(&nodes).await - dropped;
+    assert_eq!(
+        dropped, done.again,
+        "something that came late was dropped, too"
+    );
+    assert_eq!(moves(&nodes).await, before, "shards moved");
+    for node in NODES {
+        await_dead(&nodes, node, 0).await;
+    }
+    customers.await_answers(&NODES, 10).await;
+    customers.stop().await;
+    // No frame is excused: each went out once.
+    balance_the_books(&nodes).await;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,6 +145,21 @@ impl CqlServer {
         self.tell("start", node).await
     }
 
+    /// The process ids of its nodes.
+    ///
+    /// # Errors
+    /// The script did not note them.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let nodes = 1..=self.cql.contact_points().len();
+        let process = |node| {
+            let file = self.folder.path().join(format!("node{node}/pid"));
+            let text = std::fs::read_to_string(&file);
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            text.trim().parse().context("it is no process id")
+        };
+        nodes.map(process).collect()
+    }
+
     async fn tell(&self, what: &str, node: u8) -> Result<()> {
         let node = node.to_string();
         script(&[what, "--dir", path(&self.folder), "--node", &node])

@@ -26,6 +26,9 @@ use crate::workload::instance_name;
 
 pub(crate) mod load;
 pub(crate) mod seen;
+mod together;
+
+use together::Together;
 
 /// The hidden subcommand under which this executable does as `zajil` does.
 pub(crate) const WORD: &str = "zajil";
@@ -71,6 +74,11 @@ impl Cluster {
             .start_on(server.cql.clone(), "bench")
             .await?;
         Ok(Self { nodes, server })
+    }
+
+    /// Begins a stretch now.
+    pub(crate) fn together(&self) -> Result<Together> {
+        Together::begin(self.server.processes()?)
     }
 
     /// Makes instances.

@@ -10,6 +10,13 @@ use hdrhistogram::Histogram;
 /// The kernel counts the CPU of a process in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Where a process's line in `/proc` says what it used, user time and then system time, counted from
+/// its state, which follows the name.
+const SPENT: usize = 11;
+
+/// Where it says what its children used that ended and were waited for.
+const REAPED: usize = 13;
+
 /// The time: benchmarks measure the real one.
 #[expect(
     clippy::disallowed_methods,
@@ -32,6 +39,29 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
 fn cpu_in(file: &str) -> Result<Duration> {
     let line = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
     ticks_of(&line).with_context(|| format!("{file} is not what it should be"))
+}
+
+/// CPU of all children of this process, of those that ended and were waited for too.
+pub(crate) fn cpu_of_children() -> Result<Duration> {
+    let own = fs::read_to_string("/proc/self/stat").context("cannot read /proc/self/stat")?;
+    let mut all = ticks(&own, REAPED).context("/proc/self/stat is not what it should be")?;
+    let this = std::process::id().to_string();
+    for process in fs::read_dir("/proc")
+        .context("cannot list /proc")?
+        .flatten()
+    {
+        // Whatever is no process has no such file, and a process may end between the two.
+        let Ok(line) = fs::read_to_string(process.path().join("stat")) else {
+            continue;
+        };
+        let fields = line
+            .rsplit_once(')')
+            .map(|(_, rest)| rest.split_whitespace());
+        if fields.and_then(|mut fields| fields.nth(1)) == Some(&this) {
+            all += ticks_of(&line).unwrap_or_default();
+        }
+    }
+    Ok(all)
 }
 
 /// CPU of each kind of thread of this process, by name without its number.
@@ -60,9 +90,12 @@ pub(crate) fn cpu_by_thread() -> BTreeMap<String, Duration> {
 }
 
 fn ticks_of(line: &str) -> Option<Duration> {
+    ticks(line, SPENT)
+}
+
+fn ticks(line: &str, first: usize) -> Option<Duration> {
     let (_, rest) = line.rsplit_once(')')?;
-    // Counted from the state, which follows the name: user time is the 12th field, system the 13th.
-    let mut fields = rest.split_whitespace().skip(11);
+    let mut fields = rest.split_whitespace().skip(first);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some(TICK * (user + system))
@@ -175,9 +208,10 @@ mod tests {
 
     #[test]
     fn the_cpu_of_a_line_is_user_and_system_time() {
-        let line = "12 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0";
+        let line = "12 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 4 3 20 0";
 
         assert_eq!(ticks_of(line), Some(Duration::from_secs(3)));
+        assert_eq!(ticks(line, REAPED), Some(Duration::from_millis(70)));
     }
 
     #[test]

@@ -9,14 +9,14 @@ use zajil_tests_cql::{Cql, CqlServer, Plan};
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) cql: Cql,
-    _own: Option<CqlServer>,
+    own: Option<CqlServer>,
 }
 
 impl Server {
     /// Starts one, and waits until it answers.
     pub(crate) async fn start() -> Result<Self> {
         if let Some(cql) = Cql::given() {
-            return Ok(Self { cql, _own: None });
+            return Ok(Self { cql, own: None });
         }
         let own = CqlServer::start("bench", Plan::one_node().fast())
             .await
@@ -26,7 +26,13 @@ impl Server {
             )?;
         Ok(Self {
             cql: own.cql().clone(),
-            _own: Some(own),
+            own: Some(own),
         })
+    }
+
+    /// The process ids of one that was started; one that was given may be anywhere.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        let own = self.own.as_ref();
+        own.map_or_else(|| Ok(Vec::new()), CqlServer::processes)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use zajil_tests::clock::wall_micros;
 
 use crate::figure::{Figure, Reach};
-use crate::measure::{Stretch, micros};
+use crate::measure::micros;
 use crate::runs::rounds::{NODES, RATE, Set, Stage, rounds, tell_none};
 use crate::runs::{Run, tell};
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(run: Run) -> Result<()> {
     let mut stage = Stage::set_up(INSTANCES, QUEUED).await?;
-    let stretch = Stretch::begin()?;
+    let stretch = stage.cluster.together()?;
     let posting = stage.post();
     let (mut waits, mut told) = (micros(), Vec::new());
     for round in 0..rounds(&run) {
@@ -43,6 +43,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let ended = stage.end().await?;
     let mut how = json!({
         "nodes": NODES, "instances": INSTANCES, "per_second": RATE, "seconds": stretch.took().as_secs_f64(),
+        "others": stretch.others()?,
         "samples": waits.len(), "p50_s": waits.value_at_quantile(0.5) as f64 / 1e6,
         "max_s": waits.max() as f64 / 1e6, "rounds": told,
     });

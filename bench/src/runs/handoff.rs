@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zajil_tests::clock::wall_micros;
 
 use crate::figure::{Figure, Reach};
-use crate::measure::{Stretch, micros};
+use crate::measure::micros;
 use crate::runs::rounds::{NODES, RATE, Set, Stage, rounds, tell_none};
 use crate::runs::{Run, tell};
 
@@ -46,7 +46,7 @@ struct Pauses {
 
 pub(super) async fn run(run: Run) -> Result<()> {
     let mut stage = Stage::set_up(INSTANCES, QUEUED).await?;
-    let stretch = Stretch::begin()?;
+    let stretch = stage.cluster.together()?;
     let posting = stage.post();
     let mut pauses = Pauses {
         moved: micros(),
@@ -64,6 +64,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let ended = stage.end().await?;
     let mut how = json!({
         "nodes": NODES, "instances": INSTANCES, "per_second": RATE, "seconds": stretch.took().as_secs_f64(),
+        "others": stretch.others()?,
         "samples": pauses.moved.len(), "ran_dry": pauses.dry,
         "p50_ms": at(&pauses.moved, 0.5), "max_ms": at(&pauses.moved, 1.0),
         "p99_ms_before": at(&pauses.before, 0.99), "p99_ms_of_others": at(&pauses.others, 0.99),

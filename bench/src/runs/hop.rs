@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use zajil_model::id::Shard;
 use zajil_tests::operator::UNLIMITED;
 
@@ -63,8 +63,9 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let of_owner = at.iter().filter(|(_, (_, node))| *node == OWNER);
     let names: Vec<_> = of_owner.map(|(_, (name, _))| name.clone()).collect();
     let key = key(&cluster, &at).await?;
-    let (rate, seconds) = (run.count(400.0, 200.0), run.seconds(15.0, 4.0));
+    let (rate, seconds) = (run.count(400.0, 200.0), run.seconds(10.0, 4.0));
     let rest = at_rest(&cluster, seconds).await?;
+    let stretch = cluster.together()?;
     let mut ways = [Way::default(), Way::default()];
     // The first turn of each way finds everything cold.
     for warm in std::iter::once(false).chain(std::iter::repeat_n(true, run.count(5, 3))) {
@@ -86,7 +87,11 @@ pub(super) async fn run(run: Run) -> Result<()> {
             }
         }
     }
-    figures(&ways, rate, seconds, rest, names.len());
+    let how = json!({
+        "requests_per_second": rate, "seconds_each": seconds, "instances": names.len(),
+        "connections": CONNECTIONS, "cpu_at_rest": rest, "others": stretch.others()?,
+    });
+    figures(&ways, how);
     Ok(())
 }
 
@@ -176,15 +181,11 @@ async fn key(cluster: &Cluster, at: &BTreeMap<u64, (String, u8)>) -> Result<Stri
     anyhow::bail!("of {KEYS} keys none has its window at node {KEEPER}")
 }
 
-fn figures(ways: &[Way; 2], rate: f64, seconds: f64, rest: f64, instances: usize) {
+fn figures(ways: &[Way; 2], mut how: Value) {
     let [owner, other] = ways;
-    let how = json!({
-        "requests_per_second": rate, "seconds_each": seconds, "instances": instances,
-        "connections": CONNECTIONS, "cpu_at_rest": rest,
-        "cpu_us_each": { "owner": owner.cpu, "other": other.cpu },
-        "p50_us": { "owner": owner.p50, "other": other.p50 },
-        "p99_us": { "owner": owner.p99, "other": other.p99 },
-    });
+    how["cpu_us_each"] = json!({ "owner": owner.cpu, "other": other.cpu });
+    how["p50_us"] = json!({ "owner": owner.p50, "other": other.p50 });
+    how["p99_us"] = json!({ "owner": owner.p99, "other": other.p99 });
     let cpu = median(&other.cpu);
     tell(
         &Figure::new(BENCH, "cpu", cpu, "us/message", how.clone())

@@ -11,7 +11,7 @@ use crate::cluster::seen::Seen;
 use crate::cluster::{Channel, Cluster};
 use crate::courier::HandOver;
 use crate::figure::{Figure, Reach};
-use crate::measure::{Stretch, now};
+use crate::measure::now;
 use crate::runs::paced::{MOST_ABOVE, most_above};
 use crate::runs::{Run, tell};
 use crate::site::Speed;
@@ -46,12 +46,12 @@ pub(super) async fn run(run: Run) -> Result<()> {
     let all = cluster.nodes.instances.clone();
     sender.feed(&all, (QUEUED * RATE) as usize).await?;
     tokio::time::sleep(AROUND).await;
-    let (stretch, began) = (Stretch::begin()?, now());
+    let (stretch, began) = (cluster.together()?, now());
     cluster.nodes.join().await?;
     let ready = (now() - began).as_secs_f64();
     let even = cluster.balanced(PATIENCE).await.map(|_| now() - began);
     let owned = cluster.owned().await;
-    let foreign = stretch.foreign(Duration::ZERO)?;
+    let others = stretch.others()?;
     tokio::time::sleep(AROUND).await;
     let mut seen = Seen::of(cluster.nodes.whatsapp.ledger())?;
     seen.catch_up()?;
@@ -67,7 +67,7 @@ pub(super) async fn run(run: Run) -> Result<()> {
         .count();
     let how = json!({
         "nodes": NODES, "instances": instances, "per_second": RATE, "ready_s": ready,
-        "shards": owned, "instances_at_the_new_node": moved, "busy": foreign,
+        "shards": owned, "instances_at_the_new_node": moved, "others": others,
         "frames_again": seen.again, "shown_twice": seen.shown_twice(),
     });
     let seconds = even.unwrap_or(PATIENCE).as_secs_f64();

@@ -30,8 +30,9 @@ const EVEN_WITHIN: Duration = Duration::from_secs(120);
 /// How long all instances may take to be at work again.
 const AT_WORK_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long what was promised may take to be shown in the end.
-const SHOWN_WITHIN: Duration = Duration::from_secs(120);
+/// How long nothing that was promised may be shown in the end, before what is left counts as lost:
+/// what twenty rounds left in the queues takes minutes at their pace.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(50);
@@ -86,8 +87,9 @@ impl Stage {
             self.cluster.owned().await
         );
         let all = self.cluster.nodes.instances.clone();
+        let missing = self.missing(&all)?;
         let fed = wall_micros();
-        self.sender.feed(&all, self.queued).await?;
+        self.sender.feed(&all, missing).await?;
         self.await_hand_overs(&all, wall_micros(), AT_WORK_WITHIN)
             .await?;
         let victim = u8::try_from(round % usize::from(NODES)).expect("there are few nodes") + 1;
@@ -103,6 +105,16 @@ impl Stage {
             instances,
             fed,
         })
+    }
+
+    /// How many messages the emptiest queue lacks: all are fed alike, and what the rounds before left
+    /// would grow from round to round otherwise.
+    fn missing(&mut self, all: &[u64]) -> Result<usize> {
+        self.seen.catch_up()?;
+        let each = self.sender.told(|told| told.promised.len()) / all.len();
+        let sent = all.iter().map(|one| self.seen.hand_overs(*one).len());
+        let left = each.saturating_sub(sent.max().unwrap_or_default());
+        Ok(self.queued.saturating_sub(left))
     }
 
     /// Waits until each of some instances handed something over after `at`; answers when that was,
@@ -130,16 +142,18 @@ impl Stage {
     /// Waits until everybody who was promised a message was shown it, and says what became of all.
     pub(super) async fn end(&mut self) -> Result<Ended> {
         let promised = self.sender.told(|told| told.promised.clone());
-        let began = now();
-        let mut lost = usize::MAX;
-        while lost > 0 && now() - began < SHOWN_WITHIN {
+        let (mut lost, mut moved) = (usize::MAX, now());
+        while lost > 0 && now() - moved < STUCK {
             tokio::time::sleep(LOOK).await;
             self.seen.catch_up()?;
-            lost = self.seen.missing(&promised);
+            let missing = self.seen.missing(&promised);
+            if missing < lost {
+                (lost, moved) = (missing, now());
+            }
         }
         // What is acknowledged last is written down a moment later.
-        let mut statuses = self.cluster.statuses().await;
-        while unsettled(&statuses) > 0 && now() - began < SHOWN_WITHIN {
+        let (mut statuses, began) = (self.cluster.statuses().await, now());
+        while unsettled(&statuses) > 0 && now() - began < STUCK {
             tokio::time::sleep(LOOK).await;
             statuses = self.cluster.statuses().await;
         }

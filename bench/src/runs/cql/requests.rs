@@ -106,8 +106,12 @@ async fn unpaced(run: &Run) -> Result<()> {
         measured.how.clone(),
     );
     tell(&figure.reaching(Reach::AtMost(MOST)));
-    let reads = asked.above(asked.reads(), rest.reads() / rest.seconds);
-    let figure = Figure::new(BENCH, "reads", reads, "reads/message", measured.how.clone());
+    let at_rest = rest.reads() / rest.seconds;
+    let reads = asked.above(asked.reads(), at_rest);
+    let mut how = measured.how.clone();
+    // What is believed for some seconds is read again after that, however many messages came.
+    how["reads_per_second_above_rest"] = json!(asked.reads() / asked.seconds - at_rest);
+    let figure = Figure::new(BENCH, "reads", reads, "reads/message", how);
     tell(&figure.reaching(Reach::AtMost(MOST_READS)));
     if let Some(most) = measured.tombstones {
         let figure = Figure::new(

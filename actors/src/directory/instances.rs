@@ -46,9 +46,9 @@ impl KnownInstances {
         }
     }
 
+    /// Forgets what instances are like. Names stay: each is compared with its instance.
     pub(super) fn forget_all(&self) {
         self.by_id.clear();
-        self.by_name.clear();
     }
 
     pub(super) fn forget_shard(&self, shard: Shard) {
@@ -141,6 +141,9 @@ impl Directory {
         id_or_name: &str,
     ) -> Result<Option<Arc<Instance>>, DirectoryError> {
         let is_id = id_or_name.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_id && let Some(known) = self.still_named(account, id_or_name).await? {
+            return Ok(Some(known));
+        }
         let id = if is_id {
             id_or_name.parse().ok()
         } else {
@@ -150,6 +153,25 @@ impl Directory {
             Some(id) => self.instance_of(account, id).await,
             None => Ok(None),
         }
+    }
+
+    /// The instance that had this name when it was looked up, if its row says that it still has: a
+    /// name is read again when it changed, and not whenever an instance is.
+    async fn still_named(
+        &self,
+        account: AccountId,
+        name: &str,
+    ) -> Result<Option<Arc<Instance>>, DirectoryError> {
+        let Some(id) = self
+            .inner
+            .instances
+            .by_name
+            .get(&(account, Box::from(name)))
+        else {
+            return Ok(None);
+        };
+        let known = self.instance_of(account, id).await?;
+        Ok(known.filter(|instance| *instance.name == *name))
     }
 
     /// The instance of that id, if it is the account's.
@@ -319,9 +341,6 @@ impl Directory {
         }
         let known = &self.inner.instances.by_name;
         let key = (account, Box::from(name));
-        if let Some(id) = known.get(&key) {
-            return Ok(Some(id));
-        }
         let mark = known.mark();
         let row = self.store().row(&name_row(account, name)).await?;
         let id = row

@@ -43,6 +43,26 @@ async fn an_instance_is_found_by_its_id_and_by_its_name_in_its_account_only() {
 }
 
 #[tokio::test]
+async fn a_name_that_another_node_gave_to_another_instance_leads_there() {
+    let node = Node::new();
+    let one = node.account("one").await;
+    let first = node.instance(&one, "sales").await;
+    let elsewhere = node.restarted();
+
+    let renamed = elsewhere
+        .directory
+        .update_instance(one.id, first.id, |instance| instance.name = "former".into());
+    renamed.await.unwrap();
+    let second = elsewhere.instance(&one, "sales").await;
+    node.directory.forget_changeable();
+
+    let found = node.directory.instance(one.id, "sales").await.unwrap();
+    assert_eq!(found.map(|instance| instance.id), Some(second.id));
+    let former = node.directory.instance(one.id, "former").await.unwrap();
+    assert_eq!(former.map(|instance| instance.id), Some(first.id));
+}
+
+#[tokio::test]
 async fn a_name_belongs_to_one_instance_of_an_account_and_is_free_again_once_it_changed() {
     let node = Node::new();
     let (one, other) = (node.account("one").await, node.account("other").await);

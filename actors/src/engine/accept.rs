@@ -15,9 +15,9 @@ use zajil_storage::{Append, Entry as Record, StoreError};
 
 use crate::engine::Engine;
 use crate::gate::Permit;
-use crate::instance::handle::Entered;
 use crate::idempotency::Fate;
 use crate::instance::InstanceMsg;
+use crate::instance::handle::Entered;
 use crate::owners::Asked;
 use crate::owners::questions::{AcceptReserved, AskPromise, ReserveIds, SendMessages};
 use crate::send::{ACCEPT_DEADLINE, AcceptError, Reserved, Submission};

@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zajil_model::id::{AccountId, Epoch, Shard};
+use zajil_model::id::AccountId;
 use zajil_model::time::{Clock, Day, Timestamp};
-use zajil_storage::{Append, Condition, Entry, RowKey, RowWrite, Store, StoreError, Table};
+use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table};
 
 use crate::directory::rows::{decode, number};
 use crate::ids::ShardClocks;
 use crate::owners::questions::AskPromise;
-use crate::owners::{Asked, OwnerError, Owners};
+use crate::owners::{OwnerError, Owners};
 
 /// How long an answer is kept.
 const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -40,13 +40,6 @@ const IN_FLIGHT: usize = 16_384;
 /// Twins that wait at once; more are told at once that theirs is in flight.
 const WAITING: usize = 4_096;
 
-/// After this long a promised append waits to be written or never will, in the epoch that gave its
-/// ids too: ids that are reserved and not used are refused after half of it.
-const PROMISE_SETTLED: Duration = Duration::from_secs(60);
-
-/// How long the log may take to say that everything before now is written: as long as a twin waits.
-const WRITTEN_WITHIN: Duration = TWIN_WAITS;
-
 /// How often old rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -56,8 +49,10 @@ const SWEEP_DAYS: i32 = 30;
 /// Rows that are deleted by one write.
 const SWEEP_ROWS: usize = 200;
 
+mod fate;
 mod ticket;
 
+pub use fate::Fate;
 pub use ticket::Ticket;
 
 /// Which request: what a key is unique within.
@@ -144,17 +139,6 @@ struct Answer {
     status: u16,
     /// JSON, as all bodies are.
     body: String,
-}
-
-/// What became of a promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fate {
-    /// The messages are in the log.
-    Kept,
-    /// They may still come.
-    Open,
-    /// They are not there and never will be.
-    Void,
 }
 
 impl fmt::Debug for Idempotency {
@@ -280,53 +264,6 @@ impl Idempotency {
             status: answer.status,
             body: answer.body.into_bytes(),
         })
-    }
-
-    /// What became of a promise, as the owner of its shard knows.
-    async fn fate(&self, promise: AskPromise) -> Result<Fate, IdempotencyError> {
-        let shard = promise.first.giver();
-        let fate = match self.0.owners.ask(shard, promise).await? {
-            Asked::Here(promise) => self.fate_here(promise).await,
-            Asked::There(fate) => fate,
-        };
-        Ok(fate?)
-    }
-
-    /// The same, on the node that owns the shard.
-    pub(crate) async fn fate_here(&self, promise: AskPromise) -> Result<Fate, StoreError> {
-        let (inner, shard) = (&self.0, promise.first.giver());
-        // Asked for first: what an epoch before this one left in the log has been read by now.
-        let epoch = inner.clocks.ensure(shard, 1).await?;
-        if epoch < promise.epoch {
-            return Err(StoreError::NotOpen(shard));
-        }
-        let comes_no_more = epoch > promise.epoch
-            || inner.clock.now() >= promise.at + PROMISE_SETTLED
-                && self.all_is_written(shard, epoch).await;
-        if inner.store.message(promise.first).await?.is_some() {
-            return Ok(Fate::Kept);
-        }
-        Ok(if comes_no_more {
-            Fate::Void
-        } else {
-            Fate::Open
-        })
-    }
-
-    /// Whether everything that waited to be written for a shard is: the log keeps its order, so an
-    /// append of nothing comes after it.
-    async fn all_is_written(&self, shard: Shard, epoch: Epoch) -> bool {
-        let (reply, answer) = oneshot::channel();
-        let append = Append {
-            shard,
-            epoch,
-            entries: vec![Entry::Outcomes(Vec::new())],
-        };
-        // Who asked may have lost patience.
-        let done = move |result| drop(reply.send(result));
-        self.0.store.append(append, Box::new(done));
-        let written = tokio::time::timeout(WRITTEN_WITHIN, answer).await;
-        matches!(written, Ok(Ok(Ok(()))))
     }
 
     fn sweep_when_due(&self) {

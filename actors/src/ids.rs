@@ -15,8 +15,11 @@ use zajil_model::id::{
     AccountId, BatchId, ContactId, Epoch, InstanceId, KeyId, SHARDS, Shard, ShardClock,
     TICKS_PER_BUCKET, TemplateId, Tick, UserId,
 };
+use zajil_model::promise::Standing;
 use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{Store, StoreError};
+
+use crate::owners::questions::AskPromise;
 
 /// How far ahead of need a ceiling is moved: a minute of ids, so that a busy shard writes once a
 /// minute and a restart after a crash skips at most a minute.
@@ -104,11 +107,16 @@ impl ShardClocks {
         self.open_slot(slot, shard, Some(epoch)).await
     }
 
-    /// Gives no ids of a shard any more.
+    /// Gives no ids of a shard any more, once who asks the store for it has its answer.
     pub async fn close(&self, shard: Shard) {
-        let slot = self.slot(shard);
-        let _asking = slot.asking.lock().await;
-        *slot.open.lock() = None;
+        let _asking = self.slot(shard).asking.lock().await;
+        self.lose(shard);
+    }
+
+    /// Gives no ids of a shard any more, at once. Should somebody be about to open it, it has to be
+    /// lost again after that.
+    pub fn lose(&self, shard: Shard) {
+        *self.slot(shard).open.lock() = None;
     }
 
     /// The shard that gives the ids of rows on this node.
@@ -146,6 +154,34 @@ impl ShardClocks {
     /// The epoch under which this node holds a shard; `None` before it was opened.
     pub fn epoch(&self, shard: Shard) -> Option<Epoch> {
         self.slot(shard).open.lock().as_ref().map(|open| open.epoch)
+    }
+
+    /// What may still become of ids that were given ahead.
+    pub fn standing(&self, asked: AskPromise) -> Standing {
+        self.standing_in(&self.slot(asked.first.giver()).open.lock(), asked)
+    }
+
+    /// Begins something under ids that were given ahead, if they may be used. It is begun before
+    /// anybody hears that they may not.
+    ///
+    /// # Errors
+    /// Why they may not be used; nothing was begun.
+    pub fn begin_under<T>(
+        &self,
+        given: AskPromise,
+        begin: impl FnOnce() -> T,
+    ) -> Result<T, Standing> {
+        let open = self.slot(given.first.giver()).open.lock();
+        match self.standing_in(&open, given) {
+            Standing::Open => Ok(begin()),
+            standing => Err(standing),
+        }
+    }
+
+    fn standing_in(&self, open: &Option<Open>, asked: AskPromise) -> Standing {
+        let held = open.as_ref().map(|open| open.epoch);
+        // Read by who holds the lock: so what is over here is over for all who hold it later.
+        Standing::of(asked.epoch, asked.given_at, held, self.clock.mono())
     }
 
     /// Opens the shard if it is not, and raises its ceiling so that `n` ticks may be taken.
@@ -214,7 +250,8 @@ impl ShardClocks {
         }
         let (epoch, last, ceiling) = {
             let open = slot.open.lock();
-            let open = open.as_ref().expect("it is closed only by who asks");
+            // It may be lost meanwhile.
+            let open = open.as_ref().ok_or(StoreError::NotOpen(shard))?;
             (open.epoch, open.clock.last(), open.clock.ceiling())
         };
         let from = last.time().max(self.clock.now());

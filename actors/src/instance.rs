@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use futures_util::future::try_join3;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
@@ -19,7 +19,6 @@ use zajil_model::instance::{Instance, Wanted};
 use zajil_model::lane::Window;
 use zajil_model::lifecycle::Status;
 use zajil_model::message::Chunk;
-use zajil_model::pace::DaySaved;
 use zajil_model::time::{Mono, Timestamp};
 use zajil_storage::{MessageRecord, StoreError};
 use zajil_transport::{Delivered, OpenError, Transport};
@@ -28,10 +27,11 @@ use crate::batch::PartState;
 use crate::context::Context;
 use crate::directory::SuppressionSet;
 pub use crate::instance::ahead::Loaded;
+use crate::instance::cap::Cap;
+pub use crate::instance::cap::CapWritten;
 pub use crate::instance::expire::Swept;
 use crate::instance::handed::{Arrived, Handed};
 use crate::instance::handle::Handle;
-pub use crate::instance::inbox::RESERVED_FOR;
 use crate::instance::inbox::{Inbox, Told};
 use crate::instance::outbox::{Item, Outbox};
 use crate::instance::outcomes::Outcomes;
@@ -42,12 +42,14 @@ use crate::shard::Suspects;
 
 mod admit;
 mod ahead;
+mod cap;
 mod checkpoint;
 mod claims;
 mod damage;
 mod expire;
 mod expiries;
 mod flights;
+mod frames;
 pub mod handed;
 pub mod handle;
 mod inbox;
@@ -95,8 +97,8 @@ pub enum InstanceMsg {
     Suppressions(Option<Arc<SuppressionSet>>),
     /// The transport of a generation was opened.
     Opened(u32, Result<Arc<dyn Transport>, OpenError>),
-    /// More of the daily cap may be used, or the reservation could not be stored.
-    CapReserved(Option<DaySaved>),
+    /// More of the daily cap was reserved, or was not.
+    CapWritten(CapWritten),
     /// Something happened on the transport of a generation.
     Happened(u32, Delivered),
     /// The instance was changed; answered when it is in force.
@@ -235,9 +237,10 @@ impl Actor for InstanceActor {
         let epoch = context.clocks.ensure(args.handle.shard(), 1).await?;
         let instance = up_to_date(&context, args.instance).await?;
         let store = context.store.as_ref();
-        let (saved, purged) = try_join(
+        let (saved, purged, cap) = try_join3(
             checkpoint::read(&context, instance.id),
             purge::read(store, instance.id),
+            Cap::read(&context, &instance, epoch),
         )
         .await?;
         let mut inbox = Inbox::new(&args.parts, purged);
@@ -251,10 +254,10 @@ impl Actor for InstanceActor {
             instance,
             suspects: args.suspects,
         };
-        let (now, mono) = (me.now(), me.mono());
+        let mono = me.mono();
         let mut state = InstanceState {
             inbox,
-            outbox: Outbox::new(&me, &saved.pace, now, mono),
+            outbox: Outbox::new(&me, &saved.pace, cap, mono),
             outcomes: Outcomes::default(),
             session: SessionState::new(&me, saved.closed),
             window: Window::new(),
@@ -342,7 +345,7 @@ impl InstanceState {
             InstanceMsg::Wrote => {}
             InstanceMsg::Suppressions(set) => self.on_suppressions(set),
             InstanceMsg::Opened(generation, result) => self.on_opened(generation, result),
-            InstanceMsg::CapReserved(saved) => self.on_cap_reserved(saved),
+            InstanceMsg::CapWritten(written) => self.on_cap_written(written),
             InstanceMsg::Happened(generation, delivered) => self.on_happened(generation, delivered),
             InstanceMsg::Apply(instance, reply) => self.on_apply(instance, reply),
             InstanceMsg::Connect => self.session.reopen(&self.me),

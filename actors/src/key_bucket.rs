@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::{Mutex, RwLock};
 use ractor::{Actor, ActorRef};
 use rustc_hash::FxHashMap;
@@ -217,13 +218,14 @@ impl KeyBuckets {
                 .map(|(key, bucket)| (*key, Arc::clone(bucket)))
                 .collect()
         };
-        for (key, bucket) in leaving {
+        let close = |(key, bucket): (KeyId, Arc<Bucket>)| async move {
             // One that is gone wrote what it could.
             drop(bucket.actor.send_message(BucketMsg::Passivate));
             drop(bucket.actor.wait(Some(CLOSE_WITHIN)).await);
             // An error means that the node is stopping, and so is the bucket.
             drop(self.gone(key, &bucket).await);
-        }
+        };
+        join_all(leaving.into_iter().map(close)).await;
     }
 
     async fn ask_window(&self, key: KeyId, limit: u64, ask: Ask) -> Result<Quota, Unavailable> {

@@ -9,7 +9,7 @@ use zajil_model::instance::{CloseReason, Instance, Session};
 use zajil_model::lifecycle::Status;
 use zajil_model::message::{Lane, Message};
 use zajil_model::phone::Phone;
-use zajil_model::time::Timestamp;
+use zajil_model::time::{Mono, Timestamp};
 use zajil_storage::StoreError;
 
 use crate::owners::OwnerError;
@@ -42,6 +42,9 @@ pub struct Reserved {
     pub created_at: Timestamp,
     /// The epoch that gave the ids. What is not accepted in it never is: the next owner seals it.
     pub epoch: Epoch,
+    /// When, by the clock of the owner in that epoch.
+    #[serde(default)]
+    pub given_at: Mono,
 }
 
 impl Reserved {
@@ -67,9 +70,9 @@ pub enum AcceptError {
     /// The shard of the instance left this node before anything was accepted.
     #[error("the instance is moving to another node")]
     Moved,
-    /// The ids were given by an earlier owner of the shard. Nothing was accepted under them, and
-    /// never will be: others are to be asked for.
-    #[error("the instance moved to another node meanwhile")]
+    /// The ids were given by an earlier owner of the shard, or too long ago. Nothing was accepted
+    /// under them, and never will be: others are to be asked for.
+    #[error("the ids may not be used any more")]
     Sealed,
     /// The disk is full.
     #[error("the disk is full")]

@@ -22,6 +22,7 @@ pub mod campaign;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -62,6 +63,39 @@ impl Clock for TokioClock {
 
     fn mono(&self) -> Mono {
         Mono::from_nanos(self.0.elapsed().as_nanos() as u64)
+    }
+}
+
+/// The same, with a wall clock that somebody sets wrong.
+#[derive(Debug)]
+pub struct WrongClock {
+    time: TokioClock,
+    /// By how many microseconds the wall clock is ahead.
+    ahead: AtomicI64,
+}
+
+impl WrongClock {
+    pub fn new() -> Self {
+        Self {
+            time: TokioClock::new(),
+            ahead: AtomicI64::new(0),
+        }
+    }
+
+    /// From now on the wall clock is so many seconds ahead, or behind.
+    pub fn is_ahead_by(&self, seconds: i64) {
+        self.ahead.store(seconds * 1_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        let right = self.time.now().as_micros();
+        Timestamp::from_micros(right + self.ahead.load(Ordering::Relaxed))
+    }
+
+    fn mono(&self) -> Mono {
+        self.time.mono()
     }
 }
 
@@ -361,7 +395,11 @@ impl World {
     }
 
     pub async fn on(store: Arc<dyn Store>, pace: PaceSpec) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        Self::at(store, Arc::new(TokioClock::new()), pace).await
+    }
+
+    /// The same, by another clock.
+    pub async fn at(store: Arc<dyn Store>, clock: Arc<dyn Clock>, pace: PaceSpec) -> Self {
         let whatsapp = WhatsApp::new(clock.clone());
         let engine = start(&store, &clock, &whatsapp).await;
         let account = engine.directory().create_account("Acme").await.unwrap().id;

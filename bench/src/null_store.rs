@@ -38,6 +38,10 @@ impl Store for NullStore {
         self.rows.close_shard(shard, epoch).await
     }
 
+    fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        self.rows.drop_shard(shard, epoch);
+    }
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

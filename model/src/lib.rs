@@ -16,6 +16,7 @@ pub mod message;
 pub mod pace;
 pub mod phone;
 pub mod placement;
+pub mod promise;
 pub mod quota;
 pub mod refusal;
 pub mod replay;

@@ -70,12 +70,9 @@ pub struct PaceSaved {
     /// The part of the configured rate that throttling leaves, above 0 and below 1; `None` is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
-    /// The count of the day, for an instance with a daily cap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub day: Option<DaySaved>,
 }
 
-/// What is kept of a daily cap.
+/// What is kept of a daily cap, from owner to owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaySaved {
     /// The civil day in the zone of the cap: days since 1970-01-01.

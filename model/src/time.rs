@@ -97,8 +97,12 @@ impl Day {
 
 /// A point on this process's monotonic clock: nanoseconds since an arbitrary start.
 ///
-/// It is never stored and never leaves the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// It says something to that process alone. Where one leaves it, it is beside the epoch in which it
+/// was read, and comes back to who holds that epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct Mono(u64);
 
 impl Mono {

@@ -139,7 +139,7 @@ proptest! {
                 Step::Acked => pace.acked(now),
                 Step::HandOver(later) => {
                     let factor = Some(pace.factor());
-                    let saved = PaceSaved { factor, ..PaceSaved::default() };
+                    let saved = PaceSaved { factor };
                     let (handed, ready) = (pace.handed(now), pace.ready_at(now));
                     let waits = ready.since(now);
                     now = now + Duration::from_nanos(later);
@@ -326,10 +326,7 @@ fn acknowledgements_lead_back_to_the_whole_rate_in_about_a_minute() {
 
 #[test]
 fn a_new_owner_goes_on_as_slowly_as_the_last() {
-    let saved = PaceSaved {
-        factor: Some(0.25),
-        day: None,
-    };
+    let saved = PaceSaved { factor: Some(0.25) };
     let pace = Pace::restored(&spec(100.0, None, 0.0), &saved, Mono::from_nanos(0));
 
     assert_eq!(pace.effective_rate(), 25.0);

@@ -26,7 +26,7 @@ use std::sync::mpsc;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Runtime;
-use zajil_model::id::Shard;
+use zajil_model::id::{Epoch, Shard};
 
 mod alive;
 mod clock;
@@ -61,6 +61,7 @@ pub use config::{
 };
 pub use source::Contents;
 
+use alive::Alive;
 use db::Db;
 use shard::{Means, Open, ShardProjection};
 use writer::Job;
@@ -85,6 +86,8 @@ struct Shared {
     means: Means,
     config: CqlConfig,
     shards: RwLock<FxHashMap<Shard, Serving>>,
+    /// What is being opened or closed under an epoch: whoever drops it need not wait for that.
+    changing: Mutex<FxHashMap<(Shard, Epoch), Arc<Alive>>>,
     /// What was read a moment ago of shards that are not held here.
     views: Mutex<FxHashMap<Shard, Arc<ShardProjection>>>,
     /// Held while a shard is opened or closed.
@@ -169,6 +172,7 @@ impl CqlStore {
             means,
             config,
             shards: RwLock::default(),
+            changing: Mutex::default(),
             views: Mutex::default(),
             gates: (0..GATES).map(|_| tokio::sync::Mutex::new(())).collect(),
             waiting: Arc::default(),

@@ -172,6 +172,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// is not open does nothing.
     async fn close_shard(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError>;
 
+    /// Lets go of a shard that is lost, without waiting for anything: also while it is being opened or
+    /// closed. Whoever owns it next reads and seals what was written, so nothing that is written
+    /// later counts. An append that waits fails as one that was not written, one that is on its way
+    /// as one of which nobody knows.
+    fn drop_shard(&self, shard: Shard, epoch: Epoch);
+
     /// Makes it durable that a shard may give ids up to `ceiling`; answers the ceiling in force.
     async fn raise_ceiling(
         &self,

@@ -188,6 +188,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    /// Nothing waits here: an append is written, or fenced, before it returns.
+    fn drop_shard(&self, _shard: Shard, _epoch: Epoch) {}
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

@@ -53,11 +53,13 @@ pub enum Table {
     /// Who owns a shard: partition = the shard's number divided by 16 (a scan of all is 64 reads,
     /// and few changes meet), sort = the shard's number.
     ShardOwners = 21,
+    /// What an instance with a daily cap reserved of the day: partition = instance id, sort empty.
+    DayCaps = 22,
 }
 
 impl Table {
     /// Each of them, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Accounts,
         Self::Users,
@@ -80,6 +82,7 @@ impl Table {
         Self::Members,
         Self::Leases,
         Self::ShardOwners,
+        Self::DayCaps,
     ];
 
     /// The table of that number.

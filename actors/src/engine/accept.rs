@@ -15,10 +15,11 @@ use zajil_storage::{Append, Entry as Record, StoreError};
 
 use crate::engine::Engine;
 use crate::gate::Permit;
+use crate::idempotency::Fate;
+use crate::instance::InstanceMsg;
 use crate::instance::handle::Entered;
-use crate::instance::{InstanceMsg, RESERVED_FOR};
 use crate::owners::Asked;
-use crate::owners::questions::{AcceptReserved, ReserveIds, SendMessages};
+use crate::owners::questions::{AcceptReserved, AskPromise, ReserveIds, SendMessages};
 use crate::send::{ACCEPT_DEADLINE, AcceptError, Reserved, Submission};
 
 /// Bytes of messages in one chunk, before it is encoded: with the overhead of their fields a
@@ -117,7 +118,7 @@ impl Engine {
     }
 
     /// Gives ids to messages that are about to be accepted, for who has to write the ids down
-    /// first. What is not accepted within 30 s of it is refused.
+    /// first. What is not accepted within 30 s of it never is.
     ///
     /// # Errors
     /// [`AcceptError`].
@@ -144,15 +145,14 @@ impl Engine {
         if !self.answers_for(shard, epoch) {
             return Err(AcceptError::Moved);
         }
-        let now = self.clock().now();
-        Ok(reserved((tick, epoch), shard, count, bulk, now))
+        Ok(self.reserved((tick, epoch), shard, count, bulk))
     }
 
     /// Accepts messages under reserved ids: once this answers, they are on stable storage.
     ///
     /// # Errors
-    /// [`AcceptError`]; [`AcceptError::Sealed`] when the shard has another owner by now, and ids
-    /// are to be reserved anew.
+    /// [`AcceptError`]; [`AcceptError::Sealed`] when the shard has another owner by now, or the ids
+    /// are too old, and others are to be reserved.
     pub async fn accept(
         &self,
         reserved: Reserved,
@@ -162,7 +162,7 @@ impl Engine {
         let mut submission = submission;
         for _ in 0..ROUNDS {
             if self.ownership().owns(shard) {
-                match self.admit_reserved(reserved, submission)? {
+                match self.admit(submission)? {
                     Entry::Here(admitted) => {
                         return self.accept_admitted(reserved, *admitted).await;
                     }
@@ -187,23 +187,10 @@ impl Engine {
         reserved: Reserved,
         submission: Submission,
     ) -> Result<Reserved, AcceptError> {
-        match self.admit_reserved(reserved, submission)? {
+        match self.admit(submission)? {
             Entry::Here(admitted) => self.accept_admitted(reserved, *admitted).await,
             Entry::Elsewhere(_) => Err(AcceptError::Moved),
         }
-    }
-
-    fn admit_reserved(
-        &self,
-        reserved: Reserved,
-        submission: Submission,
-    ) -> Result<Entry, AcceptError> {
-        if self.clock().now().since(reserved.created_at) > RESERVED_FOR {
-            return Err(AcceptError::Unavailable(
-                "the ids were reserved too long ago",
-            ));
-        }
-        self.admit(submission)
     }
 
     async fn accept_admitted(
@@ -211,22 +198,27 @@ impl Engine {
         reserved: Reserved,
         admitted: Admitted,
     ) -> Result<Reserved, AcceptError> {
-        let handle = Arc::clone(&admitted.entered);
-        match self.0.context.clocks.epoch(handle.shard()) {
-            Some(epoch) if epoch == reserved.epoch => {}
-            Some(epoch) if epoch > reserved.epoch => return self.accepted_before(reserved).await,
-            _ => return Err(AcceptError::Moved),
-        }
+        let (clocks, handle) = (&self.0.context.clocks, Arc::clone(&admitted.entered));
+        let promise = AskPromise::of(&reserved);
         // Whoever took a lower id than these appends before: the actor passes over lower ids once
         // it was told of these.
-        let answer = handle.in_order(|| self.append(reserved, admitted, Told::Late));
-        self.durable(answer, reserved).await
+        let begun = handle.in_order(|| {
+            clocks.begin_under(promise, || self.append(reserved, admitted, Told::Late))
+        });
+        match begun {
+            Ok(answer) => self.durable(answer, reserved).await,
+            Err(_) => self.accepted_before(reserved).await,
+        }
     }
 
-    /// What became of reserved ids in an epoch that is sealed.
+    /// What became of reserved ids that may not be used any more.
     async fn accepted_before(&self, reserved: Reserved) -> Result<Reserved, AcceptError> {
-        let found = self.0.context.store.message(reserved.first).await?;
-        found.map(|_| reserved).ok_or(AcceptError::Sealed)
+        let promise = AskPromise::of(&reserved);
+        match self.0.idempotency.fate_here(promise).await? {
+            Fate::Kept => Ok(reserved),
+            Fate::Void => Err(AcceptError::Sealed),
+            Fate::Open => Err(AcceptError::OutcomeUnknown),
+        }
     }
 
     fn admit(&self, submission: Submission) -> Result<Entry, AcceptError> {
@@ -264,9 +256,28 @@ impl Engine {
                 return Err(admitted);
             };
             let count = admitted.submission.messages.len() as u32;
-            let reserved = reserved(given, shard, count, bulk, now);
+            let reserved = self.reserved(given, shard, count, bulk);
             Ok((reserved, self.append(reserved, *admitted, Told::InCredit)))
         })
+    }
+
+    /// The ids that begin at a tick: that of the bulk first, if it has one.
+    fn reserved(
+        &self,
+        (tick, epoch): (Tick, Epoch),
+        shard: Shard,
+        count: u32,
+        bulk: bool,
+    ) -> Reserved {
+        let first = MessageId::give(tick, shard);
+        Reserved {
+            first: if bulk { first.plus(1) } else { first },
+            count,
+            batch: bulk.then(|| BatchId::give(tick, shard)),
+            created_at: self.clock().now(),
+            epoch,
+            given_at: self.clock().mono(),
+        }
     }
 
     /// Waits until an append is durable, and answers only while the lease is still good: under one
@@ -328,24 +339,6 @@ impl Engine {
             Box::new(done),
         );
         answer
-    }
-}
-
-/// The ids that begin at a tick: that of the bulk first, if it has one.
-fn reserved(
-    (tick, epoch): (Tick, Epoch),
-    shard: Shard,
-    count: u32,
-    bulk: bool,
-    now: Timestamp,
-) -> Reserved {
-    let first = MessageId::give(tick, shard);
-    Reserved {
-        first: if bulk { first.plus(1) } else { first },
-        count,
-        batch: bulk.then(|| BatchId::give(tick, shard)),
-        created_at: now,
-        epoch,
     }
 }
 

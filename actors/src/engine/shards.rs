@@ -215,16 +215,15 @@ impl Shards for EngineShards {
     async fn lost(&self, shard: Shard, epoch: Epoch) {
         let parts = &self.0.0;
         // Without an epoch nothing of it may leave or be written any more.
-        parts.context.clocks.close(shard).await;
-        parts.router.close_shard(shard).await;
+        parts.context.clocks.lose(shard);
+        // What was written is the next owner's to read, and what is written from now on counts nowhere:
+        // so nothing is waited for that the store has in hand.
+        parts.context.store.drop_shard(shard, epoch);
         tokio::join!(
+            parts.router.close_shard(shard),
             parts.batches.close_shard(shard),
             parts.buckets.close_shard(shard),
         );
-        // Whoever owns it now fenced it: what could not be written is that owner's to read.
-        if let Err(error) = parts.context.store.close_shard(shard, epoch).await {
-            tracing::debug!(%shard, %error, "a lost shard was dropped");
-        }
         parts.context.arrivals.forget(shard);
     }
 

@@ -54,8 +54,8 @@ impl Twins {
         tasks.spawn(async move {
             let done = cell.get_or_init(|| work).await.clone();
             if matches!(done, Err(AcceptError::Moved | AcceptError::Sealed)) {
-                // Said of an epoch: in another one the answer is another, and a question of this one
-                // that comes late is refused for its epoch.
+                // Said of an epoch, or of ids whose time is over: in another epoch the answer is
+                // another, and a question that comes late is refused for the same reason.
                 known.lock().forget(&request);
             }
             // Who asked may have gone; a twin of it finds the answer in the cell.

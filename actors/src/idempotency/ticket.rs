@@ -40,11 +40,7 @@ impl Ticket {
         status: u16,
         body: &[u8],
     ) -> Result<(), IdempotencyError> {
-        let promise = AskPromise {
-            first: reserved.first,
-            epoch: reserved.epoch,
-            at: reserved.created_at,
-        };
+        let promise = AskPromise::of(reserved);
         self.write(Some(promise), status, body).await?;
         self.promised = true;
         Ok(())

@@ -49,13 +49,8 @@ pub(super) async fn read(
 impl InstanceState {
     /// The row that saves this instance now.
     pub(super) fn checkpoint(&self) -> Option<RowWrite> {
-        self.checkpoint_with(self.outbox.saved())
-    }
-
-    /// The row that saves this instance with this pace.
-    pub(super) fn checkpoint_with(&self, pace: PaceSaved) -> Option<RowWrite> {
         let saved = Saved {
-            pace,
+            pace: self.outbox.saved(),
             closed: self.session.kept_closed(),
         };
         let value = rmp_serde::to_vec_named(&saved).ok()?;

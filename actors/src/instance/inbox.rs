@@ -21,9 +21,6 @@ use crate::instance::expiries::{Expiries, Stretch};
 use crate::instance::handle::Handle;
 use crate::instance::schedule::Schedule;
 
-/// How long ids that were reserved may be used: the deadline of an accept and room to spare.
-pub const RESERVED_FOR: Duration = Duration::from_secs(30);
-
 /// The wait before a failed read is tried again.
 pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 

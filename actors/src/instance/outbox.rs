@@ -1,37 +1,33 @@
-//! Clear, record, send: from the window to the transport.
+//! Clear, record: what is about to go.
 //!
 //! A message is *armed* shortly before its turn: opt-outs are checked, and its attempt is written
 //! down. Only when that is durable, and the pace allows it, it is cleared once more and handed
-//! over. Then it is in flight until the transport answers, or the time for that is over.
+//! [over](super::frames). Then it is in flight until the transport answers, or the time for that is
+//! over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
-use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::{Ready, Taken, most_in_flight};
 use zajil_model::lifecycle::Event;
 use zajil_model::message::{MessageRef, Queue};
-use zajil_model::pace::{
-    CapWait, Company, DayCap, DaySaved, Pace, PaceSaved, arms_by, to_arm, turn_of_next,
-};
+use zajil_model::pace::{Company, Pace, PaceSaved, arms_by, to_arm, turn_of_next};
 use zajil_model::refusal::{Failure, Reason};
-use zajil_model::retry::{answer_timeout, may_go_again};
 use zajil_model::time::{Mono, Timestamp};
 use zajil_storage::StoreError;
-use zajil_transport::Outbound;
 
 use crate::directory::SuppressionSet;
+use crate::instance::cap::Cap;
 use crate::instance::claims::OpenClaims;
 use crate::instance::flights::Flights;
 use crate::instance::{InstanceMsg, InstanceState, Me};
 
 /// The wait before messages are tried again whose attempt could not be recorded, or whose
 /// transport took no more.
-const TRY_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// Deaths of an actor in the hand-over of one message, after which it is not tried again.
 const POISON_DEATHS: u8 = 2;
@@ -68,30 +64,20 @@ pub(crate) struct Armed {
 /// What is on its way to the transport, and how fast.
 pub(crate) struct Outbox {
     pub(crate) pace: Pace,
-    cap: Cap,
-    suppressions: Option<Arc<SuppressionSet>>,
+    pub(super) cap: Cap,
+    pub(super) suppressions: Option<Arc<SuppressionSet>>,
     pub(super) armed: VecDeque<Armed>,
     recording: usize,
     pub(super) flights: Flights,
     pub(super) claims: OpenClaims,
-    blocked_until: Option<Mono>,
-}
-
-#[derive(Debug)]
-struct Cap {
-    day: Option<DayCap>,
-    until: Option<Timestamp>,
+    pub(super) blocked_until: Option<Mono>,
 }
 
 impl Outbox {
-    pub(super) fn new(me: &Me, saved: &PaceSaved, now: Timestamp, mono: Mono) -> Self {
-        let instance = me.instance.as_ref();
+    pub(super) fn new(me: &Me, saved: &PaceSaved, cap: Cap, mono: Mono) -> Self {
         Self {
-            pace: Pace::restored(&instance.pace, saved, mono),
-            cap: Cap {
-                day: DayCap::new(&instance.pace, saved.day, now),
-                until: None,
-            },
+            pace: Pace::restored(&me.instance.pace, saved, mono),
+            cap,
             suppressions: None,
             armed: VecDeque::new(),
             recording: 0,
@@ -104,7 +90,6 @@ impl Outbox {
     pub(super) fn saved(&self) -> PaceSaved {
         PaceSaved {
             factor: Some(self.pace.factor()),
-            day: self.cap.day.as_ref().map(DayCap::saved),
         }
     }
 
@@ -131,21 +116,17 @@ impl Outbox {
 
     /// Until when the daily cap holds everything back.
     pub(super) fn capped_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.cap.until.filter(|until| *until > now)
+        self.cap.until(now)
     }
 
     /// The pace or the cap was changed.
     pub(super) fn set_pace(&mut self, instance: &Instance, now: Timestamp, mono: Mono) {
         self.pace.set(&instance.pace, mono);
-        match (&mut self.cap.day, instance.pace.daily_cap) {
-            (Some(day), Some(_)) => day.set(&instance.pace, now),
-            (day, _) => *day = DayCap::new(&instance.pace, None, now),
-        }
-        self.cap.until = None;
+        self.cap.set(instance, now);
     }
 
     /// Most messages that may be on their way at once.
-    fn most_in_flight(&self) -> usize {
+    pub(super) fn most_in_flight(&self) -> usize {
         most_in_flight(self.rate(), self.flights.answer())
     }
 
@@ -185,7 +166,7 @@ impl Outbox {
         self.recording > 0 && self.armed.is_empty() && self.pace.ready_at(mono) <= mono
     }
 
-    fn is_blocked(&self, mono: Mono) -> bool {
+    pub(super) fn is_blocked(&self, mono: Mono) -> bool {
         self.blocked_until.is_some_and(|until| until > mono)
     }
 
@@ -328,25 +309,10 @@ impl InstanceState {
             self.window.retry(ready, now);
             return None;
         }
-        if let Some(day) = &mut self.outbox.cap.day {
-            let taken = day.take(now);
-            if let Some(saved) = day.reserve(now) {
-                self.reserve_cap(saved);
-            }
-            match taken {
-                Ok(()) => {}
-                Err(wait) => {
-                    // The answer to the reservation wakes this actor, long before this wait ends.
-                    let until = match wait {
-                        CapWait::Until(until) => until,
-                        CapWait::Reservation => now + TRY_AGAIN,
-                    };
-                    self.outbox.cap.until = Some(until);
-                    self.outbox.claims.release(ready.id);
-                    self.window.retry(ready, now);
-                    return None;
-                }
-            }
+        if !self.take_of_day(now) {
+            self.outbox.claims.release(ready.id);
+            self.window.retry(ready, now);
+            return None;
         }
         ready.item.first_attempt_at.get_or_insert(now);
         self.outcomes.note(ready.id, now, Event::Attempt(attempt));
@@ -404,157 +370,5 @@ impl InstanceState {
     pub(super) fn withdraw(&mut self, armed: &Armed, now: Timestamp) {
         self.window.finished(armed.ready.id);
         self.ended(&armed.ready, Event::Cancelled, now);
-    }
-
-    /// Hands armed messages over, as far as the pace allows.
-    pub(super) fn hand_over(&mut self, now: Timestamp, mono: Mono) {
-        if self.outbox.is_blocked(mono) {
-            return;
-        }
-        let careful = self.me.suspects.lock().careful;
-        let mut frames = Vec::new();
-        while self.outbox.flights.len() < self.outbox.most_in_flight()
-            && self.outbox.pace.ready_at(mono) <= mono
-            && !self.outbox.is_blocked(mono)
-        {
-            let Some(armed) = self.outbox.armed.pop_front() else {
-                break;
-            };
-            let item = &armed.ready.item;
-            let began = item.first_attempt_at.filter(|_| item.doubtful);
-            if began.is_some_and(|began| !may_go_again(began, now)) {
-                self.window.finished(armed.ready.id);
-                self.ended(&armed.ready, Event::Unknown, now);
-                continue;
-            }
-            let Some(frame) = self.cleared(&armed) else {
-                self.window.finished(armed.ready.id);
-                self.ended(&armed.ready, Event::Suppressed, now);
-                continue;
-            };
-            let allowed_for = self.outbox.pace.allowed_for(mono);
-            if !self.outbox.pace.take(mono, self.me.random.random()) {
-                self.outbox.armed.push_front(armed);
-                break;
-            }
-            self.measure_waits(&armed, allowed_for, now);
-            self.fly(armed, mono);
-            frames.push(frame);
-            if careful {
-                self.submit(std::mem::take(&mut frames), mono);
-            }
-        }
-        self.submit(frames, mono);
-    }
-
-    /// How long a message waited that goes now: in all, and longer than it had to.
-    fn measure_waits(&self, armed: &Armed, allowed_for: Duration, now: Timestamp) {
-        let due = armed.ready.item.message.due();
-        let waits = &self.me.context.metrics.waits;
-        if armed.attempt == 1 {
-            waits.queued(now.since(due));
-        }
-        let ready_for = now.since(armed.ready.not_before.max(due));
-        waits.in_excess(allowed_for.min(ready_for));
-    }
-
-    /// The one place where a message becomes something that a transport takes.
-    fn cleared(&self, armed: &Armed) -> Option<Outbound> {
-        let set = self.outbox.suppressions.as_ref()?;
-        let cleared = set
-            .clear(armed.ready.recipient, armed.ready.item.message.clone())
-            .ok()?;
-        Some(Outbound {
-            wa_id: self.me.context.wa_key.of(armed.ready.id),
-            attempt: armed.attempt,
-            message: cleared,
-        })
-    }
-
-    fn fly(&mut self, mut armed: Armed, mono: Mono) {
-        armed.flown_at = Some(mono);
-        let timeout = mono + answer_timeout(self.me.instance.transport);
-        self.outbox.flights.begin(armed, timeout);
-    }
-
-    fn submit(&mut self, frames: Vec<Outbound>, mono: Mono) {
-        let Some(transport) = self.session.transport() else {
-            return;
-        };
-        if frames.is_empty() {
-            return;
-        }
-        let count = frames.len();
-        if let [only] = frames.as_slice() {
-            self.me.suspects.lock().current = Some(only.message.get().id());
-        }
-        let refused = transport.submit(frames);
-        // However long it took, no window holds more than the pace allows.
-        let over = self.me.mono();
-        self.outbox.pace.handed_over(count as u32, over);
-        self.me.suspects.lock().current = None;
-        self.me.context.metrics.handed_over(count - refused.len());
-        if !refused.is_empty() {
-            self.outbox.blocked_until = Some(mono + TRY_AGAIN);
-        }
-        let left: FxHashSet<_> = refused
-            .iter()
-            .map(|frame| frame.message.get().id())
-            .collect();
-        self.outbox.flights.forget(&left);
-        for frame in refused.into_iter().rev() {
-            if let Some(armed) = self.outbox.flights.land(frame.message.get().id()) {
-                self.outbox.armed.push_front(armed);
-            }
-        }
-    }
-
-    /// Gives up on answers whose time is over: their outcome is not known.
-    pub(super) fn time_out(&mut self, now: Timestamp, mono: Mono) {
-        while let Some(id) = self.outbox.flights.next_late(mono) {
-            self.ambiguous(id, now);
-        }
-    }
-
-    /// A message that left the window ended. Of one that may have been sent it is not said that it
-    /// was not.
-    pub(super) fn ended(&mut self, ready: &Ready<Item>, event: Event, now: Timestamp) {
-        let event = if ready.item.doubtful {
-            event.in_doubt()
-        } else {
-            event
-        };
-        self.outcome(ready.id, now, event);
-        self.inbox.schedule.finished(ready.id);
-    }
-
-    fn reserve_cap(&self, saved: DaySaved) {
-        let pace = PaceSaved {
-            day: Some(saved),
-            ..self.outbox.saved()
-        };
-        let Some(row) = self.checkpoint_with(pace) else {
-            return;
-        };
-        let (store, tell) = (self.me.context.store.clone(), self.me.teller());
-        self.me.context.tasks.spawn(async move {
-            let kept = store.write(vec![row]).await.is_ok();
-            tell(InstanceMsg::CapReserved(kept.then_some(saved)));
-        });
-    }
-
-    /// More of the day's cap may be used.
-    pub(super) fn on_cap_reserved(&mut self, saved: Option<DaySaved>) {
-        let Some(day) = &mut self.outbox.cap.day else {
-            return;
-        };
-        match saved {
-            Some(saved) => {
-                day.reserved(saved);
-                self.outbox.cap.until = None;
-            }
-            // It is asked for again when the wait for it is over.
-            None => day.reserve_failed(),
-        }
     }
 }

@@ -244,6 +244,7 @@ impl InstanceState {
     /// Leaves in good order.
     pub(super) fn leave(&mut self) {
         self.session.leave(&self.me);
+        self.leave_rest_of_day();
         self.me.myself.stop(None);
     }
 }

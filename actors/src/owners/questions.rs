@@ -15,7 +15,7 @@ use zajil_model::instance::Instance;
 use zajil_model::lease::NodeId;
 use zajil_model::message::Message;
 use zajil_model::phone::Phone;
-use zajil_model::time::Timestamp;
+use zajil_model::time::Mono;
 use zajil_storage::{
     ChangePage, Cursor, ListPage, ListRequest, MessageRecord, StoreError, Totals, TotalsFilter,
 };
@@ -112,8 +112,20 @@ pub struct AskPromise {
     pub first: MessageId,
     /// The epoch that gave it.
     pub epoch: Epoch,
-    /// When, by the wall clock.
-    pub at: Timestamp,
+    /// When, by the clock of the owner in that epoch.
+    #[serde(default)]
+    pub given_at: Mono,
+}
+
+impl AskPromise {
+    /// What to ask of ids that were reserved.
+    pub const fn of(reserved: &Reserved) -> Self {
+        Self {
+            first: reserved.first,
+            epoch: reserved.epoch,
+            given_at: reserved.given_at,
+        }
+    }
 }
 
 impl Question for AskPromise {

@@ -260,6 +260,10 @@ impl Store for RoutedStore {
         self.inner.close_shard(shard, epoch).await
     }
 
+    fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        self.inner.drop_shard(shard, epoch);
+    }
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

@@ -62,6 +62,7 @@ async fn reserve(node: &Node) -> (InstanceId, Reserved) {
         batch: None,
         created_at: node.clock.now(),
         epoch,
+        given_at: node.clock.mono(),
     };
     (instance, reserved)
 }
@@ -257,7 +258,7 @@ async fn a_crash_before_the_append_lets_a_repetition_send() {
 }
 
 #[tokio::test]
-async fn an_append_that_may_still_come_keeps_its_key_for_a_minute() {
+async fn an_append_that_may_still_come_keeps_its_key_for_half_a_minute() {
     let node = Node::new();
     let keys = keys(&node);
     let (_, ids) = reserve(&node).await;
@@ -269,7 +270,7 @@ async fn an_append_that_may_still_come_keeps_its_key_for_a_minute() {
         keys.begin(scope("order-1"), BODY).await.unwrap(),
         Begin::InFlight
     ));
-    node.clock.pass(seconds(60));
+    node.clock.pass(seconds(30));
     drop(fresh(&keys, "order-1").await);
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
 use zajil_model::lifecycle::Event;
 use zajil_model::message::Queue;
@@ -50,6 +51,9 @@ pub struct TroubledStore {
     /// Appends that wait, while none is written.
     waiting: Mutex<Option<Waiting>>,
     damaged: AtomicBool,
+    /// A shard whose partition answers nothing.
+    hangs: Mutex<Option<Shard>>,
+    unanswered: Mutex<Waiting>,
     /// How long a claim takes to be answered, and how many are answered that it is not known.
     claim_ms: AtomicU64,
     claims_to_doubt: AtomicUsize,
@@ -58,6 +62,9 @@ pub struct TroubledStore {
     batches_ms: AtomicU64,
     /// The number of each attempt that was to be written.
     attempts: Mutex<Vec<u8>>,
+    /// Whether the next reservation of a day waits, and until when.
+    holds_reservation: AtomicBool,
+    reservation_goes_on: Notify,
     checkpoints_away: AtomicBool,
     instances_away: AtomicBool,
     /// An instance whose checkpoint kills who reads it; 0 is none.
@@ -153,6 +160,21 @@ impl TroubledStore {
         self.damaged.store(damaged, Ordering::Relaxed);
     }
 
+    /// The next reservation of a daily cap is on its way for long.
+    pub fn hold_a_reservation(&self) {
+        self.holds_reservation.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one is on its way.
+    pub fn holds_a_reservation(&self) -> bool {
+        !self.holds_reservation.load(Ordering::Relaxed)
+    }
+
+    /// The reservation that was held comes.
+    pub fn reservation_comes(&self) {
+        self.reservation_goes_on.notify_one();
+    }
+
     /// From now on checkpoints cannot be read, or can be again.
     pub fn take_checkpoints_away(&self, away: bool) {
         self.checkpoints_away.store(away, Ordering::Relaxed);
@@ -177,6 +199,17 @@ impl TroubledStore {
     /// Messages that reads of queues brought.
     pub fn messages_read(&self) -> usize {
         self.messages_read.load(Ordering::Relaxed)
+    }
+
+    /// From now on nothing of this shard is answered, or all is again.
+    pub fn hang(&self, shard: Option<Shard>) {
+        *self.hangs.lock() = shard;
+    }
+
+    async fn answers(&self, shard: Shard) {
+        while *self.hangs.lock() == Some(shard) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn slowly<T>(&self, answer: T) -> T {
@@ -232,6 +265,10 @@ impl Store for TroubledStore {
             std::thread::sleep(OVERTAKING);
         }
         self.note_attempts(&append);
+        if *self.hangs.lock() == Some(append.shard) {
+            self.unanswered.lock().0.push((append, done));
+            return;
+        }
         if let Some(waiting) = &mut *self.waiting.lock() {
             waiting.0.push((append, done));
             return;
@@ -322,18 +359,30 @@ impl Store for TroubledStore {
     }
 
     async fn open_shard(&self, s: Shard, e: Option<Epoch>) -> Result<ShardOpened, StoreError> {
+        self.answers(s).await;
         self.inner.open_shard(s, e).await
     }
 
+    /// What waits is finished first.
     async fn close_shard(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
+        self.answers(shard).await;
         self.inner.close_shard(shard, epoch).await
     }
 
+    fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        self.inner.drop_shard(shard, epoch);
+    }
+
     async fn raise_ceiling(&self, s: Shard, e: Epoch, ceiling: Tick) -> Result<Tick, StoreError> {
+        self.answers(s).await;
         self.inner.raise_ceiling(s, e, ceiling).await
     }
 
     async fn write(&self, rows: Vec<RowWrite>) -> Result<Written, StoreError> {
+        let reserves = rows.iter().any(|row| row.key.table == Table::DayCaps);
+        if reserves && self.holds_reservation.swap(false, Ordering::Relaxed) {
+            self.reservation_goes_on.notified().await;
+        }
         self.inner.write(rows).await
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Hand-overs are reserved ahead: a number is made durable first and used up in memory. After a
 //! crash the new owner takes all that was reserved for used, so the cap is never passed; it may
-//! fall short by one reservation.
+//! fall short by one reservation. Whoever stores a reservation does so only where what is stored is
+//! what it saw last: so none is ever taken back by one that was made before it.
 
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -127,12 +128,30 @@ impl DayCap {
         self.asked = None;
     }
 
-    /// What must be durable whenever the pace of the instance is stored: all that is reserved or
-    /// being reserved.
-    pub fn saved(&self) -> DaySaved {
-        self.asked.unwrap_or(DaySaved {
+    /// Another owner reserved meanwhile: the reservation that was asked for was not stored, and what
+    /// was `found` stored counts as used.
+    pub fn overtaken(&mut self, found: Option<DaySaved>) {
+        self.asked = None;
+        let Some(found) = found.filter(|found| found.day >= self.day) else {
+            return;
+        };
+        if found.day > self.day {
+            self.day = found.day;
+            self.ends = end_of(&self.zone, self.day);
+            (self.used, self.reserved) = (0, 0);
+        }
+        self.used = self.used.max(found.reserved);
+        self.reserved = self.reserved.max(found.reserved);
+    }
+
+    /// What was really used, for an owner that leaves in good order and hands nothing over any more:
+    /// stored, it gives the rest of the reservation to the next one. `None` when there is no rest, or
+    /// it is not known what is stored.
+    pub fn unused(&self) -> Option<DaySaved> {
+        let is_known = self.asked.is_none() && self.used < self.reserved;
+        is_known.then_some(DaySaved {
             day: self.day,
-            reserved: self.reserved,
+            reserved: self.used,
         })
     }
 

@@ -18,12 +18,13 @@ use super::statements::Kind;
 const PLAIN: [Table; 3] = [Table::Checkpoints, Table::Audit, Table::RefusedRows];
 
 /// Tables that decide who may do something: read so that no answered write is missed.
-const DECIDING: [Table; 5] = [
+const DECIDING: [Table; 6] = [
     Table::UniqueNames,
     Table::Idempotency,
     Table::Buckets,
     Table::Leases,
     Table::ShardOwners,
+    Table::DayCaps,
 ];
 
 /// How often a conditional write is begun again because others got in between, or its outcome is

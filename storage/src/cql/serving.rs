@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use zajil_model::id::{Epoch, Shard};
 
+use super::alive::Alive;
 use super::merge::{self, Ask, Merge};
 use super::shard::{Open, ShardProjection, time_to_live};
 use super::writer::{self, CALLS_WAITING, Job};
@@ -21,6 +22,37 @@ const BYTES_WAITING: usize = 64 << 20;
 
 /// How long a question to a projection may take before its asker is told so.
 const QUESTION: Duration = Duration::from_secs(10);
+
+/// A shard that is being opened or closed: found by whoever drops it.
+struct Changing<'a> {
+    shared: &'a Shared,
+    key: Option<(Shard, Epoch)>,
+    alive: Arc<Alive>,
+}
+
+impl<'a> Changing<'a> {
+    fn new(shared: &'a Shared, shard: Shard, epoch: Option<Epoch>, alive: Arc<Alive>) -> Self {
+        let key = epoch.map(|epoch| (shard, epoch));
+        if let Some(key) = key {
+            shared.changing.lock().insert(key, Arc::clone(&alive));
+        }
+        Self { shared, key, alive }
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        let mut changing = self.shared.changing.lock();
+        // Another one may have begun with the same shard.
+        if changing
+            .get(&key)
+            .is_some_and(|alive| Arc::ptr_eq(alive, &self.alive))
+        {
+            changing.remove(&key);
+        }
+    }
+}
 
 impl Shared {
     pub(super) fn check(&self) -> Result<(), StoreError> {
@@ -62,6 +94,7 @@ impl Shared {
         epoch: Option<Epoch>,
     ) -> Result<ShardOpened, StoreError> {
         self.check()?;
+        let changing = Changing::new(&self, shard, epoch, Arc::default());
         let _one_at_a_time = self.gate(shard).lock().await;
         if let Ok(serving) = self.serving(shard) {
             let current = serving.open.epoch;
@@ -79,7 +112,7 @@ impl Shared {
             }
             self.shards.write().remove(&shard);
         }
-        let (open, opened) = Open::take(&self.means, shard, epoch).await?;
+        let (open, opened) = Open::take(&self.means, shard, epoch, changing.alive.clone()).await?;
         let (sender, jobs) = mpsc::channel(CALLS_WAITING);
         let open = Arc::new(open);
         let ttl = time_to_live(self.config.retention);
@@ -88,8 +121,9 @@ impl Shared {
         let jobs = sender;
         self.shards.write().insert(shard, Serving { open, jobs });
         metrics::cql_shards(self.shards.read().len());
-        // Should the store have been closed meanwhile, nobody would close this shard.
-        if let Err(error) = self.check() {
+        // Should the store have been closed meanwhile, nobody would close this shard; nor should it
+        // be here when it was dropped.
+        if let Err(error) = self.check().and_then(|()| changing.alive.check()) {
             self.shards.write().remove(&shard);
             return Err(error);
         }
@@ -106,9 +140,27 @@ impl Shared {
             Some(serving) if serving.open.epoch == epoch => serving.clone(),
             _ => return Ok(()),
         };
+        let alive = Arc::clone(&serving.open.ground.alive);
+        let _changing = Changing::new(&self, shard, Some(epoch), alive);
         self.shards.write().remove(&shard);
         metrics::cql_shards(self.shards.read().len());
         self.end(serving).await
+    }
+
+    /// Ends what is held under an epoch, and whoever opens or closes it.
+    pub(super) fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        let lost = StoreError::NotOpen(shard);
+        let changing = self.changing.lock().get(&(shard, epoch)).cloned();
+        if let Some(alive) = changing {
+            alive.lose(lost.clone());
+        }
+        let mut shards = self.shards.write();
+        let is_it = |held: &Serving| held.open.epoch == epoch;
+        if let Some(held) = shards.get(&shard).filter(|held| is_it(held)) {
+            held.open.ground.alive.lose(lost);
+            shards.remove(&shard);
+            metrics::cql_shards(shards.len());
+        }
     }
 
     /// Finishes what waits for a shard, and lets it go.

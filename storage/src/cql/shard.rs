@@ -48,20 +48,22 @@ pub(super) struct Means {
 }
 
 impl Open {
-    /// Takes a shard over.
+    /// Takes a shard over, unless `alive` ends meanwhile.
     pub(super) async fn take(
         means: &Means,
         shard: Shard,
         epoch: Option<Epoch>,
+        alive: Arc<Alive>,
     ) -> Result<(Self, ShardOpened), StoreError> {
         let db = &means.db;
+        alive.check()?;
         let stored = head::take(db, shard, epoch).await?;
         let (epoch, found) = (stored.epoch, stored.head.clone());
         let ground = Ground {
             shard,
             db: Arc::clone(db),
             handle: means.handle.clone(),
-            alive: Arc::new(Alive::default()),
+            alive,
         };
         put_in_place(&ground, &stored).await?;
         let held = Arc::new(Held::new(shard, stored));
@@ -340,7 +342,8 @@ mod tests {
                 let value: Vec<u8> = (0..bytes)
                     .map(|n| (n % 251 * (n % 239) % 251) as u8)
                     .collect();
-                let (first, _) = Open::take(&ground.means(), shard, None).await.unwrap();
+                let taken = Open::take(&ground.means(), shard, None, Arc::default());
+                let (first, _) = taken.await.unwrap();
                 let changes = redo::changes(vec![KvWrite {
                     space: Space::Main,
                     key: b"X".to_vec(),
@@ -365,7 +368,8 @@ mod tests {
                 commit.await.unwrap();
 
                 // It dies here.
-                let (second, _) = Open::take(&ground.means(), shard, None).await.unwrap();
+                let taken = Open::take(&ground.means(), shard, None, Arc::default());
+                let (second, _) = taken.await.unwrap();
 
                 let found = ground.ask(move || second.projection.kv().get(Space::Main, b"X"));
                 assert_eq!(found.await.unwrap(), Some(value));

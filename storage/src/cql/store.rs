@@ -100,6 +100,10 @@ impl Store for CqlStore {
             .await
     }
 
+    fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        self.shared.drop_shard(shard, epoch);
+    }
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

@@ -136,6 +136,9 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
+    /// Nobody else can have taken it: the folder is locked.
+    fn drop_shard(&self, _shard: Shard, _epoch: Epoch) {}
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

@@ -66,6 +66,7 @@ impl Origin {
             row(Table::Audit, "an account", "line", "somebody did something"),
             row(Table::Idempotency, "a key", "", "an answer"),
             row(Table::Checkpoints, "an instance", "", "its pace"),
+            row(Table::DayCaps, "an instance", "", "its day"),
         ];
         let stays = [
             row(Table::Leases, "a node", "", "its lease"),

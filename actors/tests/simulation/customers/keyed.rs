@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use zajil_actors::idempotency::{Begin, Scope, Ticket};
 use zajil_actors::send::{AcceptError, Reserved};
 use zajil_model::id::{Epoch, MessageId, RequestId};
-use zajil_model::time::Timestamp;
+use zajil_model::time::{Mono, Timestamp};
 
 use super::Post;
 use super::desk::{Desk, refs, submission};
@@ -158,5 +158,6 @@ fn replayed(body: &[u8], post: &Post) -> Reserved {
         batch: None,
         created_at: Timestamp::from_micros(0),
         epoch: Epoch(0),
+        given_at: Mono::default(),
     }
 }

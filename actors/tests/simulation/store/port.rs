@@ -86,6 +86,14 @@ impl Store for NodeStore {
         }
     }
 
+    fn drop_shard(&self, shard: Shard, epoch: Epoch) {
+        let mut shards = self.0.shards.lock();
+        if let Some(held) = shards.get(&shard).filter(|held| held.epoch == epoch) {
+            held.lose();
+            shards.remove(&shard);
+        }
+    }
+
     async fn raise_ceiling(
         &self,
         shard: Shard,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use zajil_cluster::{Ownership, Place};
-use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, SHARDS, Shard, Tick};
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
 use zajil_model::lease::NodeId;
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
@@ -96,7 +96,7 @@ impl RoutedStore {
             upto = upto.min(known);
             changes.extend(page.changes);
         }
-        if covered.len() < usize::from(SHARDS) {
+        if covered.len() < usize::from(ownership.shards()) {
             return Ok(None);
         }
         let changes: Vec<_> = changes

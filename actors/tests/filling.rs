@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use support::campaign::{asked, campaign, campaign_on, rows};
 use support::site::Site;
@@ -151,4 +152,48 @@ async fn an_upload_that_another_owner_went_on_with_takes_nothing_back() {
     drop(upload);
     let upload = batches.upload(account, id, 200).await.unwrap();
     assert_eq!(upload.progress().progress.rows_received, 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_come_in_while_an_owner_looks_who_has_some_are_no_duplicates() {
+    for begun in [0, 100] {
+        let (trouble, store) = troubled();
+        let site = Site::on(store, 2).await;
+        let account = site.account().await;
+        let instance = site.instance(account, "shop", per_second(1.0)).await;
+        let owner = site.owner(&instance);
+        let id = campaign_on(&site, account, &instance, owner).await;
+        let batches = site.engine(owner).batches();
+        if begun > 0 {
+            let mut upload = batches.upload(account, id, 0).await.unwrap();
+            upload.append_rows(rows(0, 100)).await.unwrap();
+        } else {
+            // All of them went to another instance.
+            let taken = Progress {
+                rows_received: 100,
+                taken: 100,
+                ..Progress::default()
+            };
+            let far = [b"progress".as_slice(), &id.get().to_be_bytes()].concat();
+            let value = rmp_serde::to_vec_named(&taken).unwrap();
+            let write = RowWrite::put(RowKey::new(Table::Batches, far, []), value);
+            site.store.write(vec![write]).await.unwrap();
+        }
+        // Long enough to forget who has a row.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        trouble.reads_wait(Duration::from_millis(500));
+
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let block = block(account, id, &instance, 100..200);
+            asked(site.engine(owner), instance.id.shard(), block).await
+        };
+        let (upload, put_in) = tokio::join!(batches.upload(account, id, 100), late);
+
+        assert_eq!(put_in, Ok(()));
+        let added = upload.unwrap().append_rows(rows(100, 200)).await.unwrap();
+        let progress = added.progress;
+        assert_eq!((progress.rows_received, progress.duplicates), (200, 0));
+        assert_eq!(has(site.engine(owner), account, id).await, begun + 100);
+    }
 }

@@ -47,6 +47,8 @@ enum Inner {
 #[derive(Debug)]
 struct Shared {
     me: NodeId,
+    /// How many shards there are.
+    count: u16,
     /// When sending stops, in nanoseconds of this node's clock; 0 is now.
     send_until: AtomicU64,
     shards: RwLock<Box<[Known]>>,
@@ -110,12 +112,18 @@ impl Ownership {
 
     /// A node of a cluster: it owns nothing and may not send before it joined.
     pub fn shared(me: NodeId) -> Self {
+        Self::of_shards(me, SHARDS)
+    }
+
+    /// The same, of a cluster that has only the first so many shards, as tests have.
+    pub fn of_shards(me: NodeId, count: u16) -> Self {
         let nobody = Known {
             epoch: Epoch(0),
             at: At::Nobody,
         };
         Self(Arc::new(Inner::Shared(Shared {
             me,
+            count,
             send_until: AtomicU64::new(0),
             shards: RwLock::new(vec![nobody; usize::from(SHARDS)].into()),
             nodes: RwLock::default(),
@@ -206,6 +214,11 @@ impl Ownership {
     pub fn newest_epoch(&self, shard: Shard) -> Epoch {
         self.cluster()
             .map_or(Epoch(0), |shared| shared.known(shard).epoch)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.cluster().map_or(SHARDS, |shared| shared.count)
     }
 
     /// How many shards this node owns and serves.

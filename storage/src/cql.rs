@@ -33,7 +33,7 @@ mod clock;
 mod config;
 mod db;
 mod failed;
-mod feed;
+pub mod feed;
 mod head;
 mod insist;
 mod intents;
@@ -56,6 +56,7 @@ mod tools;
 mod view;
 mod writer;
 
+pub use clock::LogClock;
 pub use config::{
     CqlConfig, CqlOpenError, Credentials, Missing, SHARD_BUDGETS, Timeouts, Unreachable,
 };

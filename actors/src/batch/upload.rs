@@ -177,28 +177,52 @@ impl NearUpload {
         let mut seen = FxHashSet::default();
         if self.record.duplicates == Duplicates::Skip && progress.taken > 0 {
             for (instance, _) in &self.senders {
-                // A block that was put into some parts and is not counted yet is brought again.
-                let filled = keep::load_filled(store, self.record.id, *instance).await?;
-                let again = filled.filter(|filled| filled.upto > progress.rows_received);
-                let counted = |id: MessageId| again.is_none_or(|again| id < again.first);
-                let mut after = None;
-                loop {
-                    let page = store
-                        .recipients(*instance, self.record.id, after, SEEN_PAGE)
-                        .await?;
-                    let known = page.iter().filter(|(id, _)| counted(*id));
-                    seen.extend(known.map(|(_, recipient)| *recipient));
-                    match page.last() {
-                        Some((last, _)) => after = Some(*last),
-                        None => break,
-                    }
-                }
+                seen.extend(self.counted(*instance, progress).await?);
             }
         }
         *self.shared.progress.lock() = progress;
         self.state.seen = Some(seen);
         self.state.stored = stored;
         Ok(())
+    }
+
+    /// The recipients of the rows of a part that are counted.
+    async fn counted(
+        &self,
+        instance: InstanceId,
+        progress: Progress,
+    ) -> Result<FxHashSet<Phone>, BatchError> {
+        let (store, batch) = (&*self.ports.store, self.record.id);
+        loop {
+            let filled = keep::load_filled(store, batch, instance).await?;
+            // A block that was put into some parts and is not counted yet is brought again. One that
+            // a former owner sent may come in while this is read: it is not counted either.
+            let counted = |id: MessageId| {
+                filled.is_none_or(|filled| {
+                    if filled.upto > progress.rows_received {
+                        id < filled.first
+                    } else {
+                        id <= filled.last
+                    }
+                })
+            };
+            let mut seen = FxHashSet::default();
+            let mut after = None;
+            loop {
+                let page = store.recipients(instance, batch, after, SEEN_PAGE).await?;
+                let known = page.iter().filter(|(id, _)| counted(*id));
+                seen.extend(known.map(|(_, recipient)| *recipient));
+                match page.last() {
+                    Some((last, _)) => after = Some(*last),
+                    None => break,
+                }
+            }
+            // The first block of all may have come in meanwhile: then the row of it is there now.
+            let is_first = filled.is_none() && !seen.is_empty();
+            if !is_first || keep::load_filled(store, batch, instance).await?.is_none() {
+                return Ok(seen);
+            }
+        }
     }
 
     async fn sort(

@@ -21,9 +21,13 @@ use crate::process::Process;
 use crate::rare::Rare;
 use crate::wire::Wire;
 
+pub(crate) mod campaign;
+mod campaigns;
 mod desk;
 mod keyed;
 
+use campaign::Campaign;
+use campaigns::Epochs;
 use desk::Desk;
 use keyed::{Keyed, Unanswered};
 
@@ -75,12 +79,14 @@ pub(crate) struct Customers {
     /// What was refused and is asked for again.
     again: Arc<Mutex<Vec<Post>>>,
     unanswered: Unanswered,
+    pub(crate) campaigns: Vec<Campaign>,
 }
 
 impl Customers {
     pub(crate) fn new(
         account: AccountId,
         instances: Vec<Arc<Instance>>,
+        campaigns: Vec<Campaign>,
         oracle: Arc<Oracle>,
         wire: Wire,
     ) -> Self {
@@ -98,6 +104,7 @@ impl Customers {
             requests: 0,
             again: Arc::default(),
             unanswered: Arc::default(),
+            campaigns,
         }
     }
 
@@ -229,6 +236,23 @@ impl Customers {
     /// Whether everybody with a key has an answer, or asks.
     pub(crate) fn all_answered(&self) -> bool {
         self.unanswered.lock().is_empty()
+    }
+
+    /// Somebody does something for a campaign at this node; in `peace` it is brought to its end.
+    pub(crate) fn campaign(
+        &self,
+        random: &mut SmallRng,
+        at: &Process,
+        peace: bool,
+        epochs: Epochs<'_>,
+    ) {
+        let Some(desk) = Desk::at(at, &self.book, &self.oracle) else {
+            return;
+        };
+        let campaign = &self.campaigns[random.random_range(0..self.campaigns.len())];
+        let desk = (desk, self.account);
+        let now = self.wire.now();
+        campaign.go_on(desk, at.handle(), random, (now, peace, epochs));
     }
 
     /// Nobody pauses anything any more, at this node.

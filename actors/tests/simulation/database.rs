@@ -15,13 +15,15 @@ use crate::rare::{Rare, Reached};
 /// What one mutation of a log carries: the entries of each call.
 pub(crate) type Group = Arc<Vec<Vec<Entry>>>;
 
-/// The place of a record: its epoch, and its number in it.
+/// The place of a group: its epoch, and the tick of its first call; each call has one of its own.
 pub(crate) type Place = (Epoch, u64);
 
 #[derive(Debug, Default)]
 struct Log {
     epoch: Epoch,
     ids: Tick,
+    /// Up to which tick the log may go.
+    ceiling: Tick,
     seals: Seals,
     records: BTreeMap<Place, Group>,
 }
@@ -29,6 +31,8 @@ struct Log {
 #[derive(Debug, Default)]
 struct State {
     rows: BTreeMap<RowKey, Vec<u8>>,
+    /// When rows of a log were written, as their writer says: the later one wins.
+    stamps: BTreeMap<RowKey, u64>,
     logs: BTreeMap<Shard, Log>,
     running: BTreeSet<NodeId>,
 }
@@ -134,8 +138,9 @@ impl Database {
         found
     }
 
-    /// A shard gets a new epoch; answers up to which tick ids were given.
-    pub(crate) fn take(&self, shard: Shard, epoch: Epoch) -> Result<Tick, StoreError> {
+    /// A shard gets a new epoch; answers up to which tick ids were given, and up to which the log
+    /// may have gone.
+    pub(crate) fn take(&self, shard: Shard, epoch: Epoch) -> Result<(Tick, Tick), StoreError> {
         let mut state = self.state.lock();
         let log = state.logs.entry(shard).or_default();
         if epoch < log.epoch {
@@ -143,7 +148,7 @@ impl Database {
         }
         // The same one again: the answer of the first try was lost.
         log.epoch = epoch;
-        Ok(log.ids)
+        Ok((log.ids, log.ceiling))
     }
 
     /// What counts in a log now.
@@ -161,12 +166,12 @@ impl Database {
             .collect()
     }
 
-    /// What is not among `seen` of the epochs before this one will never count.
+    /// What is not among `seen` of the epochs before this one will never count, and this one begins.
     pub(crate) fn seal(
         &self,
         shard: Shard,
         epoch: Epoch,
-        seen: &[Place],
+        (seen, ceiling): (&[Place], Tick),
     ) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         let log = state.logs.entry(shard).or_default();
@@ -177,23 +182,49 @@ impl Database {
             let seen = seen.iter().map(|place| (place.0, sealed(shard, *place)));
             log.seals.seal_below(epoch, seen);
         }
+        log.ceiling = log.ceiling.max(ceiling);
         Ok(())
+    }
+
+    /// The log of a shard may go on up to a tick; or ends there, when its owner lets it go.
+    pub(crate) fn log_goes_to(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        (ceiling, ends): (Tick, bool),
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let log = state.logs.entry(shard).or_default();
+        if log.epoch != epoch {
+            return Err(fenced(shard, epoch, log.epoch));
+        }
+        log.ceiling = if ends {
+            ceiling
+        } else {
+            log.ceiling.max(ceiling)
+        };
+        Ok(())
+    }
+
+    /// Writes rows that a log brought, unless later ones of theirs are there.
+    pub(crate) fn write_of_log(&self, stamp: u64, rows: &[RowWrite]) {
+        let mut state = self.state.lock();
+        for row in rows {
+            let last = state.stamps.entry(row.key.clone()).or_default();
+            if *last <= stamp {
+                *last = stamp;
+                state.put(std::slice::from_ref(row));
+            }
+        }
     }
 
     /// Appends, whoever owns the shard by now. The same again changes nothing.
     pub(crate) fn append(&self, shard: Shard, place: Place, group: &Group) -> Appended {
         let mut state = self.state.lock();
         let log = state.logs.entry(shard).or_default();
-        let new = log.records.insert(place, Arc::clone(group)).is_none();
+        log.records.insert(place, Arc::clone(group));
         if log.is_void(shard, place) {
             return Appended::Void;
-        }
-        if new {
-            for entry in group.iter().flatten() {
-                if let Entry::Rows(rows) = entry {
-                    state.put(rows);
-                }
-            }
         }
         Appended::Counts
     }
@@ -202,6 +233,12 @@ impl Database {
     pub(crate) fn epoch(&self, shard: Shard) -> Epoch {
         let state = self.state.lock();
         state.logs.get(&shard).map_or(Epoch(0), |log| log.epoch)
+    }
+
+    /// How often shards have changed hands.
+    pub(crate) fn takes(&self) -> u64 {
+        let state = self.state.lock();
+        state.logs.values().map(|log| log.epoch.0).sum()
     }
 
     pub(crate) fn raise(

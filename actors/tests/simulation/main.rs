@@ -2,7 +2,8 @@
 //! own, over one database, one WhatsApp and a wire that delays, loses and delivers late. Nodes
 //! crash, freeze, drain and join; their clocks drift and jump; writes apply and time out. Every run
 //! is made by its seed, and `ZAJIL_TEST_SEED=n cargo test -p zajil-actors --test simulation` makes
-//! one again.
+//! one again. Customers send single messages and bulks, run campaigns ([`customers`]) and follow the
+//! change feed ([`readers`]), at whichever node.
 //!
 //! What holds is checked at every hand-over ([`oracle`]) and in the end ([`verdict`]); that the
 //! checks can fail is shown by taking guards away ([`variant`]); and that they were put to the test,
@@ -28,6 +29,7 @@ mod nemesis;
 mod oracle;
 mod process;
 mod rare;
+mod readers;
 mod store;
 mod variant;
 mod verdict;

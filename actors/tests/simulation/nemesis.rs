@@ -1,6 +1,7 @@
 //! What goes wrong, by the dice: and then nothing any more, and everything has to be well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -8,7 +9,9 @@ use zajil_cluster::membership::Peer;
 use zajil_model::lease::NodeId;
 
 use crate::customers::Customers;
+use crate::customers::campaign::Campaign;
 use crate::rare::Rare;
+use crate::readers::Readers;
 use crate::variant::Variant;
 use crate::verdict::{self, Verdict};
 use crate::wire::End;
@@ -36,6 +39,12 @@ const PAST_THE_LEASE: Duration = Duration::from_secs(5);
 /// How often instances are resumed in peace until everything is settled: a resumption may be lost.
 const RESUME_EVERY: Duration = Duration::from_secs(8);
 
+/// How often somebody does something for a campaign in peace.
+const CAMPAIGN_EVERY: Duration = Duration::from_millis(250);
+
+/// How often somebody reads changes, at most, in milliseconds.
+const READ_EVERY: std::ops::Range<u64> = 50..900;
+
 /// Something to end.
 #[derive(Clone, Copy, Debug)]
 enum Until {
@@ -56,6 +65,9 @@ struct Nemesis {
     told: BTreeMap<NodeId, Vec<Peer>>,
     next_harm: Duration,
     next_ask: Duration,
+    next_campaign: Duration,
+    next_read: Duration,
+    readers: Readers,
     next_round: Duration,
 }
 
@@ -74,9 +86,10 @@ pub(crate) fn run(seed: u64, variant: Variant, tells: bool) -> Verdict {
     let Nemesis {
         mut world,
         customers,
+        readers,
         ..
     } = nemesis;
-    verdict::judge(&mut world, &customers)
+    verdict::judge(&mut world, &customers, &readers)
 }
 
 impl World {
@@ -97,6 +110,7 @@ impl World {
 impl Nemesis {
     fn new(world: World, customers: Customers) -> Self {
         let now = world.now();
+        let readers = Readers::new(customers.account, Arc::clone(&world.oracle));
         Self {
             world,
             customers,
@@ -106,6 +120,9 @@ impl Nemesis {
             told: BTreeMap::new(),
             next_harm: now + Duration::from_secs(1),
             next_ask: now,
+            next_campaign: now,
+            next_read: now,
+            readers,
             next_round: now,
         }
     }
@@ -128,6 +145,11 @@ impl Nemesis {
                 self.ask();
                 let pause = self.world.random.random_range(20..500);
                 self.next_ask = now + Duration::from_millis(pause);
+            }
+            if now >= self.next_campaign {
+                self.campaign(false);
+                let pause = self.world.random.random_range(20..600);
+                self.next_campaign = now + Duration::from_millis(pause);
             }
             self.end_what_is_due(now);
             self.pass();
@@ -156,12 +178,17 @@ impl Nemesis {
                 resume_at = self.now() + RESUME_EVERY;
                 self.resume_all();
             }
+            if self.now() >= self.next_campaign {
+                self.next_campaign = self.now() + CAMPAIGN_EVERY;
+                self.campaign(true);
+            }
             // Who was leaving when peace came starts again.
             self.end_what_is_due(self.now());
             self.pass();
             let rests = self.world.unsettled() == 0
                 && self.world.is_balanced()
-                && self.customers.all_answered();
+                && self.customers.all_answered()
+                && self.customers.campaigns.iter().all(Campaign::is_over);
             let since = *quiet_since.get_or_insert(self.now());
             if !rests {
                 quiet_since = None;
@@ -173,8 +200,10 @@ impl Nemesis {
         if self.world.oracle.what_is_wrong().is_none() {
             let (left, balanced) = (self.world.unsettled(), self.world.is_balanced());
             let waits = self.world.what_waits(&self.customers.instances());
+            let campaigns = &self.customers.campaigns;
+            let going: Vec<&Campaign> = campaigns.iter().filter(|it| !it.is_over()).collect();
             self.world.oracle.wrong(&format!(
-                "it does not come to rest: {left} unsettled, balanced: {balanced}{waits}"
+                "it does not come to rest: {left} unsettled, balanced: {balanced}{waits}\n  {going:?}"
             ));
         }
     }
@@ -190,16 +219,9 @@ impl Nemesis {
     }
 
     fn ask(&mut self) {
-        let ready: Vec<NodeId> = self
-            .world
-            .ready()
-            .into_iter()
-            .filter(|node| !self.world.nodes[node].is_paused())
-            .collect();
-        if ready.is_empty() {
+        let Some(node) = self.some_node() else {
             return;
-        }
-        let node = ready[self.world.random.random_range(0..ready.len())];
+        };
         let mut random = self.world.random.clone();
         let world = &self.world;
         let moving = |shard| world.is_moving(shard);
@@ -208,7 +230,44 @@ impl Nemesis {
         self.world.random = random;
     }
 
+    fn campaign(&mut self, peace: bool) {
+        let Some(node) = self.some_node() else {
+            return;
+        };
+        let mut random = self.world.random.clone();
+        let (world, database) = (&self.world, &self.world.database);
+        let epochs = |shard| database.epoch(shard).0;
+        self.customers
+            .campaign(&mut random, &world.nodes[&node], peace, &epochs);
+        self.world.random = random;
+    }
+
+    /// A node at which somebody can ask.
+    fn some_node(&mut self) -> Option<NodeId> {
+        let mut ready = self.world.ready();
+        ready.retain(|node| !self.world.nodes[node].is_paused());
+        if ready.is_empty() {
+            return None;
+        }
+        Some(ready[self.world.random.random_range(0..ready.len())])
+    }
+
+    fn read(&mut self) {
+        let Some(node) = self.some_node() else {
+            return;
+        };
+        let world = &mut self.world;
+        let (now, takes) = (world.now(), world.database.takes());
+        self.readers
+            .read(&mut world.random, &world.nodes[&node], (now, takes));
+    }
+
     fn pass(&mut self) {
+        if self.now() >= self.next_read {
+            self.read();
+            let pause = self.world.random.random_range(READ_EVERY);
+            self.next_read = self.now() + Duration::from_millis(pause);
+        }
         if self.now() >= self.next_round {
             self.next_round = self.now() + ROUND;
             self.spread();

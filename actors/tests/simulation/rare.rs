@@ -65,10 +65,34 @@ pub(crate) enum Rare {
     UnknownForGood,
     /// A message waited and was held back by an opt-out.
     Suppressed,
+    /// The part of a campaign was filled by two owners of its shard.
+    PartFilledByTwoOwners,
+    /// Rows of a campaign that had been answered were brought again to another owner.
+    RowsRepeatedAfterTakeOver,
+    /// Rows whose fate nobody knew were brought again.
+    ChunkRepeated,
+    /// The shard of a campaign changed hands while rows were brought.
+    ParentMovedWhileFilling,
+    /// A campaign was cancelled while rows were brought.
+    CancelWhileFilling,
+    /// Rows of a campaign reached the log after their epoch was sealed.
+    LateRows,
+    /// An instance did not confirm a change of a campaign.
+    PartNotConfirmed,
+    /// A campaign was paused, and all confirmed it.
+    CampaignPaused,
+    /// A campaign was cancelled, with rows sent and rows not.
+    CampaignCancelledHalfway,
+    /// A campaign ended by itself.
+    CampaignFinished,
+    /// A reader of the change feed was told something, and shards had changed hands since before.
+    FeedAcrossOwners,
+    /// The change feed stood still because a shard had no owner that answers.
+    FeedWaits,
 }
 
 impl Rare {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::InFlightAtDeath,
         Self::SentAgainByTheNextOwner,
         Self::ShownOnceOfTwo,
@@ -98,6 +122,18 @@ impl Rare {
         Self::Purged,
         Self::UnknownForGood,
         Self::Suppressed,
+        Self::PartFilledByTwoOwners,
+        Self::RowsRepeatedAfterTakeOver,
+        Self::ChunkRepeated,
+        Self::ParentMovedWhileFilling,
+        Self::CancelWhileFilling,
+        Self::LateRows,
+        Self::PartNotConfirmed,
+        Self::CampaignPaused,
+        Self::CampaignCancelledHalfway,
+        Self::CampaignFinished,
+        Self::FeedAcrossOwners,
+        Self::FeedWaits,
     ];
 }
 

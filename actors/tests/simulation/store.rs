@@ -4,33 +4,32 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use zajil_model::id::{Epoch, InstanceId, Shard};
 use zajil_model::lease::NodeId;
 use zajil_storage::{Budgets, MemoryStore, StoreError};
 
-use crate::database::{Appended, Database, Group, Place};
-use crate::rare::{Rare, Reached};
+use crate::clock::SimClock;
+use crate::database::Database;
+use crate::rare::Reached;
 use crate::wire::{End, Lateness, Wire};
 
+mod feed;
 mod held;
+mod places;
 mod port;
+mod writer;
 
 use held::Held;
-pub(crate) use held::{now, replay};
+pub(crate) use held::{now, parts, replay};
 
 /// How long a request to the database waits for its answer.
 const WITHIN: Duration = Duration::from_secs(2);
-
-/// The wait before an append without an answer is made again.
-const AGAIN: Duration = Duration::from_millis(100);
-
-/// How often an owner that appends finds out whether it still is one: with each flush.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// The store of one process; clones are the same.
 #[derive(Clone, Debug)]
@@ -43,6 +42,9 @@ struct Inner {
     database: Arc<Database>,
     reached: Arc<Reached>,
     budgets: Budgets,
+    clock: Arc<SimClock>,
+    /// The tick up to which a reader was told that it has seen everything.
+    told: Arc<AtomicU64>,
     shards: Mutex<BTreeMap<Shard, Arc<Held>>>,
 }
 
@@ -52,7 +54,7 @@ impl NodeStore {
         wire: Wire,
         database: Arc<Database>,
         reached: Arc<Reached>,
-        budgets: Budgets,
+        (budgets, clock): (Budgets, Arc<SimClock>),
     ) -> Self {
         Self(Arc::new(Inner {
             node,
@@ -60,6 +62,8 @@ impl NodeStore {
             database,
             reached,
             budgets,
+            clock,
+            told: Arc::default(),
             shards: Mutex::default(),
         }))
     }
@@ -107,6 +111,14 @@ impl NodeStore {
             .ok_or(StoreError::NotOpen(shard))
     }
 
+    /// The shard is not held here any more.
+    fn forget(&self, shard: Shard, held: &Arc<Held>) {
+        let mut shards = self.0.shards.lock();
+        if shards.get(&shard).is_some_and(|now| Arc::ptr_eq(now, held)) {
+            shards.remove(&shard);
+        }
+    }
+
     /// The projection of a shard that is held here, or one that is made for the question.
     async fn projection(&self, shard: Shard) -> Result<Arc<MemoryStore>, StoreError> {
         self.cold().await?;
@@ -117,7 +129,8 @@ impl NodeStore {
             database.read(shard)
         });
         let log = log.await?;
-        replay(shard, Epoch(1), &log, self.0.budgets).await
+        let replayed = replay(shard, Epoch(1), &log, self.0.budgets).await?;
+        Ok(replayed.projection)
     }
 
     /// Some of what is asked is not in memory: then it takes a moment, or does not come.
@@ -126,96 +139,6 @@ impl NodeStore {
             return Ok(());
         }
         self.ask("read a projection", Lateness::Never, |_| ()).await
-    }
-
-    /// Writes what waits for a shard, one group after the other.
-    async fn write_all(self, shard: Shard, held: Arc<Held>) {
-        let mut flushed_at = Instant::now();
-        while let Some((number, calls)) = held.next_group() {
-            let group: Group = Arc::new(calls.iter().map(|call| call.entries.clone()).collect());
-            if !self
-                .insist(shard, &held, (held.epoch, number), &group)
-                .await
-            {
-                held.lose();
-                for call in calls {
-                    // It may be durable, and then the next owner has it.
-                    (call.done)(Err(StoreError::Closed));
-                }
-                break;
-            }
-            for call in calls {
-                held.apply(shard, call.entries);
-                (call.done)(Ok(()));
-            }
-            if flushed_at.elapsed() >= FLUSH_EVERY {
-                flushed_at = Instant::now();
-                self.flush(shard, &held).await;
-            }
-        }
-        for call in held.rest() {
-            (call.done)(Err(StoreError::NotOpen(shard)));
-        }
-    }
-
-    /// Appends again and again until it has an answer; false when the shard was lost meanwhile.
-    async fn insist(&self, shard: Shard, held: &Held, place: Place, group: &Group) -> bool {
-        while held.is_alive() {
-            if self.append_once(shard, place, group).await {
-                return true;
-            }
-            sleep(AGAIN).await;
-        }
-        false
-    }
-
-    /// One try to append; true when it is known to be there. The database does not look whose
-    /// shard it is.
-    async fn append_once(&self, shard: Shard, place: Place, group: &Group) -> bool {
-        let (there, back) = self.ways();
-        let (answer, answered) = oneshot::channel();
-        let (wire, database) = (self.0.wire.clone(), Arc::clone(&self.0.database));
-        let (group, reached) = (Arc::clone(group), Arc::clone(&self.0.reached));
-        self.0.wire.send(there, Lateness::Often, move || {
-            let accepts = held::accepts(&group);
-            if database.append(shard, place, &group) == Appended::Void {
-                reached.note(Rare::LateAppend);
-            }
-            let note = Arc::clone(&reached);
-            let comes = move || {
-                if answer.send(()).is_err() && accepts {
-                    note.note(Rare::AcceptAppliedButTimedOut);
-                }
-            };
-            if wire.send(back, Lateness::Seldom, comes).is_none() && accepts {
-                reached.note(Rare::AcceptAppliedButTimedOut);
-            }
-        });
-        matches!(timeout(WITHIN, answered).await, Ok(Ok(())))
-    }
-
-    /// Whether what is durable under an epoch counts: nobody took the shard before.
-    async fn still_counts(&self, shard: Shard, epoch: Epoch) -> Result<(), StoreError> {
-        let now = self.ask(
-            "read the epoch of a shard",
-            Lateness::Seldom,
-            move |database| database.epoch(shard),
-        );
-        match now.await? {
-            now if now == epoch => Ok(()),
-            _ => Err(StoreError::Closed),
-        }
-    }
-
-    /// A flush is conditional on the epoch: so a deposed owner finds out.
-    async fn flush(&self, shard: Shard, held: &Held) {
-        let epoch = self.ask("flush", Lateness::Seldom, move |database| {
-            database.epoch(shard)
-        });
-        if epoch.await.is_ok_and(|epoch| epoch != held.epoch) {
-            self.0.reached.note(Rare::FoundOutByFlush);
-            held.lose();
-        }
     }
 
     /// The projections of the shards of some instances, each with its instances.

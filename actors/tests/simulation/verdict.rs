@@ -13,9 +13,13 @@ use zajil_storage::{ListFilter, ListRequest, MessageRecord, TotalsFilter};
 use crate::book::{Accepted, Barrier, Held, Pages};
 use crate::customers::Customers;
 use crate::rare::{Rare, Reached};
+use crate::readers::Readers;
 use crate::whatsapp::Frame;
 use crate::world::World;
 use std::sync::Arc;
+
+mod campaigns;
+mod feed;
 
 /// How long the engine may take to tell what it knows.
 const TELLS_WITHIN: Duration = Duration::from_secs(30);
@@ -40,11 +44,11 @@ pub(crate) struct Verdict {
 type Finals = BTreeMap<MessageId, MessageRecord>;
 
 /// Judges a world that came to rest.
-pub(crate) fn judge(world: &mut World, customers: &Customers) -> Verdict {
+pub(crate) fn judge(world: &mut World, customers: &Customers, readers: &Readers) -> Verdict {
     let pages = customers.book.pages();
     let frames = world.whatsapp.frames();
     if world.oracle.what_is_wrong().is_none()
-        && let Err(why) = compare(world, customers, &pages, &frames)
+        && let Err(why) = compare(world, (customers, readers), &pages, &frames)
     {
         world.oracle.wrong(&why);
     }
@@ -59,7 +63,7 @@ pub(crate) fn judge(world: &mut World, customers: &Customers) -> Verdict {
 
 fn compare(
     world: &mut World,
-    customers: &Customers,
+    (customers, readers): (&Customers, &Readers),
     pages: &Pages,
     frames: &[Frame],
 ) -> Result<(), String> {
@@ -76,6 +80,8 @@ fn compare(
     ordered(&pages.accepted, &known)?;
     held_back(&pages.barriers, &finals, frames)?;
     purged(pages, frames)?;
+    campaigns::compare(world, customers, &finals, frames)?;
+    feed::compare(world, (customers.account, readers), &finals)?;
     for instance in &instances {
         paced(instance, frames)?;
     }

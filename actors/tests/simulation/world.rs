@@ -8,39 +8,35 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use zajil_actors::directory::NewInstance;
 use zajil_actors::engine::Engine;
 use zajil_actors::owners::{Answers, Sharing, StoreRows};
 use zajil_cluster::membership::fake::FakeGossip;
 use zajil_cluster::membership::{Membership, Peer, Protocols};
 use zajil_cluster::{Ownership, Place, Rows};
-use zajil_model::id::{AccountId, Epoch, InstanceId, MessageId, Shard};
-use zajil_model::instance::{Instance, TransportKind, TransportSettings};
+use zajil_model::id::{Epoch, InstanceId, MessageId, Shard};
+use zajil_model::instance::Instance;
 use zajil_model::lease::{Incarnation, NodeId};
-use zajil_model::pace::{PaceSpec, Per};
 use zajil_storage::{
     Budgets, ListFilter, ListRequest, MessageRecord, RowKey, RowWrite, Store, Table,
 };
 
-use crate::customers::Customers;
 use crate::database::Database;
 use crate::link::Network;
 use crate::oracle::Oracle;
 use crate::process::{Folder, Means, Process, runtime};
-use crate::rare::Reached;
-use crate::store::{NodeStore, now, replay};
+use crate::rare::{Rare, Reached};
+use crate::store::{NodeStore, now, parts, replay};
 use crate::variant::{Variant, VariantRows};
 use crate::whatsapp::{Gate, WhatsApp};
 use crate::wire::{End, Wire};
+
+mod furnish;
 
 /// Few enough for thousands of runs, and enough to be uneven.
 pub(crate) const SHARDS: u16 = 12;
 
 /// How far every machine runs before another one's turn: not longer than what is on its way takes.
 pub(crate) const TICK: Duration = Duration::from_millis(3);
-
-/// Instances that are used.
-const INSTANCES: usize = 5;
 
 pub(crate) struct World {
     pub(crate) variant: Variant,
@@ -109,7 +105,7 @@ impl World {
         let speed = self.random.random_range(996..=1_004);
         let (runtime, clock) = runtime(self.now(), speed);
         let membership = self.gossip.join(peer(node, u64::from(number)));
-        let ownership = Ownership::shared(node);
+        let ownership = Ownership::of_shards(node, SHARDS);
         let answers = Answers::default();
         let serve = Arc::new(answers.clone());
         let handle = runtime.handle().clone();
@@ -119,7 +115,7 @@ impl World {
             self.wire.clone(),
             Arc::clone(&self.database),
             Arc::clone(&self.reached),
-            self.budgets,
+            (self.budgets, Arc::clone(&clock)),
         );
         let gate = Gate {
             whatsapp: Arc::clone(&self.whatsapp),
@@ -179,7 +175,12 @@ impl World {
 
     /// Every machine runs for a tick.
     pub(crate) fn tick(&mut self) {
-        let to = self.now() + TICK;
+        self.pass(TICK);
+    }
+
+    /// The same for another span: a longer one where nothing is on its way that matters.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let to = self.now() + span;
         for process in self.nodes.values_mut() {
             process.run(to);
         }
@@ -200,30 +201,6 @@ impl World {
         let owned = |process: &Process| process.ownership().owned();
         self.nodes.values().map(owned).sum::<u16>() == SHARDS
             && self.nodes.values().all(|process| owned(process) >= share)
-    }
-
-    /// Makes an account and instances on the shards of this world, in quiet times.
-    pub(crate) fn furnish(&mut self) -> Customers {
-        let node = *self.nodes.keys().next().expect("a node runs");
-        let paces: Vec<PaceSpec> = (0..INSTANCES).map(|_| self.some_pace()).collect();
-        let made = self.ask(node, Duration::from_secs(120), move |engine| async move {
-            furnish(&engine, paces).await
-        });
-        let (account, instances) = made.expect("a quiet world makes instances");
-        let (oracle, wire) = (Arc::clone(&self.oracle), self.wire.clone());
-        Customers::new(account, instances, oracle, wire)
-    }
-
-    fn some_pace(&mut self) -> PaceSpec {
-        let count = [2.0, 5.0, 10.0, 30.0][self.random.random_range(0..4)];
-        PaceSpec {
-            count,
-            per: Per::Second,
-            burst: Some(self.random.random_range(1..4)),
-            jitter: 0.0,
-            daily_cap: None,
-            time_zone: None,
-        }
     }
 
     /// Asks the engine of a node something; `None` when it takes too long.
@@ -259,32 +236,6 @@ impl World {
             .filter(|(_, process)| process.engine().is_some());
         ready.map(|(node, _)| *node).collect()
     }
-}
-
-async fn furnish(engine: &Engine, paces: Vec<PaceSpec>) -> (AccountId, Vec<Arc<Instance>>) {
-    let directory = engine.directory();
-    let account = directory.create_account("Acme").await;
-    let account = account.expect("a quiet world makes accounts").id;
-    let (mut instances, mut shards) = (Vec::new(), BTreeSet::new());
-    for number in 0.. {
-        let Some(pace) = paces.get(instances.len()) else {
-            break;
-        };
-        let new = NewInstance {
-            name: format!("shop-{number}"),
-            transport: TransportKind::Simulator,
-            settings: TransportSettings::default(),
-            pace: pace.clone(),
-            queue_while_disconnected: false,
-        };
-        let made = directory.create_instance(account, new).await;
-        let made = made.expect("a quiet world makes instances");
-        // The others are of shards that this world does not have.
-        if made.id.shard().number() < SHARDS && shards.insert(made.id.shard()) {
-            instances.push(made);
-        }
-    }
-    (account, instances)
 }
 
 fn peer(node: NodeId, life: u64) -> Peer {
@@ -323,13 +274,29 @@ impl World {
                 skip: 0,
                 limit: usize::MAX >> 1,
             };
-            let page = now(projection
-                .expect("what counts can be replayed")
-                .list(request));
+            let replayed = projection.expect("what counts can be replayed");
+            let page = now(replayed.projection.list(request));
             let page = page.expect("a store in memory can be read");
             all.extend(page.messages.into_iter().map(|it| (it.id(), it)));
         }
         all
+    }
+}
+
+impl World {
+    /// Notes each part of a campaign that was filled by more than one owner of its shard.
+    pub(crate) fn note_fillers(&self) {
+        let mut owners = BTreeMap::<_, BTreeSet<Epoch>>::new();
+        for shard in Shard::all().take(usize::from(SHARDS)) {
+            for ((epoch, _), group) in self.database.read(shard) {
+                for part in parts(&group) {
+                    owners.entry(part).or_default().insert(epoch);
+                }
+            }
+        }
+        for _ in owners.values().filter(|owners| owners.len() > 1) {
+            self.reached.note(Rare::PartFilledByTwoOwners);
+        }
     }
 }
 

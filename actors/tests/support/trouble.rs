@@ -91,7 +91,8 @@ impl TroubledStore {
             .store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// From now on a read of a queue waits so long for its turn: it sees what is there by then.
+    /// From now on a read of a queue, or of recipients, waits so long for its turn: it sees what is there
+    /// by then.
     pub fn reads_wait(&self, time: Duration) {
         self.turn_ms
             .store(time.as_millis() as u64, Ordering::Relaxed);
@@ -453,6 +454,7 @@ impl Store for TroubledStore {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Vec<(MessageId, Phone)>, StoreError> {
+        tokio::time::sleep(Duration::from_millis(self.turn_ms.load(Ordering::Relaxed))).await;
         self.inner.recipients(instance, batch, after, limit).await
     }
 

@@ -15,7 +15,7 @@ use super::kv::CEILING_AHEAD;
 
 /// The clock.
 #[derive(Debug)]
-pub(super) struct LogClock {
+pub struct LogClock {
     shard: Shard,
     /// A tick up to which a reader was told that it has seen everything: no record of any shard of
     /// this node may get one below it any more.
@@ -40,7 +40,7 @@ pub(super) const fn hour(lsn: u64) -> u32 {
 
 impl LogClock {
     /// A clock that gave `last` before, and may give ticks up to `ceiling`.
-    pub(super) const fn new(shard: Shard, last: Tick, ceiling: Tick, told: Arc<AtomicU64>) -> Self {
+    pub const fn new(shard: Shard, last: Tick, ceiling: Tick, told: Arc<AtomicU64>) -> Self {
         Self {
             shard,
             told,
@@ -54,7 +54,7 @@ impl LogClock {
 
     /// The places of `n` records in a row, all in one hour and none before `now`; `None` when the
     /// ceiling is in the way.
-    pub(super) fn take(&self, n: u64, now: Timestamp) -> Option<Vec<u64>> {
+    pub fn take(&self, n: u64, now: Timestamp) -> Option<Vec<u64>> {
         let mut state = self.state.lock();
         let next = self.due(now).max(state.last + 1);
         let end = (next / TICKS_PER_BUCKET + 1) * TICKS_PER_BUCKET;
@@ -69,7 +69,7 @@ impl LogClock {
     }
 
     /// The ceiling that is to be in force next.
-    pub(super) fn wanted(&self, now: Timestamp) -> Tick {
+    pub fn wanted(&self, now: Timestamp) -> Tick {
         let last = self.state.lock().last;
         Tick(last.max(self.due(now)) + CEILING_AHEAD.0)
     }
@@ -93,18 +93,18 @@ impl LogClock {
     }
 
     /// This ceiling is durable.
-    pub(super) fn raise(&self, ceiling: Tick) {
+    pub fn raise(&self, ceiling: Tick) {
         let mut state = self.state.lock();
         state.ceiling = state.ceiling.max(ceiling.0);
     }
 
     /// The last tick given.
-    pub(super) fn last(&self) -> Tick {
+    pub fn last(&self) -> Tick {
         Tick(self.state.lock().last)
     }
 
     /// All that was given is applied; answers the place of the next record.
-    pub(super) fn applied(&self) -> u64 {
+    pub fn applied(&self) -> u64 {
         let mut state = self.state.lock();
         state.under_way = None;
         Tick(state.last + 1).id(self.shard)
@@ -112,7 +112,7 @@ impl LogClock {
 
     /// Moves on to a tick, as far as the ceiling allows: a shard without work keeps nobody waiting.
     /// Answers the place before which no record will come any more, and all are applied.
-    pub(super) fn settle(&self, tick: Tick) -> u64 {
+    pub fn settle(&self, tick: Tick) -> u64 {
         let mut state = self.state.lock();
         if let Some(first) = state.under_way {
             return Tick(first).id(self.shard);
@@ -122,13 +122,13 @@ impl LogClock {
     }
 
     /// The first place that is given and not applied yet, if any.
-    pub(super) fn under_way(&self) -> Option<u64> {
+    pub fn under_way(&self) -> Option<u64> {
         let first = self.state.lock().under_way;
         first.map(|first| Tick(first).id(self.shard))
     }
 
     /// Whether the ceiling is at a tick or above it.
-    pub(super) fn reaches(&self, tick: Tick) -> bool {
+    pub fn reaches(&self, tick: Tick) -> bool {
         self.state.lock().ceiling >= tick.0
     }
 }

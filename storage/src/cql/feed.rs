@@ -1,47 +1,86 @@
-//! The change feed over the shards of this node: merged by the places of their records, which are
-//! in order of time.
+//! The change feed over the shards of a node: merged by the places of their records, which are in
+//! order of time.
+//!
+//! Who read up to a place is told of nothing before it any more. So every shard here moves on to it,
+//! also one that has nothing to tell yet: the next owner of it begins behind that, or behind its
+//! ceiling, and knows nothing of readers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use zajil_model::id::{AccountId, SHARD_BITS, Tick};
+use zajil_model::time::Timestamp;
 
+use super::clock::LogClock;
 use super::{Serving, Shared};
 use crate::StoreError;
 use crate::query::{ChangePage, Cursor, StatusChange};
 
+/// A shard that is held on a node, as far as changes are told of it.
+#[async_trait]
+pub trait Telling: Send + Sync {
+    /// The places of its log.
+    fn log(&self) -> &LogClock;
+
+    /// Whether there may be changes of an account.
+    fn tells(&self, account: AccountId) -> bool;
+
+    /// Makes it durable that its log goes on for a while.
+    async fn raise_log(&self) -> Result<(), StoreError>;
+
+    /// Its changes of an account, from a place on.
+    async fn changes(
+        &self,
+        account: AccountId,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, StatusChange)>, StoreError>;
+}
+
+/// What is asked of a feed.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// Whose changes.
+    pub account: AccountId,
+    /// From which place on.
+    pub after: Option<Cursor>,
+    /// How many at most.
+    pub limit: usize,
+}
+
 /// Changes of an account from a place on, as far as every shard knows that none will come before.
-pub(super) async fn changes(
-    shared: &Shared,
-    account: AccountId,
-    after: Option<Cursor>,
-    limit: usize,
+/// `told` is the tick up to which readers were told that they have seen everything.
+///
+/// # Errors
+/// What the shards answer.
+pub async fn merged<T: Telling>(
+    shards: &[T],
+    (told, now): (&AtomicU64, Timestamp),
+    question: Question,
 ) -> Result<ChangePage, StoreError> {
-    shared.check()?;
-    let shards: Vec<Serving> = shared.shards.read().values().cloned().collect();
-    let is_told = |serving: &Serving| serving.open.projection.tells(account);
-    let last = shards.iter().filter(|serving| is_told(serving));
-    let last = last.map(|serving| serving.open.log.last());
+    let Question {
+        account,
+        after,
+        limit,
+    } = question;
+    let telling = shards.iter().filter(|shard| shard.tells(account));
+    let last = telling.map(|shard| shard.log().last());
     // A clock that runs ahead takes the others along, or its changes would wait for theirs.
-    let target = last.fold(Tick::at(shared.db.clock.now()), Tick::max);
-    shared.told.fetch_max(target.0, Ordering::AcqRel);
+    let target = last.fold(Tick::at(now), Tick::max);
+    told.fetch_max(target.0, Ordering::AcqRel);
+    let low = shards.iter().filter(|shard| !shard.log().reaches(target));
+    let raised: Vec<_> = low.map(|shard| shard.raise_log()).collect();
+    try_join_all(raised).await?;
     let mut found: Vec<(Cursor, StatusChange)> = Vec::new();
     let mut upto = Tick(target.0 + 1).0 << SHARD_BITS;
-    for Serving { open, .. } in shards {
-        // Looked at first: it may be the first change of the account there.
-        let under_way = open.log.under_way();
-        upto = upto.min(under_way.unwrap_or(u64::MAX));
-        if !open.projection.tells(account) {
-            continue;
+    for shard in shards {
+        upto = upto.min(shard.log().settle(target));
+        // Looked at after that: what was under way may have been the first change of the account.
+        if shard.tells(account) {
+            found.extend(shard.changes(account, after, limit).await?);
         }
-        if !open.log.reaches(target) {
-            open.raise_log().await?;
-        }
-        upto = upto.min(open.log.settle(target));
-        let part = shared.question(Arc::clone(&open.projection), move |p| {
-            p.changes(account, after, limit)
-        });
-        found.extend(part.await?.changes);
     }
     let upto = Cursor {
         record: upto,
@@ -59,4 +98,124 @@ pub(super) async fn changes(
         next: next.or(after),
         upto,
     })
+}
+
+/// A shard that is served, and by whom.
+struct Served<'a> {
+    shared: &'a Shared,
+    serving: Serving,
+}
+
+#[async_trait]
+impl Telling for Served<'_> {
+    fn log(&self) -> &LogClock {
+        &self.serving.open.log
+    }
+
+    fn tells(&self, account: AccountId) -> bool {
+        self.serving.open.projection.tells(account)
+    }
+
+    async fn raise_log(&self) -> Result<(), StoreError> {
+        self.serving.open.raise_log().await
+    }
+
+    async fn changes(
+        &self,
+        account: AccountId,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, StatusChange)>, StoreError> {
+        let projection = Arc::clone(&self.serving.open.projection);
+        let asked = self
+            .shared
+            .question(projection, move |p| p.changes(account, after, limit));
+        Ok(asked.await?.changes)
+    }
+}
+
+/// Changes of an account over the shards of this node.
+pub(super) async fn changes(
+    shared: &Shared,
+    account: AccountId,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<ChangePage, StoreError> {
+    shared.check()?;
+    let served = |serving: &Serving| Served {
+        shared,
+        serving: serving.clone(),
+    };
+    let shards: Vec<Served<'_>> = shared.shards.read().values().map(served).collect();
+    let question = Question {
+        account,
+        after,
+        limit,
+    };
+    let now = shared.db.clock.now();
+    merged(&shards, (&shared.told, now), question).await
+}
+
+#[cfg(test)]
+mod tests {
+    use zajil_model::id::Shard;
+
+    use super::*;
+
+    /// A shard that tells nothing, or does.
+    struct Quiet {
+        log: LogClock,
+        tells: bool,
+    }
+
+    #[async_trait]
+    impl Telling for Quiet {
+        fn log(&self) -> &LogClock {
+            &self.log
+        }
+
+        fn tells(&self, _account: AccountId) -> bool {
+            self.tells
+        }
+
+        async fn raise_log(&self) -> Result<(), StoreError> {
+            self.log.raise(Tick(1_000));
+            Ok(())
+        }
+
+        async fn changes(
+            &self,
+            _account: AccountId,
+            _after: Option<Cursor>,
+            _limit: usize,
+        ) -> Result<Vec<(Cursor, StatusChange)>, StoreError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_shard_that_told_nothing_yet_keeps_to_what_readers_were_told() {
+        let told = Arc::new(AtomicU64::new(0));
+        let shard = |number, last, tells| {
+            let shard = Shard::new(number).unwrap();
+            let log = LogClock::new(shard, Tick(last), Tick(last + 50), Arc::clone(&told));
+            Quiet { log, tells }
+        };
+        // The log of one goes on ahead of time, as after a take-over.
+        let shards = [shard(1, 500, true), shard(2, 90, false)];
+        let question = Question {
+            account: AccountId::new(1).unwrap(),
+            after: None,
+            limit: 10,
+        };
+
+        let now = Tick(100).time();
+        let asked = merged(&shards, (&told, now), question);
+        let page = futures_util::future::FutureExt::now_or_never(asked).unwrap();
+
+        let upto = page.unwrap().upto.record >> SHARD_BITS;
+        let quiet = &shards[1].log;
+        assert_eq!(upto, 501);
+        assert!(quiet.last() >= Tick(500) && quiet.reaches(Tick(500)));
+    }
 }

@@ -1,11 +1,17 @@
-//! A shard that a process holds: its projection, and what waits to be appended.
+//! A shard that a process holds: its projection, the places of its log, and what waits to be appended.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use zajil_model::id::{Epoch, Shard};
-use zajil_storage::{Append, Budgets, Done, Entry, MemoryStore, Store, StoreError, Work};
+use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, Shard, Tick};
+use zajil_model::message::Queue;
+use zajil_storage::cql::LogClock;
+use zajil_storage::{
+    Append, Budgets, Cursor, Done, Entry, MemoryStore, RowWrite, StatusChange, Store, StoreError,
+    Work,
+};
 
+use super::places::Places;
 use crate::database::{Group, Place};
 
 /// One append that was asked for.
@@ -18,14 +24,14 @@ pub(super) struct Call {
 pub(super) struct Held {
     pub(super) epoch: Epoch,
     pub(super) projection: Arc<MemoryStore>,
+    pub(super) log: LogClock,
+    places: Mutex<Places>,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
     calls: Vec<Call>,
-    /// Groups that were begun.
-    groups: u64,
     writing: bool,
     lost: bool,
 }
@@ -39,10 +45,12 @@ impl std::fmt::Debug for Held {
 }
 
 impl Held {
-    pub(super) fn new(epoch: Epoch, projection: Arc<MemoryStore>) -> Self {
+    pub(super) fn new(epoch: Epoch, log: LogClock, replayed: Replayed) -> Self {
         Self {
             epoch,
-            projection,
+            log,
+            projection: replayed.projection,
+            places: Mutex::new(replayed.places),
             waiting: Mutex::default(),
         }
     }
@@ -67,15 +75,14 @@ impl Held {
         !std::mem::replace(&mut waiting.writing, true)
     }
 
-    /// What is to be written next, with its number; `None` ends the writer.
-    pub(super) fn next_group(&self) -> Option<(u64, Vec<Call>)> {
+    /// What is to be written next; `None` ends the writer.
+    pub(super) fn next_group(&self) -> Option<Vec<Call>> {
         let mut waiting = self.waiting.lock();
         if waiting.calls.is_empty() || waiting.lost {
             waiting.writing = false;
             return None;
         }
-        waiting.groups += 1;
-        Some((waiting.groups, std::mem::take(&mut waiting.calls)))
+        Some(std::mem::take(&mut waiting.calls))
     }
 
     /// What was never written, once the shard is lost.
@@ -88,9 +95,31 @@ impl Held {
         std::mem::take(&mut waiting.calls)
     }
 
-    /// What is durable is seen by every read.
-    pub(super) fn apply(&self, shard: Shard, entries: Vec<Entry>) {
+    /// What is durable is seen by every read; it was written at this place.
+    pub(super) fn apply(&self, shard: Shard, place: u64, entries: Vec<Entry>) {
+        let mut places = self.places.lock();
+        places.begin(place, &self.projection);
         apply(&self.projection, shard, self.epoch, entries);
+    }
+
+    /// Whether there are changes of an account.
+    pub(super) fn tells(&self, account: AccountId) -> bool {
+        let first = now(self.projection.changes(account, None, 1));
+        first.is_ok_and(|page| !page.changes.is_empty())
+    }
+
+    /// Changes of an account from a place of the log on.
+    pub(super) fn changes(
+        &self,
+        account: AccountId,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, StatusChange)>, StoreError> {
+        let places = self.places.lock();
+        let after = after.map(|after| places.record(after));
+        let page = now(self.projection.changes(account, after, limit))?;
+        let placed = page.changes.into_iter();
+        Ok(placed.map(|(at, it)| (places.place(at), it)).collect())
     }
 
     /// What has work, as long as it is held.
@@ -106,21 +135,50 @@ pub(super) fn accepts(group: &Group) -> bool {
     entries.any(|entry| matches!(entry, Entry::Accept(_)))
 }
 
+/// The rows that a group brings.
+pub(super) fn rows(group: &Group) -> Vec<RowWrite> {
+    let entries = group.iter().flatten();
+    let rows = entries.filter_map(|entry| match entry {
+        Entry::Rows(rows) => Some(rows.as_slice()),
+        _ => None,
+    });
+    rows.flatten().cloned().collect()
+}
+
+/// The parts of campaigns that a group adds rows to.
+pub(crate) fn parts(group: &Group) -> impl Iterator<Item = (BatchId, InstanceId)> {
+    group.iter().flatten().filter_map(|entry| match entry {
+        Entry::Accept(chunk) => match chunk.queue {
+            Queue::Part(batch) => Some((batch, chunk.instance)),
+            Queue::High | Queue::Normal => None,
+        },
+        _ => None,
+    })
+}
+
+/// What a log comes to.
+pub(crate) struct Replayed {
+    pub(crate) projection: Arc<MemoryStore>,
+    places: Places,
+}
+
 /// The projection of a log.
 pub(crate) async fn replay(
     shard: Shard,
     epoch: Epoch,
     log: &[(Place, Group)],
     budgets: Budgets,
-) -> Result<Arc<MemoryStore>, StoreError> {
+) -> Result<Replayed, StoreError> {
     let projection = Arc::new(MemoryStore::with_budgets(budgets));
     projection.open_shard(shard, Some(epoch)).await?;
-    for (_, group) in log {
-        for entries in group.iter() {
+    let mut places = Places::default();
+    for ((_, first), group) in log {
+        for (tick, entries) in (*first..).zip(group.iter()) {
+            places.begin(Tick(tick).id(shard), &projection);
             apply(&projection, shard, epoch, entries.clone());
         }
     }
-    Ok(projection)
+    Ok(Replayed { projection, places })
 }
 
 fn apply(projection: &MemoryStore, shard: Shard, epoch: Epoch, entries: Vec<Entry>) {

@@ -9,7 +9,9 @@ use tokio::time::sleep;
 use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, Tick};
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
-use zajil_model::time::Timestamp;
+use zajil_model::time::{Clock as _, Timestamp};
+use zajil_storage::cql::LogClock;
+use zajil_storage::cql::feed::Question;
 use zajil_storage::{
     Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
     QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
@@ -17,7 +19,7 @@ use zajil_storage::{
 };
 
 use super::NodeStore;
-use super::held::{Call, Held, replay};
+use super::held::{self, Call, Held, replay};
 use crate::database::Place;
 use crate::wire::Lateness;
 use crate::world::SHARDS;
@@ -42,18 +44,25 @@ impl Store for NodeStore {
         let taken = self.ask("take a shard", Lateness::Seldom, move |database| {
             database.take(shard, epoch)
         });
-        let ids = taken.await??;
+        let (ids, log_upto) = taken.await??;
         let log = self.ask("read a log", Lateness::Seldom, move |database| {
             database.read(shard)
         });
         let log = log.await?;
         let seen: Vec<Place> = log.iter().map(|(place, _)| *place).collect();
+        let clock = LogClock::new(shard, log_upto, log_upto, Arc::clone(&self.0.told));
+        let ceiling = clock.wanted(self.0.clock.now());
         let sealed = self.ask("seal a log", Lateness::Seldom, move |database| {
-            database.seal(shard, epoch, &seen)
+            database.seal(shard, epoch, (&seen, ceiling))
         });
         sealed.await??;
-        let projection = replay(shard, epoch, &log, self.0.budgets).await?;
-        let held = Arc::new(Held::new(epoch, projection));
+        clock.raise(ceiling);
+        // Who wrote them may have died before it wrote the rows that they bring.
+        for ((_, stamp), group) in &log {
+            self.put_rows_once(*stamp, &held::rows(group)).await?;
+        }
+        let replayed = replay(shard, epoch, &log, self.0.budgets).await?;
+        let held = Arc::new(Held::new(epoch, clock, replayed));
         self.0.shards.lock().insert(shard, held);
         Ok(ShardOpened {
             epoch,
@@ -70,20 +79,10 @@ impl Store for NodeStore {
         while held.is_alive() && held.is_writing() {
             sleep(Duration::from_millis(5)).await;
         }
-        let mut shards = self.0.shards.lock();
-        if shards
-            .get(&shard)
-            .is_some_and(|now| Arc::ptr_eq(now, &held))
-        {
-            shards.remove(&shard);
-        }
-        let is_alive = held.is_alive();
+        self.forget(shard, &held);
+        let released = self.release(shard, &held).await;
         held.lose();
-        if is_alive {
-            Ok(())
-        } else {
-            Err(StoreError::NotOpen(shard))
-        }
+        released
     }
 
     fn drop_shard(&self, shard: Shard, epoch: Epoch) {
@@ -274,15 +273,16 @@ impl Store for NodeStore {
 
     async fn changes(
         &self,
-        _account: AccountId,
+        account: AccountId,
         after: Option<Cursor>,
-        _limit: usize,
+        limit: usize,
     ) -> Result<ChangePage, StoreError> {
-        // Nobody asks for it here: the shards of this world have no common order.
-        Ok(ChangePage {
-            next: after,
-            ..ChangePage::default()
-        })
+        let question = Question {
+            account,
+            after,
+            limit,
+        };
+        self.changes_of(question).await
     }
 
     async fn recipients(

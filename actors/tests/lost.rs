@@ -24,15 +24,16 @@ const SOON: Duration = Duration::from_secs(15);
 /// The lease row of a node.
 async fn lease(site: &Site, node: u64) -> NodeRow {
     let rows = StoreRows::new(site.store.clone(), site.clock.clone());
-    rows.read_lease(NodeId(node)).await.unwrap().unwrap()
+    let row = rows.read_lease(NodeId(node)).await;
+    row.expect("the store answers").expect("it joined")
 }
 
 /// A peer declares the present life of a node dead.
 async fn declared_dead(site: &Site, node: u64) {
     let rows = StoreRows::new(site.store.clone(), site.clock.clone());
     let row = lease(site, node).await;
-    let dead = row.declared_dead(&row);
-    let told = rows.cas_lease(NodeId(node), Some(row), dead.unwrap());
+    let dead = row.declared_dead(&row).expect("it lives");
+    let told = rows.cas_lease(NodeId(node), Some(row), dead);
     assert!(matches!(told.await, Cas::Applied));
 }
 

@@ -29,7 +29,7 @@ async fn begins(world: &World) -> Begin {
         key: "order-1",
     };
     let keys = world.engine.idempotency();
-    keys.begin(scope, b"{}").await.unwrap()
+    keys.begin(scope, b"{}").await.expect("the store answers")
 }
 
 /// A request that wrote its promise down, and whose node dies before it does more.
@@ -42,8 +42,9 @@ async fn promised(world: &World) -> Reserved {
 
 async fn promise(world: &World, mut ticket: Ticket) -> Reserved {
     let reserved = world.engine.reserve(&world.instance, 1, false).await;
-    let reserved = reserved.unwrap();
-    ticket.promise(&reserved, 201, b"{}").await.unwrap();
+    let reserved = reserved.expect("the owner gives ids");
+    let promised = ticket.promise(&reserved, 201, b"{}").await;
+    promised.expect("nobody was faster");
     reserved
 }
 

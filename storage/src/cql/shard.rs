@@ -342,7 +342,8 @@ mod tests {
                 let value: Vec<u8> = (0..bytes)
                     .map(|n| (n % 251 * (n % 239) % 251) as u8)
                     .collect();
-                let taken = Open::take(&ground.means(), shard, None, Arc::default());
+                let means = ground.means();
+                let taken = Open::take(&means, shard, None, Arc::default());
                 let (first, _) = taken.await.unwrap();
                 let changes = redo::changes(vec![KvWrite {
                     space: Space::Main,
@@ -368,7 +369,7 @@ mod tests {
                 commit.await.unwrap();
 
                 // It dies here.
-                let taken = Open::take(&ground.means(), shard, None, Arc::default());
+                let taken = Open::take(&means, shard, None, Arc::default());
                 let (second, _) = taken.await.unwrap();
 
                 let found = ground.ask(move || second.projection.kv().get(Space::Main, b"X"));

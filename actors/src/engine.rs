@@ -132,7 +132,10 @@ impl Engine {
         let owners = Owners::new(sharing);
         let reads: Arc<dyn Store> = match opening {
             Opening::OnDemand => store.clone(),
-            Opening::ByOwner => Arc::new(RoutedStore::new(store.clone(), owners.clone())),
+            Opening::ByOwner => {
+                let (store, owners) = (store.clone(), owners.clone());
+                Arc::new(RoutedStore::new(store, owners, clock.clone()))
+            }
         };
         let ids = Ids::new(clocks.clone());
         let directory = Directory::new(store.clone(), clock.clone(), ids.clone(), tasks.clone());

@@ -213,8 +213,8 @@ impl Answered for ReadTotals {
 
 impl Answered for ReadChanges {
     async fn carry_out(self, engine: &Engine) -> Result<(ChangePage, Vec<u16>), StoreError> {
-        let store = &engine.0.context.store;
-        changes_here(engine.ownership(), store.as_ref(), &self).await
+        let (store, clock) = (&engine.0.context.store, &engine.0.context.clock);
+        changes_here((engine.ownership(), &**clock), store.as_ref(), &self).await
     }
 }
 

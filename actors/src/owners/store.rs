@@ -16,7 +16,7 @@ use zajil_model::id::{AccountId, BatchId, Epoch, InstanceId, MessageId, Shard, T
 use zajil_model::lease::NodeId;
 use zajil_model::message::Queue;
 use zajil_model::phone::Phone;
-use zajil_model::time::Timestamp;
+use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{
     Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
     QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
@@ -43,6 +43,7 @@ const FEED_AGAIN: Duration = Duration::from_millis(250);
 pub struct RoutedStore {
     inner: Arc<dyn Store>,
     owners: Owners,
+    clock: Arc<dyn Clock>,
 }
 
 /// Where the newest state of some instances is.
@@ -55,8 +56,12 @@ enum Home {
 
 impl RoutedStore {
     /// The store of this node, with the others behind `owners`.
-    pub const fn new(inner: Arc<dyn Store>, owners: Owners) -> Self {
-        Self { inner, owners }
+    pub const fn new(inner: Arc<dyn Store>, owners: Owners, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            inner,
+            owners,
+            clock,
+        }
     }
 
     /// The changes of an account over all shards; `None` when not every shard was told of.
@@ -75,7 +80,7 @@ impl RoutedStore {
             let asked = self.owners.ask_node(node, question, READ_WITHIN).await;
             asked.unwrap_or(Err(StoreError::NotOpen(Shard::of(0))))
         });
-        let here = changes_here(ownership, self.inner.as_ref(), question);
+        let here = changes_here((ownership, &*self.clock), self.inner.as_ref(), question);
         let (here, others) = tokio::join!(here, join_all(others));
         let mut covered = BTreeSet::new();
         let mut upto = Cursor {
@@ -195,9 +200,10 @@ impl RoutedStore {
 }
 
 /// The changes of an account on this node, with the shards that they are of: those that this node
-/// owned all the while.
+/// owned all the while, under a lease that is still good: of others it may have read what came too
+/// late to count.
 pub(crate) async fn changes_here(
-    ownership: &Ownership,
+    (ownership, clock): (&Ownership, &dyn Clock),
     store: &dyn Store,
     question: &ReadChanges,
 ) -> Result<(ChangePage, Vec<u16>), StoreError> {
@@ -208,7 +214,12 @@ pub(crate) async fn changes_here(
     let before: Vec<(Shard, Place)> = held().collect();
     let (account, after) = (question.account, question.after);
     let page = store.changes(account, after, question.limit).await?;
-    let still = |(shard, place): &&(Shard, Place)| ownership.place(*shard) == *place;
+    let now = clock.mono();
+    let still = |(shard, place): &&(Shard, Place)| {
+        let counts =
+            matches!(place, Place::Here(epoch) if ownership.may_answer_for(*shard, *epoch, now));
+        counts && ownership.place(*shard) == *place
+    };
     let owned = before.iter().filter(still);
     Ok((page, owned.map(|(shard, _)| shard.number()).collect()))
 }

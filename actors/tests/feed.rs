@@ -1,5 +1,4 @@
 //! The change feed of several nodes.
-#![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 mod support;
 

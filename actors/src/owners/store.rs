@@ -19,8 +19,8 @@ use zajil_model::phone::Phone;
 use zajil_model::time::{Clock, Timestamp};
 use zajil_storage::{
     Append, ChangePage, Cursor, Done, Expiring, Health, ListPage, ListRequest, MessageRecord,
-    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, Store, StoreError, Table, Totals,
-    TotalsFilter, Work, Written,
+    QueuedChunk, Row, RowKey, RowWrite, ShardOpened, StatusChange, Store, StoreError, Table,
+    Totals, TotalsFilter, Work, Written,
 };
 
 use super::questions::{ReadChanges, ReadList, ReadMessage, ReadRecipients, ReadTotals};
@@ -213,7 +213,7 @@ pub(crate) async fn changes_here(
     };
     let before: Vec<(Shard, Place)> = held().collect();
     let (account, after) = (question.account, question.after);
-    let page = store.changes(account, after, question.limit).await?;
+    let mut page = store.changes(account, after, question.limit).await?;
     let now = clock.mono();
     let still = |(shard, place): &&(Shard, Place)| {
         let counts =
@@ -221,7 +221,15 @@ pub(crate) async fn changes_here(
         counts && ownership.place(*shard) == *place
     };
     let owned = before.iter().filter(still);
-    Ok((page, owned.map(|(shard, _)| shard.number()).collect()))
+    let owned: BTreeSet<u16> = owned.map(|(shard, _)| shard.number()).collect();
+    if page.changes.len() >= question.limit {
+        // Without some of them it would not look full.
+        page.upto = page.next.unwrap_or(page.upto).min(page.upto);
+    }
+    // Of the others their owners tell.
+    let is_owned = |change: &StatusChange| owned.contains(&change.id.giver().number());
+    page.changes.retain(|(_, change)| is_owned(change));
+    Ok((page, owned.into_iter().collect()))
 }
 
 /// The list of one node, while lists are merged.

@@ -246,7 +246,7 @@ impl Batches {
         let permit = Arc::clone(&self.0.uploads).try_acquire_owned();
         let permit = permit.map_err(|_| BatchError::Unavailable("too many uploads at once"))?;
         let open = self.find(account, id).await?;
-        NearUpload::begin(self.clone(), Arc::clone(&open.shared), permit, from_row).await
+        NearUpload::begin(self.clone(), &open, permit, from_row).await
     }
 
     /// Messages of a batch, newest first, from below `before`.

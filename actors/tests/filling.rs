@@ -37,6 +37,25 @@ async fn rows_that_a_part_gets_when_its_lease_is_over_are_not_answered_as_taken(
     assert_eq!(upload.progress().progress.rows_received, 100);
 }
 
+#[tokio::test(start_paused = true)]
+async fn rows_are_not_answered_by_an_owner_of_their_campaign_whose_lease_is_over() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    // Its part is filled by another node, whose lease is good.
+    let owner = site.other(&instance);
+    let id = campaign_on(&site, account, &instance, owner).await;
+    let batches = site.engine(owner).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+
+    site.renews_no_more(owner);
+    tokio::time::sleep(SEND_FOR).await;
+
+    let late = upload.append_rows(rows(100, 200)).await;
+    assert_eq!(late.map(drop), Err(BatchError::Moved));
+}
+
 /// A block of rows for the part of an instance.
 fn block(
     account: AccountId,

@@ -18,7 +18,7 @@ use zajil_storage::{Append, Entry, RowWrite, StoreError, Written};
 
 use super::record::{BatchRecord, Duplicates, Progress, RefusedRow};
 use super::rows::{NewRow, RowErrors, Sorted, Sorter};
-use super::{BatchError, BatchPorts, Batches, SHOWN_REFUSALS, Shared, keep, part};
+use super::{BatchError, BatchPorts, Batches, OpenBatch, SHOWN_REFUSALS, Shared, keep, part};
 
 /// Rows of a block: what is durable at once.
 pub const BLOCK_ROWS: usize = 1_000;
@@ -54,6 +54,8 @@ pub struct NearUpload {
     batches: Batches,
     ports: BatchPorts,
     shared: Arc<Shared>,
+    /// Under which the batch was served when it began.
+    epoch: Epoch,
     state: OwnedMutexGuard<UploadState>,
     _permit: OwnedSemaphorePermit,
     record: Arc<BatchRecord>,
@@ -76,10 +78,11 @@ pub struct UploadProgress {
 impl NearUpload {
     pub(super) async fn begin(
         batches: Batches,
-        shared: Arc<Shared>,
+        open: &OpenBatch,
         permit: OwnedSemaphorePermit,
         from_row: u64,
     ) -> Result<Self, BatchError> {
+        let (shared, epoch) = (Arc::clone(&open.shared), open.epoch);
         let record = shared.record();
         if !record.life.takes_rows() {
             return Err(BatchError::TakesNoRows);
@@ -100,6 +103,7 @@ impl NearUpload {
             ports: batches.0.ports.clone(),
             batches,
             shared,
+            epoch,
             state,
             _permit: permit,
             record,
@@ -147,6 +151,10 @@ impl NearUpload {
         let sorted = self.sort(before, from, rows).await?;
         if sorted.progress != before {
             self.write(from, sorted).await?;
+        }
+        // Under a lease that ended, the next owner may have read how far it was before that.
+        if !self.ports.speaks_for(self.record.id.shard(), self.epoch) {
+            return Err(BatchError::Moved);
         }
         self.next = from + count;
         Ok(self.progress())

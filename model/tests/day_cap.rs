@@ -175,13 +175,14 @@ proptest! {
         let mut handed: BTreeMap<i32, u64> = Default::default();
         for (what, amount) in steps {
             match what {
-                0 => {
+                // An owner that ends wastes what it reserved: with many, no cap is ever reached.
+                0 if amount < 40 => {
                     row.late = asked.take().map(|saved| (seen, saved)).or(row.late);
                     seen = row.stored;
                     day = DayCap::new(&spec, seen, now).unwrap();
                 }
-                1 => now = now + Duration::from_secs(amount * 300),
-                2 => row.late_one_comes(),
+                1 => now = now + Duration::from_secs(amount * 60),
+                2 if amount < 40 => row.late_one_comes(),
                 3 if asked.is_none() => asked = day.reserve(now),
                 3 | 4 => if let Some(saved) = asked.take() {
                     if row.put(seen, saved) {

@@ -11,7 +11,7 @@ use support::campaign::{asked, campaign, campaign_on, rows};
 use support::site::Site;
 use support::trouble::troubled;
 use support::{per_second, text};
-use zajil_actors::batch::{BatchError, Progress};
+use zajil_actors::batch::{BatchError, Progress, Upload};
 use zajil_actors::engine::Engine;
 use zajil_actors::owners::questions::AppendPart;
 use zajil_model::id::{AccountId, BatchId};
@@ -25,10 +25,7 @@ async fn rows_that_a_part_gets_when_its_lease_is_over_are_not_answered_as_taken(
     let account = site.account().await;
     let instance = site.instance(account, "shop", per_second(1.0)).await;
     let owner = site.owner(&instance);
-    let id = campaign_on(&site, account, &instance, owner).await;
-    let batches = site.engine(owner).batches();
-    let mut upload = batches.upload(account, id, 0).await.unwrap();
-    upload.append_rows(rows(0, 100)).await.unwrap();
+    let (_, mut upload) = hundred_rows(&site, account, &instance, owner).await;
 
     site.renews_no_more(owner);
     tokio::time::sleep(SEND_FOR).await;
@@ -44,10 +41,7 @@ async fn rows_are_not_answered_by_an_owner_of_their_campaign_whose_lease_is_over
     let instance = site.instance(account, "shop", per_second(1.0)).await;
     // Its part is filled by another node, whose lease is good.
     let owner = site.other(&instance);
-    let id = campaign_on(&site, account, &instance, owner).await;
-    let batches = site.engine(owner).batches();
-    let mut upload = batches.upload(account, id, 0).await.unwrap();
-    upload.append_rows(rows(0, 100)).await.unwrap();
+    let (_, mut upload) = hundred_rows(&site, account, &instance, owner).await;
 
     site.renews_no_more(owner);
     tokio::time::sleep(SEND_FOR).await;
@@ -71,6 +65,20 @@ fn block(
         upto: rows.end,
         rows: rows.map(row).collect(),
     }
+}
+
+/// A campaign at a node, and an upload that brought it a hundred rows.
+async fn hundred_rows(
+    site: &Site,
+    account: AccountId,
+    instance: &Arc<Instance>,
+    owner: u64,
+) -> (BatchId, Upload) {
+    let id = campaign_on(site, account, instance, owner).await;
+    let batches = site.engine(owner).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+    (id, upload)
 }
 
 /// How many messages a campaign has.
@@ -150,10 +158,7 @@ async fn an_upload_that_another_owner_went_on_with_takes_nothing_back() {
     let account = site.account().await;
     let instance = site.instance(account, "shop", per_second(1.0)).await;
     let owner = site.owner(&instance);
-    let id = campaign_on(&site, account, &instance, owner).await;
-    let batches = site.engine(owner).batches();
-    let mut upload = batches.upload(account, id, 0).await.unwrap();
-    upload.append_rows(rows(0, 100)).await.unwrap();
+    let (id, mut upload) = hundred_rows(&site, account, &instance, owner).await;
     let far = [b"progress".as_slice(), &id.get().to_be_bytes()].concat();
     let far = RowKey::new(Table::Batches, far, []);
     let said = async || site.store.row(&far).await.unwrap().unwrap().value;
@@ -169,6 +174,7 @@ async fn an_upload_that_another_owner_went_on_with_takes_nothing_back() {
     assert_eq!(said().await, newer);
     // Who begins again is told where to go on.
     drop(upload);
+    let batches = site.engine(owner).batches();
     let upload = batches.upload(account, id, 200).await.unwrap();
     assert_eq!(upload.progress().progress.rows_received, 300);
 }

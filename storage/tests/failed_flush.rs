@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure is a panic")]
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -26,6 +27,17 @@ impl Clock for Still {
     }
 }
 
+/// A store in a directory, and how often it told that it ended by a failure.
+fn usual(dir: &Path) -> (EmbeddedConfig, Arc<AtomicU32>) {
+    let told = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&told);
+    let on_fatal = move |_: &str| {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    let usual = EmbeddedConfig::new(dir, Arc::new(Still), Arc::new(on_fatal));
+    (usual, told)
+}
+
 fn key() -> RowKey {
     RowKey::new(Table::Meta, "kept", Vec::new())
 }
@@ -33,12 +45,7 @@ fn key() -> RowKey {
 #[tokio::test]
 async fn a_failed_flush_of_a_backup_ends_the_store_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let told = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&told);
-    let on_fatal = move |_: &str| {
-        count.fetch_add(1, Ordering::SeqCst);
-    };
-    let usual = EmbeddedConfig::new(dir.path(), Arc::new(Still), Arc::new(on_fatal));
+    let (usual, told) = usual(dir.path());
     let once = AtomicU32::new(0);
     let failpoints = Failpoints::new(move |step| {
         let fails = step == Failpoints::FLUSH && once.fetch_add(1, Ordering::SeqCst) == 0;
@@ -93,12 +100,7 @@ fn close(store: Arc<EmbeddedStore>) -> Result<(), StoreError> {
 /// beside the log.
 async fn panics_at(step: &'static str) {
     let dir = tempfile::tempdir().unwrap();
-    let told = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&told);
-    let on_fatal = move |_: &str| {
-        count.fetch_add(1, Ordering::SeqCst);
-    };
-    let usual = EmbeddedConfig::new(dir.path(), Arc::new(Still), Arc::new(on_fatal));
+    let (usual, told) = usual(dir.path());
     let armed = Arc::new(AtomicBool::new(false));
     let trap = Arc::clone(&armed);
     let failpoints = Failpoints::new(move |reached| {

@@ -4,7 +4,6 @@ use zajil_actors::batch::{BatchError, Duplicates, NewBatch, NewRow};
 use zajil_actors::directory::Suppression;
 use zajil_model::batch::Command;
 use zajil_model::lifecycle::Status;
-use zajil_model::message::OnAmbiguous;
 use zajil_model::time::Clock;
 
 use crate::campaign::{Campaign, row, rows};
@@ -147,7 +146,6 @@ async fn a_recipient_may_come_twice_when_the_batch_says_so() {
     let campaign = Campaign::new().await;
     let new = NewBatch {
         duplicates: Duplicates::Keep,
-        on_ambiguous: OnAmbiguous::default(),
         ..campaign.new_batch()
     };
     let id = campaign

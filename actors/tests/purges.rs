@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::campaign::{campaign, rows};
-use support::trouble::troubled;
+use support::trouble::{TroubledStore, troubled};
 use support::{Answer, World, per_second, text};
 use tokio::task::JoinSet;
 use zajil_model::batch::Command;
@@ -241,4 +241,47 @@ async fn rows_that_are_held_up_between_their_ids_and_the_log_are_not_passed_over
     let counts = batches.view(world.account, id).await.unwrap().counts;
     let (sent, cancelled) = (Status::Sent as usize, Status::Cancelled as usize);
     assert_eq!((counts[sent], counts[cancelled]), (5, 5), "{counts:?}");
+}
+
+async fn appends_wait(trouble: &TroubledStore, count: usize) {
+    while trouble.appends_waiting() < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_become_durable_right_before_a_purge_are_not_sent() {
+    let (trouble, store) = troubled();
+    let world = Arc::new(World::on(store, per_second(100.0)).await);
+    let new = campaign(std::slice::from_ref(&world.instance));
+    let batches = world.engine.batches().clone();
+    let id = batches.create(world.account, new).await.unwrap().record.id;
+    let mut upload = batches.upload(world.account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 5)).await.unwrap();
+    let started = batches.change(world.account, id, Command::Start);
+    started.await.unwrap();
+    // The actor leaves, and the next one has not heard of the campaign.
+    seconds(3_600).await;
+    let hello = world.send(vec![text(ANNA, "x")]).await.first;
+    world.becomes(hello, Status::Sent).await;
+
+    trouble.appends_wait();
+    let mut under_way = JoinSet::new();
+    under_way.spawn(async move { upload.append_rows(rows(5, 10)).await.map(drop).unwrap() });
+    appends_wait(&trouble, 1).await;
+    let purged = world.clone();
+    under_way.spawn(async move {
+        purged.engine.purge(&purged.instance).await.unwrap();
+    });
+    appends_wait(&trouble, 2).await;
+    trouble.one_append_goes_on();
+    seconds(5).await;
+    trouble.appends_go_on();
+    under_way.join_all().await;
+    seconds(5).await;
+
+    let counts = batches.view(world.account, id).await.unwrap().counts;
+    let (sent, cancelled) = (Status::Sent as usize, Status::Cancelled as usize);
+    assert_eq!((counts[sent], counts[cancelled]), (5, 5), "{counts:?}");
+    assert_eq!(world.whatsapp.frames().len(), 6);
 }

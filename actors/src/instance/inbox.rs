@@ -64,7 +64,7 @@ pub(super) struct Reader {
     pub(super) expiries: Expiries,
     /// Whether `expiries` covers everything that was not read.
     pub(super) surveyed: bool,
-    /// Everything up to this id was withdrawn, but for what was with the transport.
+    /// Everything up to this id was withdrawn with its part, but for what was with the transport.
     pub(super) withdrawn: Option<MessageId>,
 }
 
@@ -117,8 +117,10 @@ pub(crate) struct Inbox {
     pub(super) sweep: Sweep,
     pub(super) damage: Damage,
     pub(super) read_again_at: Option<Timestamp>,
-    /// Everything up to this id was withdrawn, by this actor or one before it, but for what was with
-    /// the transport.
+    /// Everything up to this id was withdrawn by this actor, but for what was with the transport: of
+    /// queues, too, that it hears of later. It may not be durable yet.
+    pub(super) withdrawn: Option<MessageId>,
+    /// That everything up to this id was withdrawn is durable, by this actor or one before it.
     pub(super) purged: Option<MessageId>,
 }
 
@@ -148,6 +150,7 @@ impl Inbox {
             sweep: Sweep::default(),
             damage: Damage::default(),
             read_again_at: None,
+            withdrawn: None,
             purged,
         }
     }

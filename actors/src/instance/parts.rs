@@ -35,7 +35,7 @@ impl InstanceState {
                 tell(InstanceMsg::PartGrew(batch));
             });
         } else if reader.part_read && !reader.is_in(PartPhase::Cancelled) {
-            if reader.withdrawn.is_some() {
+            if self.inbox.withdrawn.is_some() {
                 // The rows may have got their ids before the purge, and come after it: they are behind
                 // what was read, and all that was read and waits is in the window.
                 reader.restart(None);
@@ -185,6 +185,7 @@ impl InstanceState {
 
     /// Forgets what waits and reads it again.
     pub(super) fn read_all_again(&mut self) {
+        self.inbox.withdrawn = None;
         let queues: Vec<Queue> = self.inbox.readers.keys().copied().collect();
         for queue in queues {
             self.read_again(queue);

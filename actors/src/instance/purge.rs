@@ -43,10 +43,10 @@ pub(super) async fn read(
 }
 
 impl Inbox {
-    /// Whether a message was withdrawn with its queue.
+    /// Whether a message was withdrawn, with its part or with everything.
     pub(super) fn is_withdrawn(&self, queue: Queue, id: MessageId) -> bool {
-        let upto = self.readers.get(&queue).and_then(|reader| reader.withdrawn);
-        upto.is_some_and(|upto| id <= upto)
+        let part = self.readers.get(&queue).and_then(|reader| reader.withdrawn);
+        self.withdrawn.max(part).is_some_and(|upto| id <= upto)
     }
 
     /// Whether nobody waits for the outcome of an attempt that a former actor made: the message was
@@ -82,10 +82,13 @@ impl Inbox {
     /// Everything up to `upto` was cancelled: reading goes on behind it, and what is being read
     /// now is old.
     pub(super) fn purged(&mut self, queue: Option<Queue>, upto: MessageId) {
+        if queue.is_none() {
+            self.withdrawn = Some(upto);
+        }
         for (of, reader) in &mut self.readers {
             if queue.is_none_or(|queue| queue == *of) {
-                reader.restart(Some(reader.after.map_or(upto, |after| after.max(upto))));
-                reader.withdrawn = Some(upto);
+                reader.restart(reader.after.max(Some(upto)));
+                reader.withdrawn = queue.and(Some(upto));
             }
         }
     }

@@ -85,6 +85,23 @@ impl TroubledStore {
         }
     }
 
+    /// The first append that waits is written; the others go on waiting.
+    pub fn one_append_goes_on(&self) {
+        let first = {
+            let mut waiting = self.waiting.lock();
+            let waiting = waiting.as_mut().map(|waiting| &mut waiting.0);
+            waiting.filter(|all| !all.is_empty()).map(|all| all.remove(0))
+        };
+        let (append, done) = first.expect("an append waits");
+        self.inner.append(append, done);
+    }
+
+    /// How many appends wait.
+    pub fn appends_waiting(&self) -> usize {
+        let waiting = self.waiting.lock();
+        waiting.as_ref().map_or(0, |waiting| waiting.0.len())
+    }
+
     /// From now on a read of a queue or the schedule takes so long to come back.
     pub fn reads_take(&self, time: Duration) {
         self.read_ms

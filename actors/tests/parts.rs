@@ -259,15 +259,44 @@ async fn a_command_that_is_done_when_the_lease_is_over_is_not_answered_as_done()
     site.renews_no_more(other);
     tokio::time::sleep(SEND_FOR).await;
 
-    let command = Command::Start;
     let start = ChangeBatch {
         account,
         id,
-        command,
+        command: Command::Start,
+        revision: 0,
     };
     let started = asked(site.engine(other), id.shard(), start).await;
 
     assert_eq!(started.map(|_| ()), Err(BatchError::Moved));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_that_comes_again_late_does_not_undo_a_pause_that_was_confirmed() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let owner = site.other(&instance);
+    let id = campaign_on(&site, account, &instance, owner).await;
+    let batches = site.engine(1).batches();
+    for command in [Command::Start, Command::Pause] {
+        batches.change(account, id, command).await.unwrap();
+    }
+    let seen = batches.view(account, id).await.unwrap().record;
+    let resume = ChangeBatch {
+        account,
+        id,
+        command: Command::Resume,
+        revision: seen.life.revision,
+    };
+    let first = asked(site.engine(owner), id.shard(), resume).await;
+    assert_eq!(first.unwrap().view.record.life.state, BatchState::Running);
+    batches.change(account, id, Command::Pause).await.unwrap();
+
+    let late = asked(site.engine(owner), id.shard(), resume).await;
+
+    assert_eq!(late.map(|_| ()), Err(BatchError::Outdated));
+    let now = batches.view(account, id).await.unwrap().record;
+    assert_eq!(now.life.state, BatchState::Paused);
 }
 
 #[tokio::test(start_paused = true)]

@@ -306,6 +306,9 @@ impl From<BatchError> for ApiError {
             BatchError::WrongState(wrong) => {
                 Self::WrongState(format!("Wrong state: {wrong}.").into())
             }
+            BatchError::Outdated => Self::WrongState(
+                "Another request changed the batch meanwhile: look at it, and ask again.".into(),
+            ),
             BatchError::TakesNoRows => Self::WrongState("The batch takes no more rows.".into()),
             BatchError::Moved => Self::unavailable("the batch is moving to another node"),
             BatchError::Unavailable(why) => Self::unavailable(why),

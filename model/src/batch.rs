@@ -128,6 +128,17 @@ pub struct WrongState {
     pub command: Command,
 }
 
+/// Why a command was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// The state does not allow it.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The batch changed since it was asked for.
+    #[error("the batch changed since that was asked for")]
+    Outdated,
+}
+
 /// The life of one batch, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -150,7 +161,8 @@ pub struct Batch {
     /// When it finished or was cancelled.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Raised at each change of state: of two that are told of one batch the higher is the newer.
+    /// Raised at each change of state, and when a pause is asked for again: of two that are told of one
+    /// batch the higher is the newer.
     #[serde(default)]
     pub revision: u64,
 }
@@ -181,6 +193,26 @@ impl Batch {
         }
     }
 
+    /// Does what was asked of the batch as it was at a revision, if the state allows it. One that changed
+    /// since is not started, paused or resumed by that: a copy of a command that comes late does not
+    /// undo what was asked after it, and only confirms what is so by now. A cancel and a seal are for good,
+    /// and undo nothing.
+    pub fn command_at(
+        &mut self,
+        revision: u64,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Effect, NotDone> {
+        let mut changed = self.clone();
+        let effect = changed.command(command, now)?;
+        let is_for_good = matches!(command, Command::Cancel | Command::Seal);
+        if effect == Effect::Changed && !is_for_good && revision != self.revision {
+            return Err(NotDone::Outdated);
+        }
+        *self = changed;
+        Ok(effect)
+    }
+
     /// Begins to send: `draft → running`.
     pub fn start(&mut self, now: Timestamp) -> Result<Effect, WrongState> {
         match self.state {
@@ -204,7 +236,11 @@ impl Batch {
                 self.paused_since = Some(now);
                 Ok(Effect::Changed)
             }
-            BatchState::Paused => Ok(Effect::Unchanged),
+            BatchState::Paused => {
+                // A resume that was asked for before this, and is still on its way, comes too late.
+                self.revision += 1;
+                Ok(Effect::Unchanged)
+            }
             BatchState::Draft | BatchState::Finished | BatchState::Cancelled => {
                 Err(self.refuse(Command::Pause))
             }

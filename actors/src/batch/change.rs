@@ -7,7 +7,7 @@ use zajil_model::batch::Command;
 use zajil_model::id::{AccountId, BatchId};
 
 use super::parent::ParentMsg;
-use super::{BatchError, Batches, Changed};
+use super::{BatchError, Batches, Changed, keep};
 use crate::owners::Asked;
 use crate::owners::questions::ChangeBatch;
 
@@ -20,22 +20,29 @@ const FIND_ROUNDS: usize = 3;
 impl Batches {
     /// Changes its state and answers when every instance confirmed, or is named as missing.
     ///
+    /// What is changed is the batch as it is now: a question may reach its owner twice, and the copy that
+    /// comes after another change does nothing.
+    ///
     /// # Errors
-    /// `WrongState` when its state does not allow that; nothing is changed then.
+    /// `WrongState` when its state does not allow that, `Outdated` when somebody else changed it
+    /// meanwhile; nothing is changed then.
     pub async fn change(
         &self,
         account: AccountId,
         id: BatchId,
         command: Command,
     ) -> Result<Changed, BatchError> {
+        let seen = keep::load_record(self.store(), account, id).await?;
+        let (record, _) = seen.ok_or(BatchError::NotFound)?;
+        let question = ChangeBatch {
+            account,
+            id,
+            command,
+            revision: record.life.revision,
+        };
         for _ in 0..FIND_ROUNDS {
-            let question = ChangeBatch {
-                account,
-                id,
-                command,
-            };
             let answer = match self.0.ports.owners.ask(id.shard(), question).await? {
-                Asked::Here(_) => self.change_here(account, id, command).await,
+                Asked::Here(question) => self.change_here(question).await,
                 Asked::There(answer) => answer,
             };
             if !matches!(answer, Err(BatchError::Moved)) {
@@ -46,20 +53,19 @@ impl Batches {
     }
 
     /// The same, on the node that owns the batch.
-    pub(crate) async fn change_here(
-        &self,
-        account: AccountId,
-        id: BatchId,
-        command: Command,
-    ) -> Result<Changed, BatchError> {
+    pub(crate) async fn change_here(&self, change: ChangeBatch) -> Result<Changed, BatchError> {
+        let ChangeBatch { id, revision, .. } = change;
         for _ in 0..FIND_ROUNDS {
-            let open = self.find(account, id).await?;
+            let open = self.find(change.account, id).await?;
+            if open.shared.record().life.revision < revision {
+                // A former owner changed it after this one had read it.
+                open.actor.stop(None);
+                self.gone(&open).await?;
+                continue;
+            }
             let (reply, answer) = oneshot::channel();
-            if open
-                .actor
-                .send_message(ParentMsg::Command(command, reply))
-                .is_err()
-            {
+            let command = ParentMsg::Command(change.command, revision, reply);
+            if open.actor.send_message(command).is_err() {
                 self.gone(&open).await?;
                 continue;
             }

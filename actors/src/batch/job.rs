@@ -11,8 +11,8 @@ pub(super) type Reply = oneshot::Sender<Result<Barrier, BatchError>>;
 
 /// Why something is done.
 pub(super) enum Job {
-    /// Somebody asked.
-    Asked(Command, Reply),
+    /// Somebody asked, of the batch as it was at this revision.
+    Asked(Command, u64, Reply),
     /// Its time came to start.
     Due,
     /// This many messages are unsettled, and time has passed.
@@ -26,7 +26,7 @@ impl Job {
     pub(super) fn answer(self, answer: Result<Barrier, BatchError>) {
         match (self, answer) {
             // Who asked may have left.
-            (Self::Asked(_, reply), answer) => drop(reply.send(answer)),
+            (Self::Asked(_, _, reply), answer) => drop(reply.send(answer)),
             (Self::Due | Self::Reviewed(_) | Self::TellAgain, Err(error)) => {
                 tracing::warn!(%error, "cannot review a batch");
             }
@@ -36,6 +36,6 @@ impl Job {
 
     /// Whether the instances have to know.
     pub(super) const fn is_told(&self) -> bool {
-        !matches!(self, Self::Asked(Command::Seal, _))
+        !matches!(self, Self::Asked(Command::Seal, _, _))
     }
 }

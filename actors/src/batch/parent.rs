@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use zajil_model::batch::{BatchState, Command, Effect, WrongState};
+use zajil_model::batch::{BatchState, Command, Effect, NotDone};
 use zajil_model::time::Mono;
 use zajil_storage::{StoreError, Totals, Written};
 
@@ -33,8 +33,8 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// What the parent of a batch is told.
 pub(super) enum ParentMsg {
-    /// Somebody asks for a change.
-    Command(Command, Reply),
+    /// Somebody asks for a change of the batch as it was at this revision.
+    Command(Command, u64, Reply),
     /// Time has passed.
     Review,
     /// Its messages were counted.
@@ -66,7 +66,7 @@ pub(super) struct ParentState {
     busy: bool,
     /// Messages are being counted.
     counting: bool,
-    waiting: VecDeque<(Command, Reply)>,
+    waiting: VecDeque<(Command, u64, Reply)>,
     /// When those who have not confirmed are told again; `None` when all have.
     tell_again: Option<Mono>,
 }
@@ -101,17 +101,17 @@ impl Actor for Parent {
         state: &mut ParentState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ParentMsg::Command(command, reply) if state.busy => {
+            ParentMsg::Command(command, revision, reply) if state.busy => {
                 if state.waiting.len() < WAITING {
-                    state.waiting.push_back((command, reply));
+                    state.waiting.push_back((command, revision, reply));
                 } else {
                     let busy = BatchError::Unavailable("too many commands for one batch");
                     // Who asked may have left.
                     reply.send(Err(busy)).ok();
                 }
             }
-            ParentMsg::Command(command, reply) => {
-                self.begin(&myself, state, Job::Asked(command, reply), 0);
+            ParentMsg::Command(command, revision, reply) => {
+                self.begin(&myself, state, Job::Asked(command, revision, reply), 0);
             }
             ParentMsg::Review => self.review(&myself, state),
             ParentMsg::Counted(totals) => self.counted(&myself, state, totals),
@@ -152,11 +152,11 @@ impl Parent {
         }
     }
 
-    fn decide(&self, job: &Job, record: &mut BatchRecord) -> Result<Effect, WrongState> {
+    fn decide(&self, job: &Job, record: &mut BatchRecord) -> Result<Effect, NotDone> {
         let now = self.ports.clock.now();
         match job {
-            Job::Asked(command, _) => record.life.command(*command, now),
-            Job::Due => record.life.start(now),
+            Job::Asked(command, revision, _) => record.life.command_at(*revision, *command, now),
+            Job::Due => Ok(record.life.start(now)?),
             Job::Reviewed(unsettled) => Ok(record.life.review(*unsettled, now)),
             Job::TellAgain => Ok(Effect::Unchanged),
         }
@@ -245,7 +245,7 @@ impl Parent {
         job: Job,
         error: BatchError,
     ) {
-        for (_, reply) in state.waiting.drain(..) {
+        for (_, _, reply) in state.waiting.drain(..) {
             // Who asked may have left.
             reply.send(Err(error.clone())).ok();
         }
@@ -294,8 +294,8 @@ impl Parent {
 
     fn go_on(&self, myself: &ActorRef<ParentMsg>, state: &mut ParentState) {
         state.busy = false;
-        if let Some((command, reply)) = state.waiting.pop_front() {
-            self.begin(myself, state, Job::Asked(command, reply), 0);
+        if let Some((command, revision, reply)) = state.waiting.pop_front() {
+            self.begin(myself, state, Job::Asked(command, revision, reply), 0);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 use zajil_cluster::Place;
-use zajil_model::batch::WrongState;
+use zajil_model::batch::{NotDone, WrongState};
 use zajil_model::id::{Epoch, InstanceId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::message::OnAmbiguous;
@@ -43,6 +43,9 @@ pub enum BatchError {
     /// The batch is not in a state in which that can be done.
     #[error(transparent)]
     WrongState(#[from] WrongState),
+    /// The batch changed since that was asked for.
+    #[error("the batch was changed meanwhile")]
+    Outdated,
     /// The batch takes no more rows: it is sealed, finished or cancelled.
     #[error("the batch takes no more rows")]
     TakesNoRows,
@@ -55,6 +58,15 @@ pub enum BatchError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<NotDone> for BatchError {
+    fn from(error: NotDone) -> Self {
+        match error {
+            NotDone::WrongState(wrong) => wrong.into(),
+            NotDone::Outdated => Self::Outdated,
+        }
+    }
 }
 
 impl From<OwnerError> for BatchError {

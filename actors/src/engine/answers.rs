@@ -141,10 +141,7 @@ impl Answered for ViewBatch {
 
 impl Answered for ChangeBatch {
     async fn carry_out(self, engine: &Engine) -> Result<Changed, BatchError> {
-        let batches = &engine.0.batches;
-        batches
-            .change_here(self.account, self.id, self.command)
-            .await
+        engine.0.batches.change_here(self).await
     }
 }
 

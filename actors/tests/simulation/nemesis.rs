@@ -27,6 +27,9 @@ const TROUBLE_FOR: Duration = Duration::from_secs(40);
 /// its pace; and a retry whose time was named by a clock that was wrong.
 const SETTLED_WITHIN: Duration = Duration::from_secs(480);
 
+/// Longer than anything is on its way.
+const LATE_FOR: Duration = Duration::from_secs(16);
+
 /// How often gossip goes round.
 const ROUND: Duration = Duration::from_millis(300);
 
@@ -192,8 +195,7 @@ impl Nemesis {
             let since = *quiet_since.get_or_insert(self.now());
             if !rests {
                 quiet_since = None;
-            } else if self.now() - since > Duration::from_secs(16) {
-                // What was late by as much has arrived.
+            } else if self.now() - since > LATE_FOR {
                 return;
             }
         }

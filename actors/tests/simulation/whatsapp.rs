@@ -29,6 +29,9 @@ use crate::oracle::Oracle;
 use crate::rare::Rare;
 use crate::wire::{End, Lateness, Wire};
 
+/// How long an answer takes at most: what is judged has to be there by then.
+const LATEST_ANSWER: Duration = Duration::from_secs(14);
+
 /// A frame that was handed over.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
@@ -299,7 +302,8 @@ impl Line {
             None => wire.lose(comes),
             Some(takes) => {
                 let mut last = self.last.lock();
-                last.1 = last.1.max(wire.now() + takes * 5);
+                let takes = (takes * 5).min(LATEST_ANSWER);
+                last.1 = last.1.max(wire.now() + takes);
                 wire.deliver(last.1, comes);
             }
         }

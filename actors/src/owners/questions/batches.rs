@@ -32,7 +32,7 @@ impl Question for ViewBatch {
 }
 
 /// Change the state of a batch.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ChangeBatch {
     /// Whose it has to be.
     pub account: AccountId,
@@ -40,11 +40,13 @@ pub struct ChangeBatch {
     pub id: BatchId,
     /// What is asked of it.
     pub command: Command,
+    /// The revision that it had when that was asked for.
+    pub revision: u64,
 }
 
 impl Question for ChangeBatch {
     const METHOD: Method = Method(31);
-    /// To repeat a command is no error.
+    /// A copy that comes after another change does nothing.
     const REPEAT: Repeat = Repeat::Freely;
     const WITHIN: Duration = Duration::from_secs(25);
     type Answer = Result<Changed, BatchError>;

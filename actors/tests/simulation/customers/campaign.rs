@@ -68,8 +68,10 @@ pub(crate) struct Notes {
     pub(crate) is_started: bool,
     /// What was asked for last, of pause and resume.
     pub(crate) paused: bool,
-    /// A pause that is answered before this proves nothing: a resumption may still come.
-    pub(crate) murky_until: Duration,
+    /// Resumptions that are being asked for: a pause that is answered meanwhile proves nothing.
+    pub(crate) resuming: u32,
+    /// When the last of them ended.
+    pub(crate) resumed_at: Duration,
     /// Pauses: when they were answered, and when their end was asked for.
     pub(crate) pauses: Vec<(Duration, Option<Duration>)>,
     /// When a cancel was answered as confirmed.

@@ -9,16 +9,12 @@ use zajil_actors::batch::BatchError;
 use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{AccountId, Shard};
 
-use super::MURKY_FOR;
 use super::campaign::Campaign;
 use super::desk::Desk;
 use crate::rare::Rare;
 
 /// How long whoever asks waits, in seconds: shorter and longer than what nodes wait for each other.
 const PATIENCE: std::ops::Range<u64> = 2..20;
-
-/// How late a command may come that was answered when it was repeated.
-const REPEATED_FOR: Duration = Duration::from_secs(16);
 
 /// Rows that are brought at once.
 const CHUNK: std::ops::Range<u64> = 1..8;
@@ -151,7 +147,6 @@ impl Campaign {
             Command::Pause => notes.paused = true,
             Command::Resume => {
                 notes.paused = false;
-                notes.murky_until = now + MURKY_FOR;
                 if let Some((_, end)) = notes.pauses.last_mut() {
                     end.get_or_insert(now);
                 }
@@ -162,6 +157,30 @@ impl Campaign {
             Command::Cancel | Command::Seal => {}
         }
         notes.steering.begin(until)
+    }
+}
+
+/// A resumption is being asked for, until it is answered or the process ends that asks.
+struct Resuming {
+    desk: Desk,
+    campaign: Campaign,
+}
+
+impl Resuming {
+    fn begin(desk: &Desk, campaign: &Campaign) -> Self {
+        campaign.notes.lock().resuming += 1;
+        Self {
+            desk: desk.clone(),
+            campaign: campaign.clone(),
+        }
+    }
+}
+
+impl Drop for Resuming {
+    fn drop(&mut self) {
+        let mut notes = self.campaign.notes.lock();
+        notes.resuming -= 1;
+        notes.resumed_at = self.desk.now();
     }
 }
 
@@ -236,7 +255,10 @@ impl Desk {
 
     async fn steer(&self, account: AccountId, campaign: Campaign, command: Command, turn: u64) {
         let batches = self.engine.batches();
+        let began = self.now();
+        let resuming = (command == Command::Resume).then(|| Resuming::begin(self, &campaign));
         let changed = batches.change(account, campaign.id, command).await;
+        drop(resuming);
         let number = campaign.number;
         let answer = changed.map(|it| (it.view.record.life.state, it.barrier.is_confirmed()));
         self.says(|| format!("campaign {number}: {command:?}: {answer:?}"));
@@ -257,13 +279,11 @@ impl Desk {
             // It was paused or cancelled meanwhile: so it was started.
             (Command::Start, Ok(_) | Err(BatchError::WrongState(_))) => notes.is_started = true,
             (Command::Pause, Ok((BatchState::Paused, true)))
-                if last && notes.paused && notes.murky_until < self.now() =>
+                if last && notes.paused && notes.resuming == 0 && notes.resumed_at < began =>
             {
                 notes.pauses.push((self.now(), None));
                 self.oracle.reached.note(Rare::CampaignPaused);
             }
-            // It may have been asked for more than once on its way, and one of them may come late.
-            (Command::Resume, Ok(_)) if last => notes.murky_until = self.now() + REPEATED_FOR,
             _ => {}
         }
     }

@@ -63,6 +63,7 @@ fn block(
         batch,
         instance: instance.id,
         upto: rows.end,
+        from: rows.start,
         rows: rows.map(row).collect(),
     }
 }
@@ -87,6 +88,13 @@ async fn has(engine: &Engine, account: AccountId, batch: BatchId) -> u64 {
     view.counts.iter().sum()
 }
 
+/// What is stored of a block that was put in.
+#[derive(serde::Serialize)]
+struct Said {
+    upto: u64,
+    rows: Vec<(u64, u64)>,
+}
+
 #[tokio::test(start_paused = true)]
 async fn rows_that_only_a_former_owner_says_it_has_are_put_in_again_and_once() {
     let site = Site::new(2).await;
@@ -99,7 +107,13 @@ async fn rows_that_only_a_former_owner_says_it_has_are_put_in_again_and_once() {
 
     // An append that is void, with the row that came with it.
     let void = engine.reserve(&instance, 100, false).await.unwrap();
-    let said = [100, void.first.get(), void.first.plus(99).get()];
+    let first = (0, void.first.tick().0);
+    let said = Said {
+        upto: 100,
+        rows: std::iter::once(first)
+            .chain((1..100).map(|_| (1, 1)))
+            .collect(),
+    };
     let partition = [
         b"filled".as_slice(),
         &batch.get().to_be_bytes(),
@@ -110,7 +124,7 @@ async fn rows_that_only_a_former_owner_says_it_has_are_put_in_again_and_once() {
         partition.concat(),
         void.first.plus(99).get().to_be_bytes(),
     );
-    let filled = RowWrite::put(key, said.map(u64::to_be_bytes).concat());
+    let filled = RowWrite::put(key, rmp_serde::to_vec_named(&said).unwrap());
     site.store.write(vec![filled]).await.unwrap();
     for _ in 0..2 {
         let put_in = asked(
@@ -221,4 +235,31 @@ async fn rows_that_come_in_while_an_owner_looks_who_has_some_are_no_duplicates()
         assert_eq!((progress.rows_received, progress.duplicates), (200, 0));
         assert_eq!(has(site.engine(owner), account, id).await, begun + 100);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_is_seen_after_a_block_came_again_that_ends_elsewhere() {
+    let site = Site::new(2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let owner = site.other(&instance);
+    let (id, mut upload) = hundred_rows(&site, account, &instance, owner).await;
+    // A block that was put in, by an owner of the campaign that did not live to count it.
+    let engine = site.engine(site.owner(&instance));
+    let put_in = block(account, id, &instance, 100..200);
+    assert_eq!(asked(engine, instance.id.shard(), put_in).await, Ok(()));
+    upload.append_rows(rows(100, 150)).await.unwrap();
+    drop(upload);
+    // Long enough to forget who has a row.
+    tokio::time::sleep(Duration::from_secs(200)).await;
+
+    let batches = site.engine(owner).batches();
+    let mut upload = batches.upload(account, id, 150).await.unwrap();
+    upload.append_rows(rows(150, 180)).await.unwrap();
+    upload.append_rows(rows(180, 250)).await.unwrap();
+    let again = upload.append_rows(rows(90, 200)).await.unwrap();
+
+    let progress = again.progress;
+    assert_eq!((progress.rows_received, progress.duplicates), (360, 110));
+    assert_eq!(has(engine, account, id).await, 250);
 }

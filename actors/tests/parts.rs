@@ -354,6 +354,7 @@ async fn rows_that_come_after_the_cancel_of_their_campaign_are_cancelled() {
         batch: id,
         instance: world.instance.id,
         upto: 10,
+        from: 5,
         rows: (5..10)
             .map(|n| (n, text(&format!("+96650{n:07}"), "late")))
             .collect(),

@@ -5,8 +5,9 @@
 //! one in the list of batches that are not over, for waking them after a start. Where parts have owners
 //! of their own, each block of a part has one that says how far it fills it.
 
+use serde::{Deserialize, Serialize};
 use zajil_model::batch::BatchState;
-use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId};
+use zajil_model::id::{AccountId, BatchId, InstanceId, MessageId, Shard, Tick};
 use zajil_storage::{Condition, RowKey, RowWrite, Store, StoreError, Table, TotalsFilter};
 
 use super::port::{PartPhase, PartState};
@@ -85,36 +86,65 @@ fn filled_rows(id: BatchId, instance: InstanceId) -> Vec<u8> {
 }
 
 /// How far the part of an instance is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filled {
     /// It has what it gets of the rows before this one.
     pub(super) upto: u64,
-    /// The first message of the block that it was filled with last.
-    pub(super) first: MessageId,
-    /// The last message of that block.
-    pub(super) last: MessageId,
+    /// The messages that it was filled with last, each behind the number of its row: those of all rows
+    /// that may not be counted yet. In the order of their ids, and one at least.
+    pub(super) rows: Vec<(u64, MessageId)>,
+}
+
+/// The same as stored: of each row how far it and its id are behind the one before.
+#[derive(Serialize, Deserialize)]
+struct Steps {
+    upto: u64,
+    rows: Vec<(u64, u64)>,
 }
 
 impl Filled {
-    fn encode(self) -> Vec<u8> {
-        [self.upto, self.first.get(), self.last.get()]
-            .map(number)
-            .concat()
+    /// The last message of the part.
+    fn last(&self) -> Option<MessageId> {
+        self.rows.last().map(|(_, id)| *id)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let id = |from| bytes.get(from..).and_then(read_number);
-        let read = || {
-            Some(Self {
-                upto: read_number(bytes)?,
-                first: id(8).and_then(MessageId::new)?,
-                last: id(16).and_then(MessageId::new)?,
-            })
-        };
-        read().ok_or_else(|| StoreError::Corrupt {
-            what: "filling of a part",
-            detail: "not a row and two ids".to_owned(),
+    /// Whether a message of the part belongs to the rows before `upto` that are counted.
+    pub(super) fn is_counted(&self, id: MessageId, upto: u64) -> bool {
+        match self.rows.binary_search_by_key(&id, |(_, id)| *id) {
+            Ok(at) => self.rows[at].0 < upto,
+            Err(_) => Some(id) <= self.last(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let (mut row, mut tick) = (0, 0);
+        let steps = self.rows.iter().map(|(next, id)| {
+            let step = (next.saturating_sub(row), id.tick().0.saturating_sub(tick));
+            (row, tick) = (*next, id.tick().0);
+            step
+        });
+        encode(&Steps {
+            upto: self.upto,
+            rows: steps.collect(),
         })
+    }
+
+    fn decode(bytes: &[u8], shard: Shard) -> Result<Self, StoreError> {
+        let Steps { upto, rows } = decode("filling of a part", bytes)?;
+        let (mut row, mut tick) = (0_u64, 0_u64);
+        let rows = rows.into_iter().map(|(rows, ticks)| {
+            row = row.checked_add(rows)?;
+            tick = tick.checked_add(ticks)?;
+            Some((row, MessageId::new(Tick(tick).id(shard))?))
+        });
+        let rows: Option<Vec<_>> = rows.collect();
+        match rows {
+            Some(rows) if !rows.is_empty() => Ok(Self { upto, rows }),
+            _ => Err(StoreError::Corrupt {
+                what: "filling of a part",
+                detail: "not rows with their ids".to_owned(),
+            }),
+        }
     }
 }
 
@@ -122,8 +152,8 @@ impl Filled {
 /// its own, the newest last: what an owner puts in too late is void, but the row that comes with it is
 /// not, and must not hide what the same owner or another put in before. They are small beside their
 /// blocks, and as many.
-pub(super) fn filled(id: BatchId, instance: InstanceId, filled: Filled) -> RowWrite {
-    let sort = number(filled.last.get());
+pub(super) fn filled(id: BatchId, instance: InstanceId, filled: &Filled) -> RowWrite {
+    let sort = number(filled.last().map_or(0, MessageId::get));
     let key = RowKey::new(Table::Batches, filled_rows(id, instance), sort);
     RowWrite::put(key, filled.encode())
 }
@@ -141,8 +171,10 @@ pub(super) async fn load_filled(
         let rows = store.rows(Table::Batches, &partition, before_this, BLOCKS, true);
         let rows = rows.await?;
         for row in &rows {
-            let filled = Filled::decode(&row.value)?;
-            if store.message(filled.last).await?.is_some() {
+            let filled = Filled::decode(&row.value, instance.shard())?;
+            if let Some(last) = filled.last()
+                && store.message(last).await?.is_some()
+            {
                 return Ok(Some(filled));
             }
         }

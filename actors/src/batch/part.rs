@@ -13,7 +13,7 @@ use zajil_model::id::{BatchId, Epoch, InstanceId, Shard};
 use zajil_model::message::Message;
 use zajil_storage::{Append, Entry, StoreError};
 
-use super::record::{BatchRecord, Progress};
+use super::record::BatchRecord;
 use super::upload::{chunk, chunks};
 use super::{BatchError, BatchPorts, Batches, keep};
 use crate::owners::Asked;
@@ -39,19 +39,21 @@ impl Parts {
     }
 }
 
-/// Fills the parts of all instances that have rows of a block.
+/// Fills the parts of all instances that have rows of a block: rows before `from` are counted, those
+/// before `upto` are dealt with afterwards.
 pub(super) async fn fill_all(
     batches: &Batches,
     record: &BatchRecord,
     messages: FxHashMap<InstanceId, Vec<(u64, Message)>>,
-    progress: Progress,
+    (from, upto): (u64, u64),
 ) -> Result<(), BatchError> {
     let filled = messages.into_iter().map(|(instance, rows)| async move {
         let question = AppendPart {
             account: record.account,
             batch: record.id,
             instance,
-            upto: progress.rows_received,
+            upto,
+            from,
             rows,
         };
         match batches
@@ -99,31 +101,29 @@ async fn fill(ports: &BatchPorts, part: AppendPart) -> Result<(), StoreError> {
     let shard = instance.shard();
     let epoch = ports.clocks.ensure(shard, 1).await?;
     let filled = keep::load_filled(&*ports.store, batch, instance).await?;
-    let begins = part.rows.first().map_or(0, |(row, _)| *row);
-    let has = filled.map_or(0, |filled| filled.upto);
-    let mut fresh = part.rows.into_iter().filter(|(row, _)| *row >= has);
-    if let Some((from, first)) = fresh.next() {
-        let messages = std::iter::once(first).chain(fresh.map(|(_, message)| message));
+    let (has, before) = filled.map_or((0, Vec::new()), |filled| (filled.upto, filled.rows));
+    let fresh = part.rows.into_iter().filter(|(row, _)| *row >= has);
+    let (numbers, messages): (Vec<u64>, Vec<Message>) = fresh.unzip();
+    if let Some(first) = numbers.first().copied() {
         let of = (part.account, batch);
         let mut entries = Vec::new();
-        // What was put in of this block before belongs to it as well.
-        let again = filled.filter(|filled| filled.upto > begins);
-        let mut block = again.map(|filled| (filled.first, filled.last));
-        for messages in chunks(messages.collect()) {
-            let (chunk, given) = chunk(ports, of, instance, from, messages).await?;
+        let mut ids = Vec::with_capacity(numbers.len());
+        for messages in chunks(messages) {
+            let (chunk, given) = chunk(ports, of, instance, first, messages).await?;
             if given != epoch {
                 return Err(StoreError::NotOpen(shard));
             }
-            let first = block.map_or(chunk.first, |(first, _)| first);
-            block = Some((first, chunk.last()));
+            ids.extend((0..chunk.len()).map(|n| chunk.first.plus(u64::from(n))));
             entries.push(Entry::Accept(Arc::new(chunk)));
         }
-        if let Some((first, last)) = block {
-            let upto = part.upto;
-            let filled = keep::Filled { upto, first, last };
-            let row = keep::filled(batch, instance, filled);
-            entries.push(Entry::Rows(vec![row]));
-        }
+        // What was put in before of rows that are not counted is brought along.
+        let before = before.into_iter().filter(|(row, _)| *row >= part.from);
+        let filled = keep::Filled {
+            upto: part.upto,
+            rows: before.chain(numbers.into_iter().zip(ids)).collect(),
+        };
+        let row = keep::filled(batch, instance, &filled);
+        entries.push(Entry::Rows(vec![row]));
         append(ports, shard, epoch, entries).await?;
     }
     // Under a lease that ended, the next owner may have read the log before this was in it.

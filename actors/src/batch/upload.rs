@@ -206,13 +206,8 @@ impl NearUpload {
             // A block that was put into some parts and is not counted yet is brought again. One that
             // a former owner sent may come in while this is read: it is not counted either.
             let counted = |id: MessageId| {
-                filled.is_none_or(|filled| {
-                    if filled.upto > progress.rows_received {
-                        id < filled.first
-                    } else {
-                        id <= filled.last
-                    }
-                })
+                let filled = filled.as_ref();
+                filled.is_none_or(|filled| filled.is_counted(id, progress.rows_received))
             };
             let mut seen = FxHashSet::default();
             let mut after = None;
@@ -266,7 +261,11 @@ impl NearUpload {
             self.write_at_once(from, sorted.messages, rows).await?;
         } else {
             let batches = &self.batches;
-            part::fill_all(batches, &self.record, sorted.messages, progress).await?;
+            let rows = (
+                self.shared.progress.lock().rows_received,
+                progress.rows_received,
+            );
+            part::fill_all(batches, &self.record, sorted.messages, rows).await?;
             // How far the upload is comes last: what is repeated before it changes nothing.
             let far = keep::progressed_from(batch, self.state.stored.take(), &progress);
             let bytes = far.value.clone();

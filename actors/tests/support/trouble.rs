@@ -90,7 +90,9 @@ impl TroubledStore {
         let first = {
             let mut waiting = self.waiting.lock();
             let waiting = waiting.as_mut().map(|waiting| &mut waiting.0);
-            waiting.filter(|all| !all.is_empty()).map(|all| all.remove(0))
+            waiting
+                .filter(|all| !all.is_empty())
+                .map(|all| all.remove(0))
         };
         let (append, done) = first.expect("an append waits");
         self.inner.append(append, done);

@@ -129,6 +129,8 @@ pub struct AppendPart {
     pub instance: InstanceId,
     /// The block ends before this row; what the part has of it already is passed over.
     pub upto: u64,
+    /// Rows before this one are counted.
+    pub from: u64,
     /// The messages, each with the number of its row, in order.
     pub rows: Vec<(u64, Message)>,
 }

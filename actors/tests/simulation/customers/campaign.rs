@@ -39,8 +39,6 @@ pub(crate) struct Campaign {
 pub(crate) struct Plan {
     pub(crate) rows: u64,
     pub(crate) keeps_duplicates: bool,
-    /// So many rows are brought at once, always the same; `None` is any number.
-    pub(crate) block: Option<u64>,
     /// It is started when so many rows were answered.
     pub(crate) starts_at: u64,
     /// It is cancelled when so many rows were answered; `None` lets it finish.
@@ -116,7 +114,6 @@ impl Campaign {
     pub(crate) fn plan(random: &mut SmallRng) -> Plan {
         let rows = random.random_range(15..50);
         let keeps_duplicates = random.random_bool(0.5);
-        let block = random.random_range(1..8);
         let mut some_row = |odds| {
             random
                 .random_bool(odds)
@@ -127,7 +124,6 @@ impl Campaign {
             starts_at: some_row(0.7).unwrap_or(0),
             cancels_at: some_row(0.3),
             keeps_duplicates,
-            block: (!keeps_duplicates).then_some(block),
         }
     }
 

@@ -101,13 +101,11 @@ impl Campaign {
     ) -> Upload {
         let mut notes = self.notes.lock();
         let back = random.random_bool(0.2).then(|| random.random_range(CHUNK));
-        let mut from = notes.next.saturating_sub(back.unwrap_or(0));
-        let block = self.plan.block;
-        from -= block.map_or(0, |rows| from % rows);
+        let from = notes.next.saturating_sub(back.unwrap_or(0));
         let mut chunks = Vec::new();
         let mut to = from;
         while to < self.plan.rows && chunks.len() < 3 {
-            let rows = block.unwrap_or_else(|| random.random_range(CHUNK));
+            let rows = random.random_range(CHUNK);
             let chunk = rows.min(self.plan.rows - to);
             let pause = Duration::from_millis(random.random_range(0..700));
             to += chunk;

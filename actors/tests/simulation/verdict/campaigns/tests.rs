@@ -9,7 +9,6 @@ fn campaign(notes: Notes) -> Campaign {
     let plan = Plan {
         rows: 20,
         keeps_duplicates: false,
-        block: None,
         starts_at: 0,
         cancels_at: None,
     };

@@ -57,6 +57,19 @@ async fn a_day_is_used_up_to_its_cap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_cannot_be_recorded_costs_nothing_of_the_day() {
+    let trouble = Arc::new(TroubledStore::default());
+    let world = World::on(trouble.clone(), capped(20)).await;
+    trouble.refuse_outcomes(60);
+
+    floods(&world).await;
+    seconds(300).await;
+
+    assert!(trouble.refused() >= 60, "{} were refused", trouble.refused());
+    assert_eq!(world.whatsapp.frames().len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn owners_that_die_in_the_middle_of_a_day_pass_no_cap() {
     let mut world = World::new(capped(200)).await;
     floods(&world).await;

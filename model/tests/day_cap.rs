@@ -73,6 +73,23 @@ fn nothing_goes_before_its_reservation_is_durable() {
 }
 
 #[test]
+fn what_was_not_handed_over_is_given_back_to_its_own_day() {
+    let evening = time("2026-03-10T23:00:00+00:00");
+    let mut day = DayCap::new(&capped(2, "UTC"), None, evening).unwrap();
+    reserve_all(&mut day, evening);
+    assert_eq!((day.take(evening), day.take(evening)), (Ok(()), Ok(())));
+    day.give_back(evening);
+    assert_eq!(day.take(evening), Ok(()));
+
+    let morning = time("2026-03-11T01:00:00+00:00");
+    reserve_all(&mut day, morning);
+    assert_eq!((day.take(morning), day.take(morning)), (Ok(()), Ok(())));
+    day.give_back(evening);
+
+    assert!(day.take(morning).is_err());
+}
+
+#[test]
 fn a_crash_takes_what_was_reserved_for_used() {
     let now = time("2026-11-23T12:00:00Z");
     let mut day = DayCap::new(&capped(60, "UTC"), None, now).unwrap();

@@ -172,6 +172,13 @@ impl InstanceState {
         taken
     }
 
+    /// Gives back what was counted of the day at that time and never handed over.
+    pub(super) fn give_back_of_day(&mut self, taken_at: Timestamp) {
+        if let Some(day) = &mut self.outbox.cap.day {
+            day.give_back(taken_at);
+        }
+    }
+
     fn reserve_of_day(&self, saved: DaySaved) {
         let (row, write) = self.outbox.cap.write(self.me.id(), saved);
         let (store, tell) = (self.me.context.store.clone(), self.me.teller());

@@ -57,6 +57,8 @@ impl Item {
 pub(crate) struct Armed {
     pub(crate) ready: Ready<Item>,
     pub(crate) attempt: u8,
+    /// When it was counted of the day.
+    pub(crate) counted_at: Timestamp,
     /// When it was handed over, if it was.
     pub(crate) flown_at: Option<Mono>,
 }
@@ -319,6 +321,7 @@ impl InstanceState {
         Some(Armed {
             ready,
             attempt,
+            counted_at: now,
             flown_at: None,
         })
     }
@@ -342,6 +345,7 @@ impl InstanceState {
                 for mut armed in batch {
                     // Whether it is durable may not be known: its frame does not leave.
                     self.outbox.claims.release(armed.ready.id);
+                    self.give_back_of_day(armed.counted_at);
                     armed.ready.not_before = now + TRY_AGAIN;
                     if let Some(armed) = self.may_go(armed, now) {
                         self.window.retry(armed.ready, now);

@@ -89,9 +89,12 @@ impl DayCap {
         }
     }
 
-    /// Gives back one that was taken and not handed over.
-    pub fn untake(&mut self) {
-        self.used = self.used.saturating_sub(1);
+    /// Gives back one that was taken at that time and not handed over. Of another day nothing is left
+    /// to give back to.
+    pub fn give_back(&mut self, taken_at: Timestamp) {
+        if civil_day(&self.zone, taken_at) == self.day {
+            self.used = self.used.saturating_sub(1);
+        }
     }
 
     /// The next reservation to make durable, once less than half a chunk is left; `None` when

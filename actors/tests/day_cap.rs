@@ -65,7 +65,11 @@ async fn an_attempt_that_cannot_be_recorded_costs_nothing_of_the_day() {
     floods(&world).await;
     seconds(300).await;
 
-    assert!(trouble.refused() >= 60, "{} were refused", trouble.refused());
+    assert!(
+        trouble.refused() >= 60,
+        "{} were refused",
+        trouble.refused()
+    );
     assert_eq!(world.whatsapp.frames().len(), 20);
 }
 

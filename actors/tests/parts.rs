@@ -16,7 +16,7 @@ use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{BatchId, Epoch};
 use zajil_model::lease::{NodeId, SEND_FOR};
 use zajil_model::lifecycle::{Event, Status};
-use zajil_storage::{RowKey, RowWrite, Table};
+use zajil_storage::{Condition, RowKey, RowWrite, Table, Written};
 use zajil_transport::TransportEvent;
 
 /// A campaign of the instance of a world.
@@ -138,14 +138,20 @@ async fn rows_that_come_to_an_actor_that_is_about_to_leave_are_sent() {
 
 /// Changes what is stored of a campaign, as another node does.
 async fn rewrite(world: &World, id: BatchId, change: impl FnOnce(&mut BatchRecord)) {
+    let write = rewritten(world, id, change).await;
+    let written = world.store.write(vec![write]).await.unwrap();
+    assert!(matches!(written, Written::Applied));
+}
+
+/// The write by which another node changes what is stored of a campaign.
+async fn rewritten(world: &World, id: BatchId, change: impl FnOnce(&mut BatchRecord)) -> RowWrite {
     let [account, batch] = [world.account.get(), id.get()].map(u64::to_be_bytes);
     let key = RowKey::new(Table::Batches, account, batch);
     let row = world.store.row(&key).await.unwrap().unwrap();
     let mut record = rmp_serde::from_slice(&row.value).unwrap();
     change(&mut record);
     let bytes = rmp_serde::to_vec_named(&record).unwrap();
-    let put = RowWrite::put(key, bytes);
-    world.store.write(vec![put]).await.unwrap();
+    RowWrite::put(key, bytes).when(Condition::Is(row.value))
 }
 
 async fn first_frame(world: &World) {
@@ -225,6 +231,23 @@ async fn a_pause_of_what_was_resumed_behind_its_parent_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_by_a_former_owner_that_is_stored_late_does_not_undo_what_was_confirmed_since() {
+    let world = World::new(per_second(1.0)).await;
+    let id = campaign_of(&world).await;
+    upload(&world, id, 0, 10).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    let now = world.clock.now();
+    let pause = |record: &mut BatchRecord| assert!(record.life.pause(now).is_ok());
+    let late = rewritten(&world, id, pause).await;
+
+    // It runs, as far as its owner knows.
+    assert!(steer(&world, id, Command::Resume).await.is_empty());
+    let written = world.store.write(vec![late]).await.unwrap();
+
+    assert!(matches!(written, Written::Conflict { .. }), "{written:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_waits_while_its_campaign_moves_is_done_by_the_next_owner() {
     let site = Site::new(3).await;
     let account = site.account().await;
@@ -263,7 +286,7 @@ async fn a_command_that_is_done_when_the_lease_is_over_is_not_answered_as_done()
         account,
         id,
         command: Command::Start,
-        revision: 0,
+        after: 0,
     };
     let started = asked(site.engine(other), id.shard(), start).await;
 
@@ -286,7 +309,7 @@ async fn a_resume_that_comes_again_late_does_not_undo_a_pause_that_was_confirmed
         account,
         id,
         command: Command::Resume,
-        revision: seen.life.revision,
+        after: seen.life.commands,
     };
     let first = asked(site.engine(owner), id.shard(), resume).await;
     assert_eq!(first.unwrap().view.record.life.state, BatchState::Running);

@@ -161,10 +161,13 @@ pub struct Batch {
     /// When it finished or was cancelled.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Raised at each change of state, and when a pause is asked for again: of two that are told of one
+    /// Raised at each change of state, and whenever it is stored as it was: of two that are told of one
     /// batch the higher is the newer.
     #[serde(default)]
     pub revision: u64,
+    /// How often it was started, paused, resumed or cancelled by somebody, whether that changed it or not.
+    #[serde(default)]
+    pub commands: u64,
 }
 
 impl Batch {
@@ -179,6 +182,7 @@ impl Batch {
             paused_micros: 0,
             ended_at: None,
             revision: 0,
+            commands: 0,
         }
     }
 
@@ -193,24 +197,33 @@ impl Batch {
         }
     }
 
-    /// Does what was asked of the batch as it was at a revision, if the state allows it. One that changed
-    /// since is not started, paused or resumed by that: a copy of a command that comes late does not
-    /// undo what was asked after it, and only confirms what is so by now. A cancel and a seal are for good,
-    /// and undo nothing.
-    pub fn command_at(
+    /// Does what was asked of the batch after so many [`commands`](Self::commands), if the state allows it.
+    /// If there were others since, it is not started, paused or resumed by that: a copy of a command that
+    /// comes late does not undo what was asked after it, and only confirms what is so by now. A cancel and
+    /// a seal are for good, and undo nothing.
+    pub fn command_after(
         &mut self,
-        revision: u64,
+        commands: u64,
         command: Command,
         now: Timestamp,
     ) -> Result<Effect, NotDone> {
         let mut changed = self.clone();
         let effect = changed.command(command, now)?;
         let is_for_good = matches!(command, Command::Cancel | Command::Seal);
-        if effect == Effect::Changed && !is_for_good && revision != self.revision {
+        if effect == Effect::Changed && !is_for_good && commands != self.commands {
             return Err(NotDone::Outdated);
         }
         *self = changed;
+        if command != Command::Seal {
+            self.commands += 1;
+        }
         Ok(effect)
+    }
+
+    /// It is to be stored as it is: a change of it that was made before, and comes late, does not find
+    /// what it was made from.
+    pub const fn confirm(&mut self) {
+        self.revision += 1;
     }
 
     /// Begins to send: `draft → running`.
@@ -236,11 +249,7 @@ impl Batch {
                 self.paused_since = Some(now);
                 Ok(Effect::Changed)
             }
-            BatchState::Paused => {
-                // A resume that was asked for before this, and is still on its way, comes too late.
-                self.revision += 1;
-                Ok(Effect::Unchanged)
-            }
+            BatchState::Paused => Ok(Effect::Unchanged),
             BatchState::Draft | BatchState::Finished | BatchState::Cancelled => {
                 Err(self.refuse(Command::Pause))
             }

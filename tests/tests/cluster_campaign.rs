@@ -116,7 +116,9 @@ async fn a_campaign_is_steered_at_any_node_and_outlives_one() -> Result<()> {
     nodes.start(owner).await?;
     order(&nodes, owner, batch, "seal").await;
     let finished = async || state(&nodes, batch).await;
-    zajil_tests::eventually(seconds(180), json!("finished"), finished).await;
+    // 360 rows a second, and the time without an owner.
+    let patience = seconds(short_or_long(180, 600));
+    zajil_tests::eventually(patience, json!("finished"), finished).await;
 
     let (text, others) = rows(600);
     let cancelled = upload(&nodes, 2, "cancelled", &text).await?;

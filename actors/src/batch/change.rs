@@ -38,7 +38,7 @@ impl Batches {
             account,
             id,
             command,
-            revision: record.life.revision,
+            after: record.life.commands,
         };
         for _ in 0..FIND_ROUNDS {
             let answer = match self.0.ports.owners.ask(id.shard(), question).await? {
@@ -54,17 +54,17 @@ impl Batches {
 
     /// The same, on the node that owns the batch.
     pub(crate) async fn change_here(&self, change: ChangeBatch) -> Result<Changed, BatchError> {
-        let ChangeBatch { id, revision, .. } = change;
+        let ChangeBatch { id, after, .. } = change;
         for _ in 0..FIND_ROUNDS {
             let open = self.find(change.account, id).await?;
-            if open.shared.record().life.revision < revision {
+            if open.shared.record().life.commands < after {
                 // A former owner changed it after this one had read it.
                 open.actor.stop(None);
                 self.gone(&open).await?;
                 continue;
             }
             let (reply, answer) = oneshot::channel();
-            let command = ParentMsg::Command(change.command, revision, reply);
+            let command = ParentMsg::Command(change.command, after, reply);
             if open.actor.send_message(command).is_err() {
                 self.gone(&open).await?;
                 continue;

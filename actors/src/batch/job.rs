@@ -11,7 +11,7 @@ pub(super) type Reply = oneshot::Sender<Result<Barrier, BatchError>>;
 
 /// Why something is done.
 pub(super) enum Job {
-    /// Somebody asked, of the batch as it was at this revision.
+    /// Somebody asked, after so many commands.
     Asked(Command, u64, Reply),
     /// Its time came to start.
     Due,

@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// What the parent of a batch is told.
 pub(super) enum ParentMsg {
-    /// Somebody asks for a change of the batch as it was at this revision.
+    /// Somebody asks for a change, after so many commands.
     Command(Command, u64, Reply),
     /// Time has passed.
     Review,
@@ -101,17 +101,17 @@ impl Actor for Parent {
         state: &mut ParentState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ParentMsg::Command(command, revision, reply) if state.busy => {
+            ParentMsg::Command(command, after, reply) if state.busy => {
                 if state.waiting.len() < WAITING {
-                    state.waiting.push_back((command, revision, reply));
+                    state.waiting.push_back((command, after, reply));
                 } else {
                     let busy = BatchError::Unavailable("too many commands for one batch");
                     // Who asked may have left.
                     reply.send(Err(busy)).ok();
                 }
             }
-            ParentMsg::Command(command, revision, reply) => {
-                self.begin(&myself, state, Job::Asked(command, revision, reply), 0);
+            ParentMsg::Command(command, after, reply) => {
+                self.begin(&myself, state, Job::Asked(command, after, reply), 0);
             }
             ParentMsg::Review => self.review(&myself, state),
             ParentMsg::Counted(totals) => self.counted(&myself, state, totals),
@@ -140,8 +140,10 @@ impl Parent {
                 job.answer(Err(refused.into()));
                 self.go_on(myself, state);
             }
-            // Stored all the same: the row may say something else by now, and it decides.
+            // Stored all the same: the row may say something else by now, and it decides; or a former
+            // owner may be about to write it.
             Ok(Effect::Unchanged) if job.is_told() && !matches!(job, Job::Reviewed(_)) => {
+                record.life.confirm();
                 self.store(myself, state, job, record, round);
             }
             Ok(Effect::Unchanged) => {
@@ -155,7 +157,7 @@ impl Parent {
     fn decide(&self, job: &Job, record: &mut BatchRecord) -> Result<Effect, NotDone> {
         let now = self.ports.clock.now();
         match job {
-            Job::Asked(command, revision, _) => record.life.command_at(*revision, *command, now),
+            Job::Asked(command, after, _) => record.life.command_after(*after, *command, now),
             Job::Due => Ok(record.life.start(now)?),
             Job::Reviewed(unsettled) => Ok(record.life.review(*unsettled, now)),
             Job::TellAgain => Ok(Effect::Unchanged),
@@ -294,8 +296,8 @@ impl Parent {
 
     fn go_on(&self, myself: &ActorRef<ParentMsg>, state: &mut ParentState) {
         state.busy = false;
-        if let Some((command, revision, reply)) = state.waiting.pop_front() {
-            self.begin(myself, state, Job::Asked(command, revision, reply), 0);
+        if let Some((command, after, reply)) = state.waiting.pop_front() {
+            self.begin(myself, state, Job::Asked(command, after, reply), 0);
         }
     }
 

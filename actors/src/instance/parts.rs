@@ -115,7 +115,8 @@ impl InstanceState {
             return;
         }
         self.recall(queue);
-        if before != Some(part) && part.phase == PartPhase::Running {
+        let is_new = before.is_none_or(|before| !part.is_same(before));
+        if is_new && part.phase == PartPhase::Running {
             self.renew(queue);
         }
         if let Some(reply) = reply {

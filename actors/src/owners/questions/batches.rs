@@ -40,8 +40,8 @@ pub struct ChangeBatch {
     pub id: BatchId,
     /// What is asked of it.
     pub command: Command,
-    /// The revision that it had when that was asked for.
-    pub revision: u64,
+    /// How many commands it had heard when that was asked for.
+    pub after: u64,
 }
 
 impl Question for ChangeBatch {

@@ -18,6 +18,7 @@ use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::shard::{Owner, ShardRow};
 use zajil_model::lease::{NodeId, NodeRow};
 use zajil_model::placement::missed::Missed;
+use zajil_model::placement::order;
 use zajil_model::placement::plan::{Patience, SOON, Seen, Step};
 use zajil_model::time::Mono;
 
@@ -43,6 +44,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The shortest time between two looks, whatever happens.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The shortest time between two looks because others tell that shards moved: they do so often while
+/// many do, and who asks an owner of before is told who follows it.
+const NEWS_PAUSE: Duration = Duration::from_millis(500);
 
 /// The shortest time between two looks because an owner does not answer: it may be gone, or be
 /// about to be called dead, and many ask for it.
@@ -154,8 +159,8 @@ impl Default for Todo {
 #[derive(Debug, Default)]
 struct Looks {
     running: bool,
-    /// Something happened while the rows were read.
-    again: bool,
+    /// How soon the rows are read again, as something happened since that reading began.
+    again: Option<Duration>,
     last: Mono,
     next: Mono,
 }
@@ -189,7 +194,7 @@ impl<'a> Reconciler<'a> {
     fn begin(&mut self) {
         let now = self.shared.mono();
         if !self.looks.running && now >= self.looks.next {
-            (self.looks.running, self.looks.again) = (true, false);
+            (self.looks.running, self.looks.again) = (true, None);
             let shared = Arc::clone(self.shared);
             self.work.push(Box::pin(
                 async move { Done::Looked(scan::read(&shared).await) },
@@ -249,8 +254,8 @@ impl<'a> Reconciler<'a> {
                 if let Some(rows) = rows {
                     self.decide(&rows);
                 }
-                if self.looks.again {
-                    self.look_soon();
+                if let Some(pause) = self.looks.again {
+                    self.look_within(pause);
                 }
             }
             Done::Shard(shard) => self.finished(shard),
@@ -289,11 +294,12 @@ impl<'a> Reconciler<'a> {
     }
 
     fn look_soon(&mut self) {
-        self.looks.again = true;
         self.look_within(LEAST_PAUSE);
     }
 
     fn look_within(&mut self, pause: Duration) {
+        let soonest = self.looks.again.map_or(pause, |again| again.min(pause));
+        self.looks.again = Some(soonest);
         self.looks.next = self.looks.next.min(self.looks.last + pause);
     }
 
@@ -301,10 +307,17 @@ impl<'a> Reconciler<'a> {
         let matters =
             |peer: &crate::membership::Peer| (peer.node, peer.shards_version, peer.draining);
         let said: Vec<_> = view.iter().map(matters).collect();
-        if said != self.heard.said {
-            self.heard.said = said;
-            self.look_soon();
+        if said == self.heard.said {
+            return;
         }
+        let who = |(node, _, draining): &(NodeId, u64, bool)| (*node, *draining);
+        let is_news_alone = said.iter().map(who).eq(self.heard.said.iter().map(who));
+        self.heard.said = said;
+        self.look_within(if is_news_alone {
+            NEWS_PAUSE
+        } else {
+            LEAST_PAUSE
+        });
     }
 
     fn wait(&self) -> Duration {
@@ -348,7 +361,9 @@ impl<'a> Reconciler<'a> {
         self.todo.queue.retain(invited);
         let known: BTreeSet<Shard> = self.todo.queue.iter().map(|job| job.shard).collect();
         let steps = steps.filter(|(shard, _)| !known.contains(shard));
-        self.todo.queue.extend(steps.map(fresh));
+        let mut fresh: Vec<Job> = steps.map(fresh).collect();
+        fresh.sort_by_key(|job| order(job.shard));
+        self.todo.queue.extend(fresh);
         if let Some(again) = plan.again {
             self.looks.next = now + again.clamp(LEAST_PAUSE, LOOK_EVERY);
         } else if !self.todo.queue.is_empty() {

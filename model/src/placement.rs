@@ -41,6 +41,13 @@ pub fn rank(shard: Shard, node: NodeId) -> u64 {
     mix(mix(node.0) ^ u64::from(shard.number()))
 }
 
+/// Where a shard stands in the order in which shards change their owners: any that follow each other
+/// in it are as far apart by number as they can be. Rows of neighbours are kept together, and changes of
+/// what is kept together wait for each other.
+pub const fn order(shard: Shard) -> u16 {
+    shard.number().reverse_bits()
+}
+
 /// One step of SplitMix64.
 const fn mix(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -251,6 +258,18 @@ mod tests {
 
     fn nodes(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
         numbers.into_iter().map(NodeId).collect()
+    }
+
+    #[test]
+    fn shards_that_follow_each_other_in_order_are_far_apart() {
+        let mut all: Vec<Shard> = Shard::all().collect();
+
+        all.sort_by_key(|shard| order(*shard));
+
+        for few in all.chunks(64) {
+            let groups: BTreeSet<u16> = few.iter().map(|shard| shard.number() / 16).collect();
+            assert_eq!(groups.len(), 64);
+        }
     }
 
     fn after(current: &BTreeMap<Shard, NodeId>, moves: &[Move]) -> BTreeMap<Shard, NodeId> {

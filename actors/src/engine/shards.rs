@@ -138,14 +138,25 @@ impl Engine {
         }
     }
 
-    /// What a former owner handed over, for the actors that begin in this epoch.
+    /// What a former owner handed over, for the actors that begin in this epoch. Their instances are
+    /// read beside what the store has to do.
     fn receive(&self, epoch: Epoch, from: &HandOver) {
         if from.released.next() != epoch || from.state.is_empty() {
             return;
         }
         let context = &self.0.context;
-        match rmp_serde::from_slice(&from.state) {
-            Ok(all) => context.arrivals.arrived(all, epoch, context.clock.mono()),
+        match rmp_serde::from_slice::<Vec<Handed>>(&from.state) {
+            Ok(all) => {
+                let ids: Vec<_> = all.iter().map(|handed| handed.instance).collect();
+                context.arrivals.arrived(all, epoch, context.clock.mono());
+                let engine = self.clone();
+                context.tasks.spawn(async move {
+                    for id in ids {
+                        // Whoever wakes it reads it again, and says what failed.
+                        drop(engine.instance(id).await);
+                    }
+                });
+            }
             // Without it a pace begins anew, which is slower and not wrong.
             Err(error) => {
                 tracing::warn!(node = from.from.0, %error, "cannot read what was handed over")

@@ -56,6 +56,13 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Whether nothing can be in the log behind what is flushed: nothing was written above `log`,
+    /// and all before `tail` is flushed. Whoever writes one more record changes the head before that,
+    /// so a change that compares this head finds it out.
+    pub(super) fn is_all_flushed(&self, shard: Shard) -> bool {
+        self.tail > self.log.id(shard) || (self.tail, self.log) == (0, Tick(0))
+    }
+
     fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let mut out = vec![VERSION];
         let redo = &self.redo;
@@ -136,8 +143,17 @@ pub(super) async fn read(db: &Db, shard: Shard) -> Result<Option<Stored>, StoreE
     }))
 }
 
-/// Takes a shard: its epoch is `epoch` from now on, or one more than it was. Answers its head, with
-/// what the last owner left in it.
+/// A shard that was taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Its head as the last owner left it.
+    pub(super) found: Head,
+    /// What it is now.
+    pub(super) stored: Stored,
+}
+
+/// Takes a shard: its epoch is `epoch` from now on, or one more than it was. `begin` makes the head of
+/// the new owner of what the last one left, given its epoch.
 ///
 /// # Errors
 /// [`StoreError::Fenced`] when the shard has that epoch or a higher one.
@@ -145,9 +161,11 @@ pub(super) async fn take(
     db: &Db,
     shard: Shard,
     epoch: Option<Epoch>,
-) -> Result<Stored, StoreError> {
+    begin: impl Fn(&mut Head, Epoch),
+) -> Result<Taken, StoreError> {
     let owner = random();
     let mut pause = FIRST_PAUSE;
+    let mut found = Head::default();
     let mut said = String::new();
     for _ in 0..TRIES {
         let before = match read(db, shard).await {
@@ -160,8 +178,8 @@ pub(super) async fn take(
         };
         let stored = before.clone().unwrap_or_default();
         if stored.head.owner == owner {
-            // What was not answered has happened.
-            return Ok(stored);
+            // What was not answered has happened, and to the head that was read before.
+            return Ok(Taken { found, stored });
         }
         let ours = epoch.unwrap_or(stored.epoch.next());
         if ours <= stored.epoch {
@@ -175,8 +193,16 @@ pub(super) async fn take(
         next.epoch = ours;
         next.seq += 1;
         next.head.owner = owner;
-        match write(db, shard, before.is_some().then_some(&stored), &next, None).await? {
-            Ok(true) => return Ok(next),
+        begin(&mut next.head, ours);
+        let asked = write(db, shard, before.is_some().then_some(&stored), &next, None).await?;
+        found = stored.head;
+        match asked {
+            Ok(true) => {
+                return Ok(Taken {
+                    found,
+                    stored: next,
+                });
+            }
             Ok(false) => {}
             Err(reason) => said = reason,
         }
@@ -354,6 +380,21 @@ pub(super) fn sealed(lsn: u64) -> Option<MessageId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_can_be_behind_what_is_flushed_up_to_the_last_tick_that_may_be_written() {
+        let shard = Shard::of(1);
+        let head = |tail: Tick, log| Head {
+            tail: tail.id(shard),
+            log: Tick(log),
+            ..Head::default()
+        };
+
+        assert!(head(Tick(8), 7).is_all_flushed(shard));
+        assert!(!head(Tick(7), 7).is_all_flushed(shard));
+        assert!(!head(Tick(8), 240_007).is_all_flushed(shard));
+        assert!(Head::default().is_all_flushed(shard));
+    }
 
     #[test]
     fn a_head_comes_back_as_it_was_written() {

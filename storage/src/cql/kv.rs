@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use zajil_model::id::{Shard, Tick};
+use zajil_model::id::{SHARD_BITS, Shard, Tick};
 
 use super::alive::Alive;
 use super::clock::LogClock;
@@ -51,6 +52,8 @@ pub(super) struct CqlKv {
     /// How flushes are committed; `None` where nothing is written.
     writes: Option<Writes>,
     periods: Mutex<BTreeSet<u32>>,
+    /// Nothing is written to the log of the shard any more.
+    ending: AtomicBool,
 }
 
 /// What a flush needs.
@@ -69,6 +72,7 @@ impl CqlKv {
             ground,
             writes,
             periods: Mutex::default(),
+            ending: AtomicBool::new(false),
         };
         let mut periods = BTreeSet::new();
         kv.scan(
@@ -84,7 +88,21 @@ impl CqlKv {
         Ok(kv)
     }
 
-    /// Commits a flush and puts it in place.
+    /// Nothing is written to the log any more, and everything is applied: a flush of all of it gives
+    /// the shard up in the same change.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// The last tick of the log, when a flush up to a position is the last one.
+    fn ends_at(&self, writes: &Writes, position: Option<u64>) -> Option<Tick> {
+        let is_all = self.ending.load(Ordering::Acquire) && position == writes.log.next_if_idle();
+        let before = position?.checked_sub(1 << SHARD_BITS)?;
+        is_all.then_some(Tick(before >> SHARD_BITS))
+    }
+
+    /// Commits a flush and puts it in place; the last one is left to the next owner, who can do so
+    /// while it takes the shard.
     async fn flush(&self, writes: &Writes, changes: redo::Changes) -> Result<(), StoreError> {
         let Ground {
             shard, db, alive, ..
@@ -105,13 +123,14 @@ impl CqlKv {
             .map(Projected::decode)
             .transpose()?
             .map(|projected| projected.position);
+        let ends = self.ends_at(writes, position);
         let ceiling = writes.log.wanted(db.clock.now());
         let inline = if parts.is_empty() { &body[..] } else { &[] };
         let head = writes
             .held
             .change(db, alive, Some(inline), |head| {
                 head.redo = next;
-                head.log = head.log.max(ceiling);
+                head.log = ends.unwrap_or(head.log.max(ceiling));
                 head.tail = position.unwrap_or(head.tail);
                 // Nothing that a former owner ever wrote can be read again.
                 if head.tail > writes.inherited.id(*shard) {
@@ -119,6 +138,9 @@ impl CqlKv {
                 }
             })
             .await?;
+        if ends.is_some() {
+            return Ok(());
+        }
         writes.log.raise(head.log);
         redo::apply(db, alive, *shard, next, &changes).await?;
         writes.held.applied(next.seq);

@@ -171,13 +171,7 @@ impl Shared {
             // A writer that lost the shard answers nothing.
             ended.await.ok();
         }
-        let finished = async {
-            open.ground.alive.check()?;
-            writer::flush(Arc::clone(&open)).await;
-            open.ground.alive.check()?;
-            open.release().await
-        };
-        let finished = finished.await;
+        let finished = Open::release(&open).await;
         let shard = open.ground.shard;
         open.ground.alive.lose(StoreError::NotOpen(shard));
         finished

@@ -2,7 +2,9 @@
 //!
 //! Taking one over: its row gets the new epoch; the last flush is put in place, if it was not; the
 //! tail of the log is read; what is in it of former owners is sealed, so that nothing of theirs that
-//! comes later counts; the tail is applied; and from then on it is served.
+//! comes later counts; the tail is applied; and from then on it is served. Who ends in good order
+//! leaves no tail, and says so in the last change of the row: then the change that takes the shard
+//! seals it, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +20,15 @@ use super::head::{self, Head, Held, Stored, sealed};
 use super::kv::{CqlKv, Ground, Writes};
 use super::log::{self, Found, LogChunks};
 use super::redo;
-use super::rows;
+use super::{rows, writer};
 use crate::codec::{self, Record, RowChange};
 use crate::projection::{Budgets, Positioned, Projection};
 use crate::{ShardOpened, StoreError};
+
+/// Ids that a new owner may give without asking for more: five seconds of them, so that the first
+/// ones wait for nothing. What it leaves of them is passed by the time when the shard moves again, so
+/// that ids do not run ahead of it.
+const FIRST_IDS: Tick = Tick(5 * 4_000);
 
 /// The projection of one shard.
 pub(super) type ShardProjection = Projection<CqlKv, LogChunks>;
@@ -47,6 +54,29 @@ pub(super) struct Means {
     pub(super) told: Arc<AtomicU64>,
 }
 
+impl Means {
+    /// Seals what is there of former owners, and lets a new one begin above all of it.
+    fn begin(&self, shard: Shard, epoch: Epoch, head: &mut Head, tail: &[Found]) {
+        let seen = tail
+            .iter()
+            .filter_map(|found| Some((found.epoch, sealed(found.lsn)?)));
+        head.seals.seal_below(epoch, seen);
+        let (log, now) = (self.log_clock(shard, head.log), self.db.clock.now());
+        if head.tail == 0 {
+            // Nothing was ever written: its first record comes now at the earliest.
+            head.tail = log.first(now);
+            head.floor = hour(head.tail);
+        }
+        head.log = head.log.max(log.wanted(now));
+        head.ids = Tick(head.ids.0.max(Tick::at(now).0) + FIRST_IDS.0);
+    }
+
+    /// The clock of the log of a shard in which nothing was written above `last`.
+    fn log_clock(&self, shard: Shard, last: Tick) -> LogClock {
+        LogClock::new(shard, last, last, Arc::clone(&self.told))
+    }
+}
+
 impl Open {
     /// Takes a shard over, unless `alive` ends meanwhile.
     pub(super) async fn take(
@@ -57,8 +87,13 @@ impl Open {
     ) -> Result<(Self, ShardOpened), StoreError> {
         let db = &means.db;
         alive.check()?;
-        let stored = head::take(db, shard, epoch).await?;
-        let (epoch, found) = (stored.epoch, stored.head.clone());
+        let begin = |head: &mut Head, epoch| {
+            if head.is_all_flushed(shard) {
+                means.begin(shard, epoch, head, &[]);
+            }
+        };
+        let head::Taken { found, stored } = head::take(db, shard, epoch, begin).await?;
+        let epoch = stored.epoch;
         let ground = Ground {
             shard,
             db: Arc::clone(db),
@@ -66,16 +101,18 @@ impl Open {
             alive,
         };
         put_in_place(&ground, &stored).await?;
+        let begun = stored.head.clone();
         let held = Arc::new(Held::new(shard, stored));
         held.applied(found.redo.seq);
-        let tail = log::tail(&ground, found.tail, found.log).await?;
-        let log = Arc::new(LogClock::new(
-            shard,
-            found.log,
-            found.log,
-            Arc::clone(&means.told),
-        ));
-        let sealed = seal(&ground, &held, &log, &tail).await?;
+        let (sealed, tail) = if found.is_all_flushed(shard) {
+            (begun, Vec::new())
+        } else {
+            let tail = log::tail(&ground, found.tail, found.log).await?;
+            let change = |head: &mut Head| means.begin(shard, epoch, head, &tail);
+            let changed = held.change(db, &ground.alive, None, change);
+            (changed.await?, tail)
+        };
+        let log = Arc::new(means.log_clock(shard, found.log));
         log.raise(sealed.log);
         let writes = Writes {
             held: Arc::clone(&held),
@@ -89,12 +126,12 @@ impl Open {
             held,
             log,
             projection: Arc::new(projection),
-            ids: AtomicU64::new(found.ids.0),
+            ids: AtomicU64::new(sealed.ids.0),
         };
         let opened = ShardOpened {
             epoch,
             last: found.ids,
-            ceiling: found.ids,
+            ceiling: sealed.ids,
         };
         Ok((open, opened))
     }
@@ -154,8 +191,25 @@ impl Open {
         (!self.projection.is_behind()).then_some(next)
     }
 
-    /// Ends in good order: what was flushed is named, and the next owner begins right behind it.
-    pub(super) async fn release(&self) -> Result<(), StoreError> {
+    /// Ends in good order, once the writer has: what is flushed is named, and the next owner begins
+    /// right behind it. The last flush says so itself.
+    pub(super) async fn release(open: &Arc<Self>) -> Result<(), StoreError> {
+        let Ground { shard, alive, .. } = &open.ground;
+        alive.check()?;
+        if open.projection.is_behind() {
+            open.projection.advance(open.log.applied());
+            open.projection.kv().end();
+            writer::flush(Arc::clone(open)).await;
+            alive.check()?;
+        }
+        if open.held.now().await.is_all_flushed(*shard) {
+            return Ok(());
+        }
+        open.end().await
+    }
+
+    /// Says that nothing is written any more.
+    async fn end(&self) -> Result<(), StoreError> {
         let Ground { db, alive, .. } = &self.ground;
         let last = self.log.last();
         let flushed = self.all_is_flushed();
@@ -182,30 +236,6 @@ pub(super) async fn put_in_place(ground: &Ground, stored: &Stored) -> Result<(),
     };
     let Some(body) = body else { return Ok(()) };
     redo::apply(db, alive, *shard, redo, &redo::decode(&body)?).await
-}
-
-/// Seals what is there of former owners, and lets this one begin above all of it.
-async fn seal(
-    ground: &Ground,
-    held: &Held,
-    log: &LogClock,
-    tail: &[Found],
-) -> Result<Head, StoreError> {
-    let epoch = held.epoch();
-    let ceiling = log.wanted(ground.db.clock.now());
-    let changed = held.change(&ground.db, &ground.alive, None, |head| {
-        let seen = tail
-            .iter()
-            .filter_map(|found| Some((found.epoch, sealed(found.lsn)?)));
-        head.seals.seal_below(epoch, seen);
-        if head.tail == 0 {
-            // Nothing was ever written: its first record comes now at the earliest.
-            head.tail = log.first(ground.db.clock.now());
-            head.floor = hour(head.tail);
-        }
-        head.log = head.log.max(ceiling);
-    });
-    changed.await
 }
 
 /// What the flushes of a shard and the tail behind them say.
@@ -375,6 +405,63 @@ mod tests {
                 let found = ground.ask(move || second.projection.kv().get(Space::Main, b"X"));
                 assert_eq!(found.await.unwrap(), Some(value));
             }
+        });
+    }
+
+    #[test]
+    fn a_shard_with_news_is_given_up_in_one_change_and_taken_in_one() {
+        testing::Ground::with(async |ground| {
+            let (shard, means) = (Shard::new(3).unwrap(), ground.means());
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (first, begun) = taken.await.unwrap();
+            let first = Arc::new(first);
+            let own = Arc::clone(&first);
+            let now = ground.db.clock.now();
+            let applied = ground.ask(move || {
+                let lsn = own.log.take(1, now).unwrap()[0];
+                let record = Record::Retire(1);
+                let len = 0;
+                let records = vec![Positioned { lsn, len, record }];
+                own.projection.apply(records).unwrap();
+                own.projection.advance(own.log.applied());
+                lsn
+            });
+            let last = applied.await;
+            let before = head::read(&ground.db, shard).await.unwrap().unwrap();
+
+            Open::release(&first).await.unwrap();
+            let given = head::read(&ground.db, shard).await.unwrap().unwrap();
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (second, opened) = taken.await.unwrap();
+            let now = head::read(&ground.db, shard).await.unwrap().unwrap();
+
+            assert_eq!([given.seq, now.seq], [before.seq + 1, before.seq + 2]);
+            assert_eq!(given.head.log.id(shard), last);
+            assert_eq!(second.projection.stands_at(), (last, given.head.tail));
+            assert!(now.head.seals.is_void(first.epoch, sealed(last).unwrap()));
+            assert!(begun.ceiling <= opened.last && opened.last < opened.ceiling);
+        });
+    }
+
+    #[test]
+    fn who_dies_leaves_a_tail_that_is_read_before_it_is_sealed() {
+        testing::Ground::with(async |ground| {
+            let (shard, means) = (Shard::new(4).unwrap(), ground.means());
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (first, _) = taken.await.unwrap();
+            let lsn = first.log.take(1, ground.db.clock.now()).unwrap()[0];
+            let payload = &encode_alone(Record::Retire(1)).payload[..];
+            let lines = [log::Line { lsn, payload }];
+            let written = log::write(&first.ground, first.epoch, 1, 3_600, &lines);
+            written.await.unwrap();
+
+            // It dies here.
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (second, _) = taken.await.unwrap();
+
+            assert_eq!(second.projection.stands_at().0, lsn);
+            let head = second.held.now().await;
+            assert!(!head.seals.is_void(first.epoch, sealed(lsn).unwrap()));
         });
     }
 

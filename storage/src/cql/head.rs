@@ -12,6 +12,7 @@ use zajil_model::lease::shard::Seals;
 
 use super::alive::Alive;
 use super::db::{Db, FIRST_PAUSE, LONGEST_PAUSE};
+use super::statements::Prepared;
 use super::tools::random;
 use crate::codec::varint::{self, Reader};
 use crate::{StoreError, metrics};
@@ -125,11 +126,19 @@ pub(super) struct Stored {
     pub(super) redo: Option<Vec<u8>>,
 }
 
-/// Reads the head of a shard, after every change that was ever answered.
+/// Reads the head of a shard, after every change that was ever answered or hangs.
 pub(super) async fn read(db: &Db, shard: Shard) -> Result<Option<Stored>, StoreError> {
+    read_by(db, &db.statements.shards.row, shard).await
+}
+
+async fn read_by(
+    db: &Db,
+    statement: &Prepared,
+    shard: Shard,
+) -> Result<Option<Stored>, StoreError> {
     type Columns = (i64, i64, Vec<u8>, Option<Vec<u8>>);
     let row = db
-        .first::<Columns>(&db.statements.shards.row, (shard.number() as i16,))
+        .first::<Columns>(statement, (shard.number() as i16,))
         .await
         .map_err(|failed| failed.of("read the row of a shard"))?;
     let Some((epoch, seq, head, redo)) = row else {
@@ -167,8 +176,13 @@ pub(super) async fn take(
     let mut pause = FIRST_PAUSE;
     let mut found = Head::default();
     let mut said = String::new();
+    // A change that hangs is not looked for at first, which would cost as much as a change: should there
+    // be one, what is compared with what was seen is refused.
+    let mut by = &db.statements.shards.seen;
     for _ in 0..TRIES {
-        let before = match read(db, shard).await {
+        let read = read_by(db, by, shard).await;
+        by = &db.statements.shards.row;
+        let before = match read {
             Err(StoreError::Io { reason, .. }) => {
                 said = reason;
                 tokio::time::sleep(pause).await;

@@ -190,6 +190,7 @@ impl Log {
 #[derive(Debug)]
 pub(super) struct Shards {
     pub(super) row: Prepared,
+    pub(super) seen: Prepared,
     pub(super) first: Prepared,
     pub(super) next: Prepared,
     pub(super) flush: Prepared,
@@ -211,6 +212,7 @@ impl Shards {
         let parts = "SELECT part, seq, body FROM redo WHERE shard = ? AND slot = ?";
         Ok(Self {
             row: with.one(Serial, row).await?,
+            seen: with.one(Read, row).await?,
             first: with.one(Conditional, first).await?,
             next: with.one(Conditional, next).await?,
             flush: with.one(Conditional, flush).await?,

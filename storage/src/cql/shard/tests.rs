@@ -1,0 +1,126 @@
+//! Taking a shard and giving it up, over a database.
+
+use super::super::testing;
+use super::*;
+use crate::codec::encode_alone;
+use crate::kv::{Kv, KvWrite, Space};
+
+#[test]
+fn a_flush_that_was_committed_is_put_in_place_by_the_next_owner() {
+    testing::Ground::with(async |ground| {
+        for (number, bytes) in [(1, 100), (2, 2 << 20)] {
+            let shard = Shard::new(number).unwrap();
+            let value: Vec<u8> = (0..bytes)
+                .map(|n| (n % 251 * (n % 239) % 251) as u8)
+                .collect();
+            let means = ground.means();
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (first, _) = taken.await.unwrap();
+            let changes = redo::changes(vec![KvWrite {
+                space: Space::Main,
+                key: b"X".to_vec(),
+                value: Some(value.clone()),
+            }]);
+            let body = redo::encode(&changes);
+            let parts = redo::parts(&body);
+            let redo = head::Redo {
+                seq: 1,
+                epoch: first.epoch,
+                parts: parts.len() as u32,
+                is_applied: false,
+            };
+            let (db, alive) = (&first.ground.db, &first.ground.alive);
+            redo::write_parts(db, alive, shard, redo, &parts)
+                .await
+                .unwrap();
+            let inline = if parts.is_empty() { &body[..] } else { &[] };
+            let commit = first
+                .held
+                .change(db, alive, Some(inline), |head| head.redo = redo);
+            commit.await.unwrap();
+
+            // It dies here.
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (second, _) = taken.await.unwrap();
+
+            let found = ground.ask(move || second.projection.kv().get(Space::Main, b"X"));
+            assert_eq!(found.await.unwrap(), Some(value));
+        }
+    });
+}
+
+#[test]
+fn a_shard_with_news_is_given_up_in_one_change_and_taken_in_one() {
+    testing::Ground::with(async |ground| {
+        let (shard, means) = (Shard::new(3).unwrap(), ground.means());
+        let taken = Open::take(&means, shard, None, Arc::default());
+        let (first, begun) = taken.await.unwrap();
+        let first = Arc::new(first);
+        let own = Arc::clone(&first);
+        let now = ground.db.clock.now();
+        let applied = ground.ask(move || {
+            let lsn = own.log.take(1, now).unwrap()[0];
+            let record = Record::Retire(1);
+            let len = 0;
+            let records = vec![Positioned { lsn, len, record }];
+            own.projection.apply(records).unwrap();
+            own.projection.advance(own.log.applied());
+            lsn
+        });
+        let last = applied.await;
+        let before = head::read(&ground.db, shard).await.unwrap().unwrap();
+
+        Open::release(&first).await.unwrap();
+        let given = head::read(&ground.db, shard).await.unwrap().unwrap();
+        let taken = Open::take(&means, shard, None, Arc::default());
+        let (second, opened) = taken.await.unwrap();
+        let now = head::read(&ground.db, shard).await.unwrap().unwrap();
+
+        assert_eq!([given.seq, now.seq], [before.seq + 1, before.seq + 2]);
+        assert_eq!(given.head.log.id(shard), last);
+        assert_eq!(second.projection.stands_at(), (last, given.head.tail));
+        assert!(now.head.seals.is_void(first.epoch, sealed(last).unwrap()));
+        assert!(begun.ceiling <= opened.last && opened.last < opened.ceiling);
+    });
+}
+
+#[test]
+fn who_dies_leaves_a_tail_that_is_read_before_it_is_sealed() {
+    testing::Ground::with(async |ground| {
+        let (shard, means) = (Shard::new(4).unwrap(), ground.means());
+        let taken = Open::take(&means, shard, None, Arc::default());
+        let (first, _) = taken.await.unwrap();
+        let lsn = first.log.take(1, ground.db.clock.now()).unwrap()[0];
+        let payload = &encode_alone(Record::Retire(1)).payload[..];
+        let lines = [log::Line { lsn, payload }];
+        let written = log::write(&first.ground, first.epoch, 1, 3_600, &lines);
+        written.await.unwrap();
+
+        // It dies here.
+        let taken = Open::take(&means, shard, None, Arc::default());
+        let (second, _) = taken.await.unwrap();
+
+        assert_eq!(second.projection.stands_at().0, lsn);
+        let head = second.held.now().await;
+        assert!(!head.seals.is_void(first.epoch, sealed(lsn).unwrap()));
+    });
+}
+
+#[test]
+fn a_late_record_of_a_sealed_epoch_is_left_out() {
+    let found = |lsn: u64, epoch| Found {
+        lsn,
+        epoch: Epoch(epoch),
+        at: 0,
+        payload: encode_alone(Record::Retire(1)).payload,
+    };
+    let mut head = Head::default();
+    let seen = sealed(20).map(|lsn| (Epoch(1), lsn));
+    head.seals.seal_below(Epoch(2), seen);
+
+    let tail = [found(10, 1), found(20, 1), found(30, 1), found(40, 2)];
+    let (appends, _) = replayed(&head, &tail).unwrap();
+
+    let counted: Vec<u64> = appends.iter().flatten().map(|one| one.lsn).collect();
+    assert_eq!(counted, [10, 20, 40]);
+}

@@ -257,10 +257,15 @@ fn ordered(accepted: &[Accepted], shown: &BTreeMap<MessageId, u64>) -> Result<()
                 let within =
                     first.request.0 == second.request.0 && second.request.1 < first.request.1;
                 if apart || within {
-                    return Err(format!(
-                        "{} was shown {} ({}) before {} ({})",
-                        first.recipient, first.id, first.client_ref, second.id, second.client_ref
-                    ));
+                    let named = |it: &Accepted| {
+                        let (began, answered) = it.asked;
+                        format!(
+                            "{} ({}, asked {began:?} to {answered:?})",
+                            it.id, it.client_ref
+                        )
+                    };
+                    let (recipient, first, second) = (first.recipient, named(first), named(second));
+                    return Err(format!("{recipient} was shown {first} before {second}"));
                 }
             }
         }

@@ -47,7 +47,7 @@ impl SimClock {
         mono(now.saturating_sub(self.began) * self.speed / 1_000)
     }
 
-    /// True time, in its runtime.
+    /// True time; to be asked in its runtime, as anywhere else the time of this machine goes by.
     pub(crate) fn true_now(&self) -> Duration {
         self.began + self.zero.elapsed() * 1_000 / self.speed
     }

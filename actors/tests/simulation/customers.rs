@@ -149,7 +149,7 @@ impl Customers {
             57..67 => {
                 let keyed = Keyed {
                     post: self.post(random, 2),
-                    began: desk.now(),
+                    began: self.wire.now(),
                     asked: 0,
                 };
                 let wait = Duration::from_millis(random.random_range(0..1_500));

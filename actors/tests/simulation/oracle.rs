@@ -76,6 +76,11 @@ impl Oracle {
         }
     }
 
+    /// True time, at most a tick ago, wherever that is asked.
+    pub(crate) fn now(&self) -> Duration {
+        self.wire.now()
+    }
+
     /// Something happened.
     pub(crate) fn trace(&self, what: impl Fn() -> String) {
         if self.tells {

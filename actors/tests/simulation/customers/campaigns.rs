@@ -12,6 +12,7 @@ use zajil_model::id::{AccountId, Shard};
 use super::campaign::Campaign;
 use super::desk::Desk;
 use crate::rare::Rare;
+use crate::world::TICK;
 
 /// How long whoever asks waits, in seconds: shorter and longer than what nodes wait for each other.
 const PATIENCE: std::ops::Range<u64> = 2..20;
@@ -178,7 +179,8 @@ impl Drop for Resuming {
     fn drop(&mut self) {
         let mut notes = self.campaign.notes.lock();
         notes.resuming -= 1;
-        notes.resumed_at = self.desk.now();
+        // A process that ends has no time of its own any more; that of the world is a tick behind.
+        notes.resumed_at = self.desk.oracle.now() + TICK;
     }
 }
 

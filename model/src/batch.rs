@@ -161,11 +161,11 @@ pub struct Batch {
     /// When it finished or was cancelled.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Raised at each change of state, and whenever it is stored as it was: of two that are told of one
-    /// batch the higher is the newer.
+    /// Raised at each change of state: of two that are told of one batch the higher is the newer.
     #[serde(default)]
     pub revision: u64,
-    /// How often it was started, paused, resumed or cancelled by somebody, whether that changed it or not.
+    /// How often it was started, paused, resumed or cancelled by somebody, whether that changed it or not:
+    /// so a change that was made before the last of them, and is stored late, does not find what it was made from.
     #[serde(default)]
     pub commands: u64,
 }
@@ -218,12 +218,6 @@ impl Batch {
             self.commands += 1;
         }
         Ok(effect)
-    }
-
-    /// It is to be stored as it is: a change of it that was made before, and comes late, does not find
-    /// what it was made from.
-    pub const fn confirm(&mut self) {
-        self.revision += 1;
     }
 
     /// Begins to send: `draft → running`.

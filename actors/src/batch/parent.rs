@@ -140,10 +140,8 @@ impl Parent {
                 job.answer(Err(refused.into()));
                 self.go_on(myself, state);
             }
-            // Stored all the same: the row may say something else by now, and it decides; or a former
-            // owner may be about to write it.
+            // Stored all the same: the row may say something else by now, and it decides.
             Ok(Effect::Unchanged) if job.is_told() && !matches!(job, Job::Reviewed(_)) => {
-                record.life.confirm();
                 self.store(myself, state, job, record, round);
             }
             Ok(Effect::Unchanged) => {

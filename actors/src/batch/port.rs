@@ -31,18 +31,12 @@ pub struct PartState {
     pub started_at: Option<Timestamp>,
     /// How long it was paused since, up to the last change of phase.
     pub paused_total: Duration,
-    /// Which word of the batch that is: of two that are told the higher is the newer.
+    /// Which change of the batch that is: of two that are told the higher is the newer.
     #[serde(default)]
     pub revision: u64,
 }
 
 impl PartState {
-    /// Whether they say the same, be it told anew.
-    pub fn is_same(&self, other: Self) -> bool {
-        let revision = self.revision;
-        *self == Self { revision, ..other }
-    }
-
     /// When a row of that time to live expires; `None` while no time runs.
     pub fn expires_at(&self, ttl_seconds: u32) -> Option<Timestamp> {
         let started = self

@@ -115,8 +115,7 @@ impl InstanceState {
             return;
         }
         self.recall(queue);
-        let is_new = before.is_none_or(|before| !part.is_same(before));
-        if is_new && part.phase == PartPhase::Running {
+        if before != Some(part) && part.phase == PartPhase::Running {
             self.renew(queue);
         }
         if let Some(reply) = reply {

@@ -217,9 +217,8 @@ mod tests {
     #[test]
     fn a_process_that_works_uses_cpu() {
         let stretch = Stretch::begin().unwrap();
-        while stretch.cpu().unwrap() < 2 * TICK {}
+        while stretch.cpu().unwrap() < TICK {}
 
-        assert!(stretch.took() >= TICK);
         assert!(memory().unwrap() > 100_000);
     }
 }

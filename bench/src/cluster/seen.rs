@@ -1,11 +1,13 @@
 //! What the made-up WhatsApp saw: its ledger, read along while it grows.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use zajil_tests::ledger::Frame;
 
 use super::load::{Recipient, recipient};
@@ -20,9 +22,21 @@ pub(crate) struct Seen {
     /// the ledger.
     hand_overs: BTreeMap<u64, Vec<i64>>,
     shown: BTreeMap<Recipient, u32>,
-    ids: BTreeSet<String>,
+    /// When each WhatsApp id was first handed over.
+    ids: BTreeMap<String, i64>,
     /// Frames whose WhatsApp id was there before.
-    pub(crate) again: u64,
+    pub(crate) again: Vec<Again>,
+}
+
+/// A frame whose WhatsApp id was there before. Times are microseconds of the wall clock.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Again {
+    instance: u64,
+    attempt: u8,
+    /// When the id was first handed over.
+    first_at: i64,
+    /// When this frame was.
+    again_at: i64,
 }
 
 impl Seen {
@@ -33,8 +47,8 @@ impl Seen {
             rest: Vec::new(),
             hand_overs: BTreeMap::new(),
             shown: BTreeMap::new(),
-            ids: BTreeSet::new(),
-            again: 0,
+            ids: BTreeMap::new(),
+            again: Vec::new(),
         })
     }
 
@@ -65,7 +79,18 @@ impl Seen {
         if let Some(recipient) = recipient(&frame.recipient).filter(|_| frame.shown) {
             *self.shown.entry(recipient).or_default() += 1;
         }
-        self.again += u64::from(!self.ids.insert(frame.id));
+        let (instance, attempt, again_at) = (frame.instance, frame.attempt, frame.handed_over_at);
+        match self.ids.entry(frame.id) {
+            Entry::Vacant(first) => {
+                first.insert(again_at);
+            }
+            Entry::Occupied(first) => self.again.push(Again {
+                instance,
+                attempt,
+                first_at: *first.get(),
+                again_at,
+            }),
+        }
     }
 
     /// When an instance handed something over, in order.
@@ -139,6 +164,13 @@ mod tests {
         seen.catch_up().unwrap();
 
         assert_eq!(seen.missing(&[1, 2, 3].into()), 1);
-        assert_eq!((seen.shown_twice(), seen.again), (1, 1));
+        assert_eq!(seen.shown_twice(), 1);
+        let again = Again {
+            instance: 7,
+            attempt: 1,
+            first_at: 10,
+            again_at: 30,
+        };
+        assert_eq!(seen.again, [again]);
     }
 }

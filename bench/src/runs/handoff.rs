@@ -111,7 +111,7 @@ async fn stop(stage: &mut Stage, set: &Set, pauses: &mut Pauses) -> Result<Value
             .saturating_record(longest(&stamps, from, asked));
     }
     Ok(json!({
-        "node": set.victim, "share": set.share, "stopped_s": (ended - asked) as f64 / 1e6,
+        "node": set.victim, "share": set.share, "asked_at": asked, "stopped_s": (ended - asked) as f64 / 1e6,
         "worst_ms": worst as f64 / 1e3,
     }))
 }

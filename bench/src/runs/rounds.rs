@@ -175,7 +175,7 @@ impl Stage {
             lost,
             shown_twice: self.seen.shown_twice(),
             failed: self.sender.told(Told::failures),
-            again: self.seen.again,
+            again: self.seen.again.len() as u64,
             unknown: statuses["unknown"].as_u64().unwrap_or_default(),
             how: json!({ "customers": told, "statuses": statuses, "frames_again": self.seen.again }),
         }

@@ -38,7 +38,7 @@ mod schedule;
 mod shard;
 pub(crate) mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use apply::Applier;
 use bodies::{Bodies, ChunkSource};

@@ -103,11 +103,14 @@ impl LogClock {
         Tick(self.state.lock().last)
     }
 
-    /// All that was given is applied; answers the place of the next record.
-    pub fn applied(&self) -> u64 {
-        let mut state = self.state.lock();
-        state.under_way = None;
-        Tick(state.last + 1).id(self.shard)
+    /// The place of the next record at the earliest.
+    pub fn next(&self) -> u64 {
+        Tick(self.state.lock().last + 1).id(self.shard)
+    }
+
+    /// All that was given is applied.
+    pub fn applied(&self) {
+        self.state.lock().under_way = None;
     }
 
     /// Moves on to a tick, as far as the ceiling allows: a shard without work keeps nobody waiting.
@@ -178,7 +181,8 @@ mod tests {
         assert_eq!(clock.settle(Tick(20)), 21 << 10 | 5);
         let given = clock.take(2, at(30)).unwrap();
         assert_eq!(clock.settle(Tick(40)), given[0]);
-        assert_eq!(clock.applied(), given[1] + (1 << 10));
+        assert_eq!(clock.next(), given[1] + (1 << 10));
+        clock.applied();
         assert_eq!(clock.settle(Tick(40)), 41 << 10 | 5);
         assert_eq!(clock.settle(Tick(400)), 101 << 10 | 5);
         assert!(clock.reaches(Tick(100)) && !clock.reaches(Tick(101)));

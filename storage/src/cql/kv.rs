@@ -54,6 +54,8 @@ pub(super) struct CqlKv {
     periods: Mutex<BTreeSet<u32>>,
     /// Nothing is written to the log of the shard any more.
     ending: AtomicBool,
+    /// The last flush is committed.
+    ended: AtomicBool,
 }
 
 /// What a flush needs.
@@ -72,7 +74,8 @@ impl CqlKv {
             ground,
             writes,
             periods: Mutex::default(),
-            ending: AtomicBool::new(false),
+            ending: AtomicBool::default(),
+            ended: AtomicBool::default(),
         };
         let mut periods = BTreeSet::new();
         kv.scan(
@@ -139,6 +142,7 @@ impl CqlKv {
             })
             .await?;
         if ends.is_some() {
+            self.ended.store(true, Ordering::Release);
             return Ok(());
         }
         writes.log.raise(head.log);
@@ -215,6 +219,10 @@ impl Kv for CqlKv {
         let Some(means) = &self.writes else {
             return Err(StoreError::Invalid("a view is not written"));
         };
+        // It would take the place of the last one, which nobody has put in place yet.
+        if self.ended.load(Ordering::Acquire) {
+            return Err(StoreError::NotOpen(self.ground.shard));
+        }
         let changes = redo::changes(writes);
         let periods: Vec<u32> = changes
             .keys()

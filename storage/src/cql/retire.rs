@@ -53,9 +53,7 @@ impl Shared {
             while own.projection.trim_feed(now)? {
                 own.projection.flush()?;
             }
-            if own.projection.is_behind() {
-                own.projection.flush()?;
-            }
+            own.projection.flush_if_behind()?;
             Ok::<_, StoreError>(own.projection.log_floor())
         });
         let floor = trimmed.await.unwrap_or(Err(StoreError::Closed))?;

@@ -197,7 +197,7 @@ impl Open {
         let Ground { shard, alive, .. } = &open.ground;
         alive.check()?;
         if open.projection.is_behind() {
-            open.projection.advance(open.log.applied());
+            open.projection.advance(open.log.next());
             open.projection.kv().end();
             writer::flush(Arc::clone(open)).await;
             alive.check()?;

@@ -293,7 +293,9 @@ async fn apply(open: &Arc<Open>, calls: Placed) -> Result<(), StoreError> {
                 own.projection.apply(records)?;
             }
         }
-        own.projection.advance(own.log.applied());
+        // In this order: while records are under way, nobody takes everything for flushed.
+        own.projection.advance(own.log.next());
+        own.log.applied();
         Ok(())
     });
     applied.await.unwrap_or(Err(StoreError::Closed))
@@ -319,12 +321,10 @@ async fn flush_if_due(open: &Arc<Open>) {
 pub(super) async fn flush(open: Arc<Open>) {
     let own = Arc::clone(&open);
     let begun = open.ground.db.clock.mono();
-    let flushed = open.ground.handle.spawn_blocking(move || {
-        if own.projection.is_behind() {
-            own.projection.flush()?;
-        }
-        Ok::<_, StoreError>(())
-    });
+    let flushed = open
+        .ground
+        .handle
+        .spawn_blocking(move || own.projection.flush_if_behind());
     match flushed.await.unwrap_or(Err(StoreError::Closed)) {
         Ok(()) => metrics::cql_flushed(open.ground.db.clock.mono().since(begun)),
         Err(error) => open.ground.alive.lose(error),

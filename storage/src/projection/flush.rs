@@ -148,7 +148,22 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
     /// The key-value store failed. What was taken is not written and the projection must not be
     /// used any more.
     pub(crate) fn flush(&self) -> Result<u64, StoreError> {
+        self.write_out(&mut self.flushes.lock())
+    }
+
+    /// The same, if anything is left to be written once no other flush is on its way.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub(crate) fn flush_if_behind(&self) -> Result<(), StoreError> {
         let mut newest = self.flushes.lock();
+        if self.is_behind() {
+            self.write_out(&mut newest)?;
+        }
+        Ok(())
+    }
+
+    fn write_out(&self, newest: &mut Newest) -> Result<u64, StoreError> {
         let nothing_half_applied = self.whole.lock();
         if !*nothing_half_applied {
             return Err(HALF);
@@ -160,7 +175,7 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
         }
         let flush = Flush::begin(&mut state);
         drop((state, nothing_half_applied));
-        self.kv.commit(flush.writes(&self.kv, &mut newest)?)?;
+        self.kv.commit(flush.writes(&self.kv, newest)?)?;
         for period in &flush.drops {
             self.kv.drop_period(*period)?;
         }

@@ -4,6 +4,7 @@ use super::super::testing;
 use super::*;
 use crate::codec::encode_alone;
 use crate::kv::{Kv, KvWrite, Space};
+use crate::projection::testing::chunk;
 
 #[test]
 fn a_flush_that_was_committed_is_put_in_place_by_the_next_owner() {
@@ -64,7 +65,8 @@ fn a_shard_with_news_is_given_up_in_one_change_and_taken_in_one() {
             let len = 0;
             let records = vec![Positioned { lsn, len, record }];
             own.projection.apply(records).unwrap();
-            own.projection.advance(own.log.applied());
+            own.projection.advance(own.log.next());
+            own.log.applied();
             lsn
         });
         let last = applied.await;
@@ -81,6 +83,45 @@ fn a_shard_with_news_is_given_up_in_one_change_and_taken_in_one() {
         assert_eq!(second.projection.stands_at(), (last, given.head.tail));
         assert!(now.head.seals.is_void(first.epoch, sealed(last).unwrap()));
         assert!(begun.ceiling <= opened.last && opened.last < opened.ceiling);
+    });
+}
+
+#[test]
+fn what_a_flush_took_that_was_under_way_when_the_shard_was_given_up_is_found_by_the_next_owner() {
+    testing::Ground::with(async |ground| {
+        let means = ground.means();
+        for number in 5..15 {
+            let shard = Shard::new(number).unwrap();
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let first = Arc::new(taken.await.unwrap().0);
+            let own = Arc::clone(&first);
+            let chunk = chunk(ground.db.clock.now(), 0);
+            let (instance, now) = (chunk.instance, ground.db.clock.now());
+            let applied = ground.ask(move || {
+                let lsn = own.log.take(1, now).unwrap()[0];
+                let record = Record::Accept(chunk);
+                let len = 0;
+                let records = vec![Positioned { lsn, len, record }];
+                own.projection.apply(records).unwrap();
+                own.projection.advance(own.log.next());
+                own.log.applied();
+            });
+            applied.await;
+
+            let on_time = writer::flush(Arc::clone(&first));
+            let (_, given) = tokio::join!(on_time, Open::release(&first));
+            given.unwrap();
+            let late = ground.ask(move || first.projection.flush()).await;
+            assert_eq!(late, Err(StoreError::NotOpen(shard)));
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let (second, _) = taken.await.unwrap();
+
+            let work = second.projection.work();
+            assert!(
+                work.iter().any(|one| one.instance == instance),
+                "shard {number}: {work:?}"
+            );
+        }
     });
 }
 

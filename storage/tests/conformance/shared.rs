@@ -1,6 +1,7 @@
 //! What several nodes on one database promise each other. Without a database nothing is asked.
 
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lifecycle::{Event, Outcome, Status};
@@ -15,6 +16,9 @@ use zajil_storage::{
 use crate::compare::same;
 use crate::model::Naive;
 use crate::world::{Kind, Still, World, account, database, instance, keyspace, message, runtime};
+
+/// How often a shard moves, so that a flush is on its way in many of its moves.
+const MOVES: usize = 100;
 
 /// Two nodes, one database: the first holds the shards of the tests' instances.
 pub(crate) struct Two {
@@ -143,6 +147,34 @@ fn what_a_former_owner_writes_late_counts_nowhere_and_never() {
         let third = node(&keyspace(&two.first.dir));
         third.open_shard(shard(), None).await.unwrap();
         counts(&third).await;
+    });
+}
+
+#[test]
+fn nothing_is_lost_however_often_a_shard_moves_while_it_is_flushed() {
+    with_database(async || {
+        let mut world = World::new(Kind::Cql(SHARD_BUDGETS));
+        let keyspace = keyspace(&world.dir);
+        let often = || CqlConfig {
+            flush_every: Duration::from_millis(1),
+            ..config(&keyspace)
+        };
+        let nodes = [(), ()].map(|()| CqlStore::open(often()).unwrap());
+        let mut accepted = Vec::new();
+
+        for node in nodes.iter().cycle().take(MOVES) {
+            let epoch = node.open_shard(shard(), None).await.unwrap().epoch;
+            let chunk = world.chunk(1, Queue::Normal, vec![message(1)]);
+            let accept = vec![Entry::Accept(Arc::clone(&chunk))];
+            append(node, epoch, accept).await.unwrap();
+            accepted.push(chunk);
+            node.close_shard(shard(), epoch).await.unwrap();
+        }
+
+        nodes[0].open_shard(shard(), None).await.unwrap();
+        for (number, chunk) in accepted.iter().enumerate() {
+            assert!(is_seen(&nodes[0], chunk).await, "of move {number}");
+        }
     });
 }
 

@@ -68,13 +68,15 @@ pub(super) async fn run(run: Run) -> Result<()> {
         "samples": pauses.moved.len(), "ran_dry": pauses.dry,
         "p50_ms": at(&pauses.moved, 0.5), "max_ms": at(&pauses.moved, 1.0),
         "p99_ms_before": at(&pauses.before, 0.99), "p99_ms_of_others": at(&pauses.others, 0.99),
-        "rounds": told, "lost": ended.lost, "shown_twice": ended.shown_twice,
+        "rounds": told,
     });
     how["ended"] = ended.how.clone();
     let p99 = at(&pauses.moved, 0.99);
     let figure = Figure::new(BENCH, "pause_p99", p99, "ms", how.clone());
     tell(&figure.reaching(Reach::AtMost(300.0)));
     tell_none(BENCH, "failed_requests", ended.failed, &how);
+    tell_none(BENCH, "lost", ended.lost as u64, &how);
+    tell_none(BENCH, "shown_twice", ended.shown_twice as u64, &how);
     // Who does not know what became of a frame sends it again, or says that it is unknown.
     tell_none(BENCH, "ambiguous", ended.again + ended.unknown, &how);
     Ok(())

@@ -25,7 +25,11 @@ impl Shared {
         let shards: Vec<Serving> = self.shards.read().values().cloned().collect();
         let mut gone = BTreeSet::new();
         for serving in shards {
-            gone.extend(self.retire_shard(&serving, now, retention).await?);
+            match self.retire_shard(&serving, now, retention).await {
+                // It left meanwhile: its next owner does so.
+                Err(StoreError::NotOpen(_) | StoreError::Fenced { .. }) => {}
+                retired => gone.extend(retired?),
+            }
         }
         Ok(gone.len() as u32)
     }

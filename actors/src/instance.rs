@@ -431,7 +431,7 @@ impl InstanceState {
         }
         if self.can_send(now) {
             sooner(self.sends_at(now, mono));
-        } else if !self.me.may_send() && !self.window.is_empty() {
+        } else if !self.me.may_send() && !(self.window.is_empty() && self.outbox.is_empty()) {
             sooner(Some(mono + LEASE_LOOK));
         }
         // A wake-up is never taken back, so one that comes before does as well.

@@ -73,7 +73,7 @@ impl Router {
     pub fn enter(&self, instance: &Arc<Instance>) -> Entered {
         loop {
             let known = self.0.handles.read().get(&instance.id).cloned();
-            let handle = known.unwrap_or_else(|| self.wake(instance, Vec::new()));
+            let handle = known.unwrap_or_else(|| self.wake(instance, Vec::new()).0);
             if let Some(entered) = handle.enter() {
                 return entered;
             }
@@ -122,11 +122,11 @@ impl Router {
         }
     }
 
-    /// Starts an instance if it does not run.
-    pub fn wake(&self, instance: &Arc<Instance>, parts: Vec<BatchId>) -> Arc<Handle> {
+    /// Starts an instance if it does not run; answers whether it did not, and so knows of these parts.
+    pub fn wake(&self, instance: &Arc<Instance>, parts: Vec<BatchId>) -> (Arc<Handle>, bool) {
         let mut handles = self.0.handles.write();
         if let Some(handle) = handles.get(&instance.id) {
-            return handle.clone();
+            return (handle.clone(), false);
         }
         let handle = Arc::new(Handle::new(
             instance.id,
@@ -143,7 +143,7 @@ impl Router {
                 parts,
             },
         );
-        handle
+        (handle, true)
     }
 
     /// A person asked for a quarantined instance to be tried again.

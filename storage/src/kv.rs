@@ -89,6 +89,11 @@ pub(crate) trait Kv: Send + Sync + fmt::Debug + 'static {
     /// Writes all or nothing; durable when it returns.
     fn commit(&self, writes: Vec<KvWrite>) -> Result<(), StoreError>;
 
+    /// Whether reads see what was committed last. If not, nothing may be committed any more.
+    fn is_in_place(&self) -> bool {
+        true
+    }
+
     /// The periods that hold something, in order.
     fn periods(&self) -> Vec<u32>;
 

@@ -62,6 +62,9 @@ impl Engine {
 
     /// Wakes instances, each with the parts of batches that have work for it. While sending is held
     /// nothing is woken.
+    ///
+    /// # Errors
+    /// The last of those that failed; the others are woken all the same.
     pub(super) async fn wake_each(
         &self,
         parts: FxHashMap<InstanceId, Vec<BatchId>>,
@@ -70,22 +73,30 @@ impl Engine {
             return Ok(());
         }
         let count = parts.len();
+        let mut woken = Ok(());
         for (id, parts) in parts {
-            let Some(instance) = self.instance(id).await? else {
-                self.settle_orphans(id).await?;
-                continue;
-            };
-            let runs = self.0.router.running(instance.id).is_some();
-            self.0.router.wake(&instance, parts.clone());
-            if runs {
-                // Somebody woke it before, who did not know of its parts.
-                parts
-                    .into_iter()
-                    .for_each(|batch| self.0.instances.part_grew_here(instance.id, batch));
+            if let Err(error) = self.wake_one(id, parts).await {
+                tracing::warn!(instance = %id, %error, "an instance that has work is not woken yet");
+                woken = Err(error);
             }
         }
-        if count > 0 {
+        if count > 0 && woken.is_ok() {
             tracing::info!(instances = count, "woke the instances that have work");
+        }
+        woken
+    }
+
+    async fn wake_one(&self, id: InstanceId, parts: Vec<BatchId>) -> Result<(), EngineError> {
+        let Some(instance) = self.instance(id).await? else {
+            self.settle_orphans(id).await?;
+            return Ok(());
+        };
+        let (_, started) = self.0.router.wake(&instance, parts.clone());
+        if !started {
+            // Somebody woke it before, who did not know of its parts.
+            parts
+                .into_iter()
+                .for_each(|batch| self.0.instances.part_grew_here(instance.id, batch));
         }
         Ok(())
     }

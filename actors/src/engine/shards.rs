@@ -178,6 +178,9 @@ impl Shards for EngineShards {
         from: Option<HandOver>,
     ) -> Result<(), ShardError> {
         let parts = &self.0.0;
+        // Whoever came for an instance in the moment in which the shard left has an actor that no session
+        // is opened for, or none at all.
+        parts.router.close_shard(shard).await;
         // A pause that its former owner confirmed is in the row, and not in what was read before.
         parts.context.directory.forget_shard(shard);
         if let Some(from) = from {

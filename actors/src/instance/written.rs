@@ -87,6 +87,7 @@ impl InstanceState {
     /// Asks to be told of the next answer if nothing goes on without it.
     pub(super) fn ask_for_answers(&self, mono: Mono) {
         let waits = self.upkeep.draining
+            || !self.upkeep.quiet.is_empty()
             || self.outbox.waits_for_record(mono)
             || self.outbox.claims.room() == 0
             || self.outcomes.has_much_on_the_way();

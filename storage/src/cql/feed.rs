@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use zajil_model::id::{AccountId, SHARD_BITS, Tick};
 use zajil_model::time::Timestamp;
 
@@ -77,7 +77,10 @@ pub async fn merged<T: Telling>(
     let low = shards.iter().filter(|shard| !shard.log().reaches(target));
     let raises: Vec<_> = low.map(|shard| shard.raise_log()).collect();
     let raised = stream::iter(raises).buffer_unordered(RAISED_AT_ONCE);
-    raised.try_collect::<()>().await?;
+    // All of them, whatever becomes of one: a change of a head that nobody follows to its end looks as if
+    // somebody else had made it.
+    let raised: Vec<Result<(), StoreError>> = raised.collect().await;
+    raised.into_iter().collect::<Result<(), _>>()?;
     let mut found: Vec<(Cursor, StatusChange)> = Vec::new();
     let mut upto = Tick(target.0 + 1).0 << SHARD_BITS;
     for shard in shards {
@@ -167,10 +170,11 @@ mod tests {
 
     use super::*;
 
-    /// A shard that tells nothing, or does.
+    /// A shard that tells nothing, or does; it may have left.
     struct Quiet {
         log: LogClock,
         tells: bool,
+        left: bool,
     }
 
     #[async_trait]
@@ -184,6 +188,10 @@ mod tests {
         }
 
         async fn raise_log(&self) -> Result<(), StoreError> {
+            if self.left {
+                return Err(StoreError::Closed);
+            }
+            tokio::task::yield_now().await;
             self.log.raise(Tick(1_000));
             Ok(())
         }
@@ -198,29 +206,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_shard_that_told_nothing_yet_keeps_to_what_readers_were_told() {
-        let told = Arc::new(AtomicU64::new(0));
-        let shard = |number, last, tells| {
-            let shard = Shard::new(number).unwrap();
-            let log = LogClock::new(shard, Tick(last), Tick(last + 50), Arc::clone(&told));
-            Quiet { log, tells }
-        };
-        // The log of one goes on ahead of time, as after a take-over.
-        let shards = [shard(1, 500, true), shard(2, 90, false)];
-        let question = Question {
+    fn quiet(number: u16, last: u64, told: &Arc<AtomicU64>) -> Quiet {
+        let shard = Shard::new(number).unwrap();
+        let log = LogClock::new(shard, Tick(last), Tick(last + 50), Arc::clone(told));
+        Quiet {
+            log,
+            tells: true,
+            left: false,
+        }
+    }
+
+    fn question() -> Question {
+        Question {
             account: AccountId::new(1).unwrap(),
             after: None,
             limit: 10,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_told_nothing_yet_keeps_to_what_readers_were_told() {
+        let told = Arc::new(AtomicU64::new(0));
+        // The log of one goes on ahead of time, as after a take-over.
+        let mut shards = [quiet(1, 500, &told), quiet(2, 90, &told)];
+        shards[1].tells = false;
 
         let now = Tick(100).time();
-        let asked = merged(&shards, (&told, now), question);
-        let page = futures_util::future::FutureExt::now_or_never(asked).unwrap();
+        let page = merged(&shards, (&told, now), question()).await;
 
         let upto = page.unwrap().upto.record >> SHARD_BITS;
         let quiet = &shards[1].log;
         assert_eq!(upto, 501);
         assert!(quiet.last() >= Tick(500) && quiet.reaches(Tick(500)));
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_left_cuts_no_change_of_another_short() {
+        let told = Arc::new(AtomicU64::new(0));
+        let mut shards = [quiet(1, 10, &told), quiet(2, 10, &told)];
+        shards[1].left = true;
+
+        let page = merged(&shards, (&told, Tick(100).time()), question()).await;
+
+        assert_eq!(page, Err(StoreError::Closed));
+        assert!(shards[0].log.reaches(Tick(1_000)));
     }
 }

@@ -97,6 +97,11 @@ impl CqlKv {
         self.ending.store(true, Ordering::Release);
     }
 
+    /// Whether the last flush is committed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// The last tick of the log, when a flush up to a position is the last one.
     fn ends_at(&self, writes: &Writes, position: Option<u64>) -> Option<Tick> {
         let is_all = self.ending.load(Ordering::Acquire) && position == writes.log.next_if_idle();
@@ -219,10 +224,6 @@ impl Kv for CqlKv {
         let Some(means) = &self.writes else {
             return Err(StoreError::Invalid("a view is not written"));
         };
-        // It would take the place of the last one, which nobody has put in place yet.
-        if self.ended.load(Ordering::Acquire) {
-            return Err(StoreError::NotOpen(self.ground.shard));
-        }
         let changes = redo::changes(writes);
         let periods: Vec<u32> = changes
             .keys()
@@ -234,6 +235,10 @@ impl Kv for CqlKv {
         self.ground.handle.block_on(self.flush(means, changes))?;
         self.periods.lock().extend(periods);
         Ok(())
+    }
+
+    fn is_in_place(&self) -> bool {
+        !self.has_ended()
     }
 
     fn periods(&self) -> Vec<u32> {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use zajil_model::id::{Epoch, Shard, Tick};
+use zajil_model::id::{Epoch, SHARD_BITS, Shard, Tick};
 
 use super::alive::Alive;
 use super::clock::{LogClock, hour};
@@ -101,6 +101,8 @@ impl Open {
             alive,
         };
         put_in_place(&ground, &stored).await?;
+        // The clock of the last owner may be ahead, and rows that are written here come after its own.
+        db.seen(Tick(found.tail >> SHARD_BITS).time().as_micros());
         let begun = stored.head.clone();
         let held = Arc::new(Held::new(shard, stored));
         held.applied(found.redo.seq);
@@ -108,6 +110,7 @@ impl Open {
             (begun, Vec::new())
         } else {
             let tail = log::tail(&ground, found.tail, found.log).await?;
+            tail.iter().for_each(|found| db.seen(found.at));
             let change = |head: &mut Head| means.begin(shard, epoch, head, &tail);
             let changed = held.change(db, &ground.alive, None, change);
             (changed.await?, tail)
@@ -200,6 +203,9 @@ impl Open {
             open.projection.advance(open.log.next());
             open.projection.kv().end();
             writer::flush(Arc::clone(open)).await;
+            if open.projection.kv().has_ended() {
+                return Ok(());
+            }
             alive.check()?;
         }
         if open.held.now().await.is_all_flushed(*shard) {
@@ -250,6 +256,12 @@ pub(super) async fn project(
     let chunks = LogChunks(ground.clone());
     let own = ground.clone();
     let is_written = writes.is_some();
+    if is_written {
+        // Before anything is flushed: what lies before a flush is not read again.
+        for (at, changes) in rows {
+            put_rows(ground, at, changes).await?;
+        }
+    }
     let count = records.len();
     let begun = ground.handle.spawn_blocking(move || {
         let kv = CqlKv::open(own, writes)?;
@@ -271,14 +283,9 @@ pub(super) async fn project(
         Ok(projection)
     });
     let projection = begun.await.unwrap_or(Err(StoreError::Closed))?;
-    if is_written {
-        for (at, changes) in rows {
-            put_rows(ground, at, changes).await?;
-        }
-        if count > 0 {
-            crate::metrics::cql_replayed(count);
-            tracing::info!(shard = %ground.shard, appends = count, "the log was replayed");
-        }
+    if is_written && count > 0 {
+        crate::metrics::cql_replayed(count);
+        tracing::info!(shard = %ground.shard, appends = count, "the log was replayed");
     }
     Ok(projection)
 }

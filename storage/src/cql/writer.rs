@@ -199,7 +199,9 @@ async fn carry_out(
     appends: &metrics::Appends,
 ) -> Option<Vec<Call>> {
     let written = write(open, ttl, &mut group).await;
-    let applied = match written {
+    // Who lost the shard meanwhile may have written behind what the next owner read.
+    let counts = written.and_then(|calls| open.ground.alive.check().map(|()| calls));
+    let applied = match counts {
         Ok(calls) => apply(open, calls).await,
         Err(error) => Err(error),
     };

@@ -1,5 +1,6 @@
 //! What applying needs, brought into memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zajil_model::id::{InstanceId, MessageId};
@@ -96,15 +97,13 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
 
     /// The days of a queue that have counts.
     pub(super) fn days_of(&mut self, queue: QueueKey) -> Result<Vec<Day>, StoreError> {
-        let mut days = self.unlocked(|kv| disk::cells(kv, &key::totals_of_queue(queue)))?;
         let span = (queue, Day(i32::MIN))..=(queue, Day(i32::MAX));
-        days.extend(
-            self.state
-                .cells
-                .range(span)
-                .map(|(key, cell)| (*key, *cell)),
-        );
-        Ok(days.into_keys().map(|(_, day)| day).collect())
+        // First what is in memory: during the scan a flush may write it, and let it go.
+        let cells = self.state.cells.range(span);
+        let mut days: BTreeSet<Day> = cells.map(|((_, day), _)| *day).collect();
+        let written = self.unlocked(|kv| disk::cells(kv, &key::totals_of_queue(queue)))?;
+        days.extend(written.into_keys().map(|(_, day)| day));
+        Ok(days.into_iter().collect())
     }
 
     /// The queues of an instance.

@@ -169,7 +169,8 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             return Err(HALF);
         }
         let mut state = self.state.write();
-        // An earlier one failed: what it took would be skipped by the position of this one.
+        // An earlier one failed, and what it took would be skipped by the position of this one; or it was
+        // the last.
         if state.flushing {
             return Err(StoreError::Closed);
         }
@@ -180,13 +181,17 @@ impl<K: Kv, C: ChunkSource> Projection<K, C> {
             self.kv.drop_period(*period)?;
         }
         let position = flush.projected.position;
-        let mut state = self.state.write();
-        state.overlay.thaw();
-        state.frozen_feed = Arc::default();
-        state.flushing = false;
-        state.evict(&self.budgets);
-        drop(state);
-        drop(flush);
+        // Otherwise what was taken stays where reads find it, and another flush, which would take the place of
+        // this one, fails.
+        if self.kv.is_in_place() {
+            let mut state = self.state.write();
+            state.overlay.thaw();
+            state.frozen_feed = Arc::default();
+            state.flushing = false;
+            state.evict(&self.budgets);
+            drop(state);
+            drop(flush);
+        }
         self.flushed
             .store(position, std::sync::atomic::Ordering::Release);
         Ok(position)

@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use zajil_model::id::MessageId;
 use zajil_model::time::{Day, Timestamp};
 
@@ -114,6 +115,8 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
     /// Forgets queues that hold nothing from `end` on.
     fn retire_heads(&mut self, end: MessageId) -> Result<(), StoreError> {
         let gone = |head: &Head| head.last < end && head.unsettled() == 0;
+        // Before the scan: a flush may write what is in memory during it, and let it go.
+        let known: FxHashSet<QueueKey> = self.state.heads.keys().copied().collect();
         let mut queues: Vec<QueueKey> = self
             .state
             .heads
@@ -135,10 +138,7 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
             )?;
             Ok(found)
         })?;
-        queues.extend(
-            cold.into_iter()
-                .filter(|key| !self.state.heads.contains_key(key)),
-        );
+        queues.extend(cold.into_iter().filter(|key| !known.contains(key)));
         for queue in queues {
             self.state.heads.remove(&queue);
             self.state.overlay.put(key::head(queue), None);

@@ -112,7 +112,7 @@ fn what_a_flush_took_that_was_under_way_when_the_shard_was_given_up_is_found_by_
             let (_, given) = tokio::join!(on_time, Open::release(&first));
             given.unwrap();
             let late = ground.ask(move || first.projection.flush()).await;
-            assert_eq!(late, Err(StoreError::NotOpen(shard)));
+            assert_eq!(late, Err(StoreError::Closed));
             let taken = Open::take(&means, shard, None, Arc::default());
             let (second, _) = taken.await.unwrap();
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use zajil_model::id::{Epoch, Shard};
@@ -141,7 +141,7 @@ struct Todo {
     /// node took by the row, before it was told.
     waiting: Vec<Invite>,
     /// What shards that are given away wait for.
-    turns: Arc<Semaphore>,
+    turns: give::Turns,
 }
 
 impl Default for Todo {
@@ -150,7 +150,7 @@ impl Default for Todo {
             queue: VecDeque::new(),
             busy: BTreeSet::new(),
             waiting: Vec::new(),
-            turns: Arc::new(Semaphore::new(give::ON_THEIR_WAY)),
+            turns: give::Turns::new(),
         }
     }
 }

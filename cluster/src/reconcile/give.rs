@@ -24,14 +24,16 @@ use crate::shared::Shared;
 /// others: with 16 the median pause of a recipient was 157 ms on a small machine, with four it is
 /// half of that, and a node with a third of all shards is still gone after 4 to 6 s of the 20 that
 /// it has.
-pub(super) const ON_THEIR_WAY: usize = 4;
+const ON_THEIR_WAY: usize = 4;
 
-/// How long a shard may wait for the answers of its last frames while others wait for their turn.
-const QUIET_SOON: Duration = Duration::from_millis(500);
+/// How long a shard may wait for the answers of its last frames while others wait for their turn:
+/// those of a near channel are there by then. However slow all are, a third of all shards has had its
+/// turn within 13 s.
+const QUIET_SOON: Duration = Duration::from_millis(150);
 
 /// How long it may wait after that. What is unanswered then is sent again by the next owner, under
 /// the same WhatsApp id.
-const QUIET_WITHIN: Duration = Duration::from_millis(4_500);
+const QUIET_WITHIN: Duration = Duration::from_millis(4_850);
 
 /// How long a shard may take to close, after which it is dropped as it is: half of what a drain
 /// has.
@@ -43,6 +45,26 @@ const TELL_WITHIN: Duration = Duration::from_secs(5);
 /// How often a release without an answer is tried.
 const TRIES: usize = 3;
 
+/// Whose turn it is to be served by nobody.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    /// Of shards that send until it comes.
+    first: Arc<Semaphore>,
+    /// Of those that let others go first and are silent by now: they do not stand behind who still
+    /// sends.
+    silent: Arc<Semaphore>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        let turns = || Arc::new(Semaphore::new(ON_THEIR_WAY));
+        Self {
+            first: turns(),
+            silent: turns(),
+        }
+    }
+}
+
 /// Gives a shard away; answers whom it was released to, and in which epoch, when that node did not
 /// say that it took it.
 pub(super) async fn give(
@@ -51,7 +73,7 @@ pub(super) async fn give(
     shard: Shard,
     row: ShardRow,
     to: Option<NodeId>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 ) -> Option<(NodeId, Epoch)> {
     let (ownership, epoch) = (&shared.ports.ownership, row.epoch);
     let turn = quiet(shared, shard, epoch, turns).await;
@@ -85,14 +107,9 @@ pub(super) async fn give(
 
 /// Waits until it is the shard's turn and its last frames are answered, or for long enough. One
 /// that has to wait for an answer lets others go first.
-async fn quiet(
-    shared: &Shared,
-    shard: Shard,
-    epoch: Epoch,
-    turns: Arc<Semaphore>,
-) -> OwnedSemaphorePermit {
+async fn quiet(shared: &Shared, shard: Shard, epoch: Epoch, turns: Turns) -> OwnedSemaphorePermit {
     const OPEN: &str = "nobody closes the turns";
-    let turn = turns.clone().acquire_owned().await.expect(OPEN);
+    let turn = turns.first.acquire_owned().await.expect(OPEN);
     if !shared.ports.ownership.leaving(shard, epoch) {
         return turn;
     }
@@ -110,7 +127,7 @@ async fn quiet(
     {
         shared.trouble(format!("shard {shard} leaves with messages in flight"));
     }
-    turns.acquire_owned().await.expect(OPEN)
+    turns.silent.acquire_owned().await.expect(OPEN)
 }
 
 async fn close(shared: &Shared, shard: Shard, epoch: Epoch, to: Option<NodeId>) -> Closed {

@@ -89,6 +89,23 @@ async fn a_node_that_is_told_to_leave_gives_everything_away_and_its_lease_back()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_whose_answers_are_there_does_not_stand_behind_those_that_still_send() {
+    let mut cluster = Nemesis::quiet(1).await;
+    let process = cluster.world.nodes[&FIRST].clone();
+    let slow = Duration::from_millis(600);
+    process.worker.silence.lock().answers_take = slow;
+
+    let worker = process.worker.clone();
+    let drain = async move { process.cluster.drain(Duration::from_secs(20)).await };
+    let drained = cluster.world.tasks.spawn(drain);
+    cluster.pass(Duration::from_secs(5)).await;
+
+    assert_eq!(drained.await.unwrap().cut, 0);
+    let longest = worker.silence.lock().longest;
+    assert!(longest < Duration::from_millis(300), "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_node_that_leaves_keeps_nobody_waiting() {
     let cluster = Nemesis::quiet(1).await;
 

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use zajil_cluster::{Closed, Cluster, HandOver, Ownership, ShardError, Shards};
 use zajil_model::id::{Epoch, MessageId, Shard, Tick};
 use zajil_model::lease::NodeId;
-use zajil_model::time::Clock;
+use zajil_model::time::{Clock, Mono};
 
 use crate::client::Client;
 use crate::oracle::{Oracle, ProcessId};
@@ -56,6 +56,18 @@ pub(crate) struct Worker {
     pub(crate) trouble: AtomicBool,
     pub(crate) shards: Mutex<BTreeMap<Shard, Open>>,
     pub(crate) opening: Mutex<BTreeMap<Shard, Epoch>>,
+    pub(crate) silence: Mutex<Silence>,
+}
+
+/// How shards that are given away wait for the answers of their last frames.
+#[derive(Debug, Default)]
+pub(crate) struct Silence {
+    /// How long answers take.
+    pub(crate) answers_take: Duration,
+    /// When each shard was silent, and all of it answered.
+    answered_at: BTreeMap<Shard, Mono>,
+    /// How long one waited for its turn after that, at most.
+    pub(crate) longest: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,7 +206,15 @@ impl Shards for Worker {
         Ok(())
     }
 
-    async fn quiet(&self, _shard: Shard, _epoch: Epoch) {}
+    async fn quiet(&self, shard: Shard, _epoch: Epoch) {
+        let now = self.clock.mono();
+        let answered_at = {
+            let mut silence = self.silence.lock();
+            let then = now + silence.answers_take;
+            *silence.answered_at.entry(shard).or_insert(then)
+        };
+        sleep(answered_at.since(now)).await;
+    }
 
     async fn close(
         &self,
@@ -202,6 +222,13 @@ impl Shards for Worker {
         epoch: Epoch,
         _next: Option<NodeId>,
     ) -> Result<Closed, ShardError> {
+        {
+            let mut silence = self.silence.lock();
+            if let Some(answered_at) = silence.answered_at.remove(&shard) {
+                let waited = self.clock.mono().since(answered_at);
+                silence.longest = silence.longest.max(waited);
+            }
+        }
         let appending = || {
             let mut shards = self.shards.lock();
             let open = shards.get_mut(&shard).filter(|open| open.epoch == epoch);

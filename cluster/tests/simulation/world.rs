@@ -176,6 +176,7 @@ impl World {
             trouble: AtomicBool::new(true),
             shards: Mutex::default(),
             opening: Mutex::default(),
+            silence: Mutex::default(),
         });
         let ports = Ports {
             rows: Arc::new(client(believes)),

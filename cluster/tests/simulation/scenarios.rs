@@ -92,7 +92,7 @@ async fn a_node_that_is_told_to_leave_gives_everything_away_and_its_lease_back()
 async fn a_shard_whose_answers_are_there_does_not_stand_behind_those_that_still_send() {
     let mut cluster = Nemesis::quiet(1).await;
     let process = cluster.world.nodes[&FIRST].clone();
-    let slow = Duration::from_millis(600);
+    let slow = Duration::from_millis(200);
     process.worker.silence.lock().answers_take = slow;
 
     let worker = process.worker.clone();
@@ -102,7 +102,7 @@ async fn a_shard_whose_answers_are_there_does_not_stand_behind_those_that_still_
 
     assert_eq!(drained.await.unwrap().cut, 0);
     let longest = worker.silence.lock().longest;
-    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    assert!(longest < Duration::from_millis(50), "{longest:?}");
 }
 
 #[tokio::test(start_paused = true)]

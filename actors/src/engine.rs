@@ -260,6 +260,11 @@ impl Engine {
         self.0.gate.is_closed()
     }
 
+    /// Whether this node stops: its clients should go to another one.
+    pub fn is_leaving(&self) -> bool {
+        self.is_draining() || self.cluster().is_some_and(Cluster::is_leaving)
+    }
+
     /// Instances with a running actor.
     pub fn running(&self) -> usize {
         self.0.router.len()

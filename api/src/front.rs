@@ -17,6 +17,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue, Method};
 use tower::Service;
 
@@ -155,7 +156,13 @@ impl Front {
         }
         let took = state.engine.clock().mono().since(began);
         route.metrics.answered(&method, response.status(), took);
-        named(response, id)
+        let mut response = named(response, id);
+        if state.engine.is_leaving() {
+            // Whoever keeps a connection would send its next request into its end.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
     }
 }
 

@@ -230,6 +230,11 @@ impl Cluster {
         &self.shared.ports.ownership
     }
 
+    /// Whether this node gives its shards away for good.
+    pub fn is_leaving(&self) -> bool {
+        self.shared.is_leaving()
+    }
+
     /// How this node's part is.
     pub fn status(&self) -> Status {
         Status::of(&self.shared)

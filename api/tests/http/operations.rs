@@ -1,5 +1,7 @@
 //! The operations address: health, metrics, and what the operator may do.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use serde_json::{Value, json};
 
@@ -8,6 +10,18 @@ use crate::support::{Answered, Edge, OPERATOR, answered, json as body, request};
 async fn ask(edge: &Edge, method: &str, path: &str, token: &str, with: Value) -> Answered {
     let request = request(method, path).header("authorization", format!("Bearer {token}"));
     answered(&edge.operations, request.body(body(&with)).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_a_node_that_stops_close_their_connections() {
+    let edge = Edge::new().await;
+
+    let before = ask(&edge, "GET", "/livez", "", Value::Null).await;
+    edge.engine.drain(Duration::ZERO).await;
+    let after = ask(&edge, "GET", "/livez", "", Value::Null).await;
+
+    assert_eq!(before.headers.get("connection"), None);
+    assert_eq!(after.headers["connection"], "close");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -429,9 +429,10 @@ impl InstanceState {
         if !self.upkeep.draining {
             sooner(self.inbox.wakes_at(now).map(from_wall));
         }
+        let has_work = !self.window.is_empty() || !self.outbox.is_empty();
         if self.can_send(now) {
             sooner(self.sends_at(now, mono));
-        } else if !self.me.may_send() && !(self.window.is_empty() && self.outbox.is_empty()) {
+        } else if has_work && !self.me.may_send() {
             sooner(Some(mono + LEASE_LOOK));
         }
         // A wake-up is never taken back, so one that comes before does as well.

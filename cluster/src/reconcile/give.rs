@@ -20,8 +20,8 @@ use crate::rows::Cas;
 use crate::shards::{Closed, HandOver};
 use crate::shared::Shared;
 
-/// Shards that nobody serves at the same time, because they are on their way. Each waits for the
-/// others: with 16 the median pause of a recipient was 157 ms on a small machine, with four it is
+/// Shards that nobody serves at the same time, because they are on their way: of those whose answers
+/// are there soon, and as many again of the others. Each waits for the others: with 16 the median pause of a recipient was 157 ms on a small machine, with four it is
 /// half of that, and a node with a third of all shards is still gone after 4 to 6 s of the 20 that
 /// it has.
 const ON_THEIR_WAY: usize = 4;

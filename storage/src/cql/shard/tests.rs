@@ -6,6 +6,21 @@ use crate::codec::encode_alone;
 use crate::kv::{Kv, KvWrite, Space};
 use crate::projection::testing::chunk;
 
+/// Applies a record of the log, as its writer does; answers its place.
+async fn applied(ground: &testing::Ground, open: &Arc<Open>, record: Record) -> u64 {
+    let (own, now) = (Arc::clone(open), ground.db.clock.now());
+    let applied = ground.ask(move || {
+        let lsn = own.log.take(1, now).unwrap()[0];
+        let len = 0;
+        let records = vec![Positioned { lsn, len, record }];
+        own.projection.apply(records).unwrap();
+        own.projection.advance(own.log.next());
+        own.log.applied();
+        lsn
+    });
+    applied.await
+}
+
 #[test]
 fn a_flush_that_was_committed_is_put_in_place_by_the_next_owner() {
     testing::Ground::with(async |ground| {
@@ -57,19 +72,7 @@ fn a_shard_with_news_is_given_up_in_one_change_and_taken_in_one() {
         let taken = Open::take(&means, shard, None, Arc::default());
         let (first, begun) = taken.await.unwrap();
         let first = Arc::new(first);
-        let own = Arc::clone(&first);
-        let now = ground.db.clock.now();
-        let applied = ground.ask(move || {
-            let lsn = own.log.take(1, now).unwrap()[0];
-            let record = Record::Retire(1);
-            let len = 0;
-            let records = vec![Positioned { lsn, len, record }];
-            own.projection.apply(records).unwrap();
-            own.projection.advance(own.log.next());
-            own.log.applied();
-            lsn
-        });
-        let last = applied.await;
+        let last = applied(&ground, &first, Record::Retire(1)).await;
         let before = head::read(&ground.db, shard).await.unwrap().unwrap();
 
         Open::release(&first).await.unwrap();
@@ -94,19 +97,9 @@ fn what_a_flush_took_that_was_under_way_when_the_shard_was_given_up_is_found_by_
             let shard = Shard::new(number).unwrap();
             let taken = Open::take(&means, shard, None, Arc::default());
             let first = Arc::new(taken.await.unwrap().0);
-            let own = Arc::clone(&first);
             let chunk = chunk(ground.db.clock.now(), 0);
-            let (instance, now) = (chunk.instance, ground.db.clock.now());
-            let applied = ground.ask(move || {
-                let lsn = own.log.take(1, now).unwrap()[0];
-                let record = Record::Accept(chunk);
-                let len = 0;
-                let records = vec![Positioned { lsn, len, record }];
-                own.projection.apply(records).unwrap();
-                own.projection.advance(own.log.next());
-                own.log.applied();
-            });
-            applied.await;
+            let instance = chunk.instance;
+            applied(&ground, &first, Record::Accept(chunk)).await;
 
             let on_time = writer::flush(Arc::clone(&first));
             let (_, given) = tokio::join!(on_time, Open::release(&first));

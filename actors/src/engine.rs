@@ -104,6 +104,9 @@ struct Parts {
 /// believes a key.
 const BELIEVED: Duration = Duration::from_secs(5);
 
+/// The wait before waking what has work is tried again.
+const WAKE_AGAIN: Duration = Duration::from_secs(1);
+
 /// How often a drain looks whether everybody left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -185,7 +188,7 @@ impl Engine {
         };
         let engine = Self(Arc::new(parts));
         engine.0.instances.belong_to(&engine.0);
-        engine.wake_work();
+        engine.wake_at_start();
         engine.forget_now_and_then();
         engine.count_instances();
         Ok(engine)
@@ -292,15 +295,23 @@ impl Engine {
 
     /// Wakes what has work, in the background: accepting does not wait for it. In a cluster each
     /// shard wakes its own when it is opened.
-    fn wake_work(&self) {
+    fn wake_at_start(&self) {
+        if self.is_held() {
+            tracing::warn!("filled from a copy: nothing is sent before it is released");
+        }
         if !self.ownership().is_alone() {
             return;
         }
-        let engine = self.clone();
-        self.0.context.tasks.spawn(async move {
-            if let Err(error) = engine.wake_all().await {
+        let (engine, stop) = (self.clone(), self.0.context.stop.clone());
+        let wake = async move {
+            while let Err(error) = engine.wake_all(|_| true).await {
                 tracing::error!(%error, "cannot wake the instances that have work");
+                tokio::time::sleep(WAKE_AGAIN).await;
             }
+        };
+        self.0.context.tasks.spawn(async move {
+            // What is not woken before the node stops is woken at its next start.
+            stop.run_until_cancelled(wake).await;
         });
     }
 

@@ -121,6 +121,8 @@ pub enum InstanceMsg {
     Waiting(MessageRecord, oneshot::Sender<Option<Waiting>>),
     /// The shard is about to go to another node: answered when nothing is in flight any more.
     Quiet(oneshot::Sender<Handed>),
+    /// The shard goes, whatever is in flight: answered when what is being recorded is durable.
+    HandOver(oneshot::Sender<Handed>),
     /// Take nothing more on, finish what is in flight, and leave.
     Drain,
 }
@@ -359,6 +361,10 @@ impl InstanceState {
                 requests::answer(reply, self.waiting_for(&record));
             }
             InstanceMsg::Quiet(reply) => self.upkeep.quiet.push(reply),
+            InstanceMsg::HandOver(reply) => {
+                self.outbox.flights.abandon();
+                self.upkeep.quiet.push(reply);
+            }
             InstanceMsg::Drain => {
                 self.upkeep.draining = true;
                 self.hold_all_back();

@@ -6,6 +6,7 @@ mod support;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use support::trouble::troubled;
 use support::{Answer, World, per_second, phone, text};
 use zajil_model::lifecycle::Status;
 use zajil_model::message::Lane;
@@ -207,6 +208,32 @@ async fn a_purge_that_was_answered_holds_after_a_crash() {
 
     assert!(before > 0);
     assert_eq!(world.whatsapp.frames().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_cannot_be_read_after_a_start_keeps_no_other_asleep_and_is_tried_again() {
+    // Whichever of both is tried first.
+    for swapped in [false, true] {
+        let (trouble, store) = troubled();
+        let mut world = World::on(store, per_second(0.1)).await;
+        let (mut away, mut well) = (world.instance.clone(), world.another("other").await);
+        if swapped {
+            std::mem::swap(&mut away, &mut well);
+        }
+        world.send_by(&away, vec![text(ANNA, "late")]).await;
+        world.send_by(&well, vec![text(BADR, "soon")]).await;
+
+        // The sessions are open by now.
+        seconds(1).await;
+        trouble.take_away(Some(away.id));
+        world.dies_and_starts_again().await;
+        seconds(15).await;
+
+        assert_eq!(world.whatsapp.texts(), ["soon"]);
+        trouble.take_away(None);
+        seconds(15).await;
+        assert_eq!(world.whatsapp.texts(), ["soon", "late"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::site::Site;
-use support::{per_second, text};
+use support::trouble::TroubledStore;
+use support::{Answer, per_second, text};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zajil_actors::engine::Engine;
 use zajil_actors::send::Submission;
-use zajil_model::id::RequestId;
+use zajil_model::id::{Epoch, RequestId};
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::Status;
 use zajil_model::message::Lane;
@@ -78,6 +79,66 @@ async fn the_next_owner_goes_on_where_the_pace_stood() {
         );
         assert!(gap < interval + PAUSE, "{gap:?} is a pause");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_nobody_answers_keeps_no_shard_for_longer_and_costs_no_pace() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(0.1)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    site.whatsapp.answers("+966501230000", Answer::SilentOnce);
+    let mut last = None;
+    for n in 0..2 {
+        let to = format!("+96650123{n:04}");
+        let taken = site.send(other, &instance, vec![text(&to, "hello")]).await;
+        last = Some(taken.unwrap().first);
+    }
+    while site.whatsapp.frames().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    let asked = Instant::now();
+    site.drain(owner).await;
+    let took = asked.elapsed();
+    site.becomes(last.unwrap(), Status::Sent).await;
+
+    // Five seconds for the answer, and then nothing waits for it any more.
+    let patience = Duration::from_secs(5);
+    assert!(took < patience + PAUSE, "the drain took {took:?}");
+    let interval = Duration::from_secs(10);
+    for gap in gaps(&site) {
+        assert!(gap + Duration::from_millis(1) >= interval, "{gap:?}");
+        assert!(gap < interval + PAUSE, "{gap:?} is a pause");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_quiet_hears_of_attempts_as_soon_as_they_are_durable() {
+    let trouble = Arc::new(TroubledStore::default());
+    let mut site = Site::on(trouble.clone(), 2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(10.0)).await;
+    let owner = site.owner(&instance);
+    let shards = site.engine(owner).shards().shared();
+    let (shard, epoch) = (instance.id.shard(), Epoch(1));
+    let sent = site.send(owner, &instance, vec![text("+966501230000", "hello")]);
+    let sent = sent.await.unwrap().first;
+    trouble.appends_wait();
+    while trouble.appends_waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    let quiet = tokio::task::spawn(async move { shards.quiet(shard, epoch).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!quiet.is_finished(), "an attempt is being recorded");
+    trouble.appends_go_on();
+    let asked = Instant::now();
+    quiet.await.unwrap();
+
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(100), "told after {took:?}");
+    site.becomes(sent, Status::Sent).await;
 }
 
 /// Somebody who sends through one node until told to stop; answers how long they waited at most.

@@ -94,3 +94,28 @@ async fn ids_that_are_being_asked_for_keep_no_shard_from_being_dropped() {
 
     assert!(dropped.is_ok(), "it waits for ids");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_armed_when_the_lease_lapsed_is_sent_once_it_is_good_again() {
+    let trouble = Arc::new(TroubledStore::default());
+    let mut site = Site::on(trouble.clone(), 1).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(0.05)).await;
+    let mut last = None;
+    for content in ["first", "armed"] {
+        let taken = site.send(1, &instance, vec![text(ANNA, content)]).await;
+        last = Some(taken.unwrap().first);
+    }
+    while site.whatsapp.frames().is_empty() {
+        sleep(Duration::from_millis(100)).await;
+    }
+
+    trouble.take_leases_away(true);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(site.whatsapp.texts(), ["first"], "nobody may send");
+    trouble.take_leases_away(false);
+    let sent = timeout(SOON, site.becomes(last.unwrap(), Status::Sent)).await;
+
+    assert!(sent.is_ok(), "the instance sleeps");
+    assert_eq!(site.whatsapp.texts(), ["first", "armed"]);
+}

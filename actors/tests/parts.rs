@@ -51,14 +51,14 @@ async fn an_instance_that_cannot_be_read_did_not_confirm_and_is_told_again() {
     let (trouble, store) = troubled();
     let world = World::on(store, per_second(100.0)).await;
     let id = campaign_of(&world).await;
-    trouble.take_instances_away(true);
+    trouble.take_away(Some(world.instance.id));
     world.engine.directory().forget_all();
     upload(&world, id, 0, 10).await;
 
     let missing = steer(&world, id, Command::Start).await;
 
     assert_eq!(missing, ["shop"]);
-    trouble.take_instances_away(false);
+    trouble.take_away(None);
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(count(&world, id, Status::Sent).await, 10);
 }
@@ -71,16 +71,34 @@ async fn new_rows_are_told_of_once_their_instance_can_be_read() {
     assert!(steer(&world, id, Command::Start).await.is_empty());
     // Long enough for its actor to leave.
     tokio::time::sleep(Duration::from_secs(400)).await;
-    trouble.take_instances_away(true);
+    trouble.take_away(Some(world.instance.id));
     world.engine.directory().forget_all();
 
     upload(&world, id, 0, 10).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(count(&world, id, Status::Sent).await, 0);
-    trouble.take_instances_away(false);
+    trouble.take_away(None);
 
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(count(&world, id, Status::Sent).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_sent_when_a_message_woke_their_instance_before_it_was_known_what_has_work() {
+    let (trouble, store) = troubled();
+    let mut world = World::on(store, per_second(1.0)).await;
+    let id = campaign_of(&world).await;
+    upload(&world, id, 0, 5).await;
+    assert!(steer(&world, id, Command::Start).await.is_empty());
+    first_frame(&world).await;
+    trouble.work_takes(Duration::from_secs(10));
+
+    world.dies_and_starts_again().await;
+    let woke = world.send(vec![text("+966501230000", "hello")]).await;
+    world.becomes(woke.first, Status::Sent).await;
+
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(count(&world, id, Status::Sent).await, 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use support::trouble::troubled;
 use support::{World, per_second, text};
-use zajil_actors::directory::NewInstance;
-use zajil_model::instance::{CloseReason, Instance, Session, TransportKind, TransportSettings};
+use zajil_model::instance::{CloseReason, Instance, Session};
 use zajil_model::lifecycle::Status;
 
 const ANNA: &str = "+966501234567";
@@ -17,22 +16,10 @@ const ANNA: &str = "+966501234567";
 /// Five failures within a minute, with growing pauses between them, are over by then.
 const QUARANTINED_WITHIN: Duration = Duration::from_secs(60);
 
-async fn another_instance(world: &World, number: usize) -> Arc<Instance> {
-    let new = NewInstance {
-        name: format!("number {number}"),
-        transport: TransportKind::Simulator,
-        settings: TransportSettings::default(),
-        pace: per_second(100.0),
-        queue_while_disconnected: false,
-    };
-    let made = world.engine.directory().create_instance(world.account, new);
-    made.await.expect("an instance can be made")
-}
-
 /// An instance with the same supervisor as the first one of a world.
 async fn neighbour(world: &World) -> Arc<Instance> {
     for number in 0.. {
-        let made = another_instance(world, number).await;
+        let made = world.another(&format!("number {number}")).await;
         if made.id.shard() == world.instance.id.shard() {
             return made;
         }

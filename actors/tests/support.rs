@@ -403,18 +403,9 @@ impl World {
         let whatsapp = WhatsApp::new(clock.clone());
         let engine = start(&store, &clock, &whatsapp).await;
         let account = engine.directory().create_account("Acme").await.unwrap().id;
-        let new = NewInstance {
-            name: "shop".into(),
-            transport: TransportKind::Simulator,
-            settings: TransportSettings::default(),
-            pace,
-            queue_while_disconnected: false,
-        };
-        let instance = engine
-            .directory()
-            .create_instance(account, new)
-            .await
-            .unwrap();
+        let new = simulated("shop", pace);
+        let instance = engine.directory().create_instance(account, new).await;
+        let instance = instance.unwrap();
         Self {
             engine,
             store,
@@ -431,8 +422,20 @@ impl World {
         self.engine = start(&self.store, &self.clock, &self.whatsapp).await;
     }
 
+    /// Another instance, as fast as the first one.
+    pub async fn another(&self, name: &str) -> Arc<Instance> {
+        let new = simulated(name, self.instance.pace.clone());
+        let directory = self.engine.directory();
+        directory.create_instance(self.account, new).await.unwrap()
+    }
+
     pub async fn send(&self, messages: Vec<Message>) -> Reserved {
-        self.try_send(Lane::Normal, messages).await.unwrap()
+        self.send_by(&self.instance, messages).await
+    }
+
+    pub async fn send_by(&self, instance: &Arc<Instance>, messages: Vec<Message>) -> Reserved {
+        let submission = submission(instance, Lane::Normal, messages);
+        self.engine.send(submission, false).await.unwrap()
     }
 
     pub async fn try_send(
@@ -440,13 +443,7 @@ impl World {
         lane: Lane,
         messages: Vec<Message>,
     ) -> Result<Reserved, AcceptError> {
-        let submission = Submission {
-            instance: self.instance.clone(),
-            lane,
-            bytes: messages.len() * 100,
-            messages,
-            request: RequestId(1),
-        };
+        let submission = submission(&self.instance, lane, messages);
         self.engine.send(submission, false).await
     }
 
@@ -491,6 +488,27 @@ impl World {
             .apply_instance(self.instance.clone())
             .await
             .unwrap();
+    }
+}
+
+/// An instance that sends through the made-up WhatsApp.
+pub fn simulated(name: &str, pace: PaceSpec) -> NewInstance {
+    NewInstance {
+        name: name.to_owned(),
+        transport: TransportKind::Simulator,
+        settings: TransportSettings::default(),
+        pace,
+        queue_while_disconnected: false,
+    }
+}
+
+fn submission(instance: &Arc<Instance>, lane: Lane, messages: Vec<Message>) -> Submission {
+    Submission {
+        instance: instance.clone(),
+        lane,
+        bytes: messages.len() * 100,
+        messages,
+        request: RequestId(1),
     }
 }
 

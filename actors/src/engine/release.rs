@@ -44,33 +44,23 @@ pub(super) async fn is_restored(store: &dyn Store) -> Result<bool, StoreError> {
 }
 
 impl Engine {
-    /// Wakes every instance that has unsettled messages. While sending is held nothing is woken.
-    pub(super) async fn wake_all(&self) -> Result<(), EngineError> {
+    /// Wakes every instance of these shards that has unsettled messages, each with the parts of
+    /// batches that have work for it. While sending is held nothing is woken.
+    ///
+    /// # Errors
+    /// The last of those that failed; the others are woken all the same.
+    pub(super) async fn wake_all(&self, of: impl Fn(Shard) -> bool) -> Result<(), EngineError> {
         if self.is_held() {
-            tracing::warn!("filled from a copy: nothing is sent before it is released");
             return Ok(());
         }
         let mut parts: FxHashMap<InstanceId, Vec<BatchId>> = FxHashMap::default();
         for work in self.store().work().await? {
-            let parts = parts.entry(work.instance).or_default();
-            if let Queue::Part(batch) = work.queue {
-                parts.push(batch);
+            if of(work.instance.shard()) {
+                let parts = parts.entry(work.instance).or_default();
+                if let Queue::Part(batch) = work.queue {
+                    parts.push(batch);
+                }
             }
-        }
-        self.wake_each(parts).await
-    }
-
-    /// Wakes instances, each with the parts of batches that have work for it. While sending is held
-    /// nothing is woken.
-    ///
-    /// # Errors
-    /// The last of those that failed; the others are woken all the same.
-    pub(super) async fn wake_each(
-        &self,
-        parts: FxHashMap<InstanceId, Vec<BatchId>>,
-    ) -> Result<(), EngineError> {
-        if self.is_held() {
-            return Ok(());
         }
         let count = parts.len();
         let mut woken = Ok(());
@@ -145,7 +135,7 @@ impl Engine {
         for handle in self.0.router.all() {
             handle.tell(InstanceMsg::ReadAgain);
         }
-        self.wake_all().await
+        self.wake_all(|_| true).await
     }
 
     /// Sends again, if the hold was ended at another node.

@@ -6,27 +6,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use zajil_cluster::{Closed, HandOver, Place, ShardError, Shards};
-use zajil_model::id::{BatchId, Epoch, InstanceId, Shard};
+use zajil_model::id::{Epoch, Shard};
 use zajil_model::lease::NodeId;
-use zajil_model::message::Queue;
 
-use super::Engine;
+use super::{Engine, WAKE_AGAIN};
 use crate::instance::InstanceMsg;
 use crate::instance::handed::Handed;
 use crate::instance::handle::Handle;
 use crate::owners::encode;
 use crate::owners::questions::TakeShard;
-use crate::send::EngineError;
 
 /// How long accepts that were let in may take to become durable when their shard leaves. What is
 /// not answered then gets the answer that nobody knows.
 const ACCEPTS_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long instances may take to say where they stand, and to leave: nothing is in flight any more,
-/// or was for too long.
+/// How long instances may take to say where they stand, and to leave: they wait for the store, and
+/// for nobody's answer.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often a closing shard looks whether everybody left.
@@ -34,9 +31,6 @@ const CLOSE_LOOK: Duration = Duration::from_millis(5);
 
 /// How long the next owner may take to say that it opened a shard.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
-
-/// The wait before waking what has work is tried again.
-const WAKE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens and closes the shards of an engine.
 #[derive(Clone, Debug)]
@@ -48,27 +42,13 @@ impl Engine {
         EngineShards(self.clone())
     }
 
-    /// Wakes every instance of a shard that has unsettled messages.
-    async fn wake_shard(&self, shard: Shard) -> Result<(), EngineError> {
-        let mut parts: FxHashMap<InstanceId, Vec<BatchId>> = FxHashMap::default();
-        for work in self.0.context.store.work().await? {
-            if work.instance.shard() == shard {
-                let parts = parts.entry(work.instance).or_default();
-                if let Queue::Part(batch) = work.queue {
-                    parts.push(batch);
-                }
-            }
-        }
-        self.wake_each(parts).await
-    }
-
     /// Once a shard is served here, wakes what has work on it.
     async fn wake_when_served(&self, shard: Shard, epoch: Epoch) {
         let ownership = self.ownership().clone();
         let mut changed = ownership.changed();
         while ownership.epoch(shard) == Some(epoch) {
             if ownership.place(shard) == Place::Here(epoch) {
-                match self.wake_shard(shard).await {
+                match self.wake_all(|other| other == shard).await {
                     Ok(()) => return self.0.batches.look_again(),
                     Err(error) => tracing::error!(%shard, %error, "cannot wake what has work"),
                 }
@@ -79,12 +59,16 @@ impl Engine {
         }
     }
 
-    /// Asks the instances of a shard to say where they stand when nothing of theirs is in flight.
-    fn ask_for_quiet(&self, shard: Shard) -> Vec<oneshot::Receiver<Handed>> {
+    /// Asks the instances of a shard where they stand.
+    fn ask_each(
+        &self,
+        shard: Shard,
+        question: fn(oneshot::Sender<Handed>) -> InstanceMsg,
+    ) -> Vec<oneshot::Receiver<Handed>> {
         let ask = |handle: &Arc<Handle>| {
             let (reply, answer) = oneshot::channel();
             // One without an actor has nothing in flight.
-            handle.tell(InstanceMsg::Quiet(reply)).then_some(answer)
+            handle.tell(question(reply)).then_some(answer)
         };
         self.0
             .router
@@ -94,9 +78,9 @@ impl Engine {
             .collect()
     }
 
-    /// Where the instances of a shard stand, those that say so soon.
-    async fn stands(&self, shard: Shard) -> Vec<Handed> {
-        let asked = self.ask_for_quiet(shard).into_iter();
+    /// What the instances of a shard hand over, those that say so soon.
+    async fn handed(&self, shard: Shard) -> Vec<Handed> {
+        let asked = self.ask_each(shard, InstanceMsg::HandOver).into_iter();
         let soon = asked.map(|answer| tokio::time::timeout(LEAVE_WITHIN, answer));
         // One that failed meanwhile hands nothing over, and its successor opens no session.
         join_all(soon)
@@ -196,7 +180,7 @@ impl Shards for EngineShards {
     }
 
     async fn quiet(&self, shard: Shard, _epoch: Epoch) {
-        join_all(self.0.ask_for_quiet(shard)).await;
+        join_all(self.0.ask_each(shard, InstanceMsg::Quiet)).await;
     }
 
     async fn close(
@@ -207,7 +191,7 @@ impl Shards for EngineShards {
     ) -> Result<Closed, ShardError> {
         let parts = &self.0.0;
         self.0.await_entrants(shard).await;
-        let stands = self.0.stands(shard).await;
+        let handed = self.0.handed(shard).await;
         self.0.drain_shard(shard).await;
         tokio::join!(
             parts.batches.close_shard(shard),
@@ -218,10 +202,10 @@ impl Shards for EngineShards {
         let closed = parts.context.store.close_shard(shard, epoch).await;
         closed.map_err(|error| ShardError(error.to_string()))?;
         parts.context.arrivals.forget(shard);
-        let state = if stands.is_empty() {
+        let state = if handed.is_empty() {
             Bytes::new()
         } else {
-            encode(&stands)
+            encode(&handed)
         };
         Ok(Closed { state })
     }

@@ -58,6 +58,12 @@ impl Flights {
         self.by_id.remove(&id)
     }
 
+    /// Waits for no answer any more: whoever finds an attempt without one decides what follows.
+    pub(super) fn abandon(&mut self) {
+        self.by_id.clear();
+        self.order.clear();
+    }
+
     /// Forgets when messages were to be given up on that were not handed over after all.
     pub(super) fn forget(&mut self, left: &FxHashSet<MessageId>) {
         self.order.retain(|(_, id, _)| !left.contains(id));

@@ -55,8 +55,7 @@ impl Arrivals {
 }
 
 impl InstanceState {
-    /// Tells who gives the shard away that no frame waits for its answer. The session is closed
-    /// then: the next owner opens one, and a channel has one at a time.
+    /// Tells who gives the shard away that no frame is waited for. The session is closed then: the next owner opens one, and a channel has one at a time.
     pub(super) fn tell_if_quiet(&mut self) {
         if self.upkeep.quiet.is_empty() || !self.outbox.is_quiet() {
             return;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use zajil_actors::directory::NewInstance;
 use zajil_actors::engine::{Engine, Ports};
 use zajil_actors::owners::{Answers, Sharing, StoreRows};
 use zajil_actors::send::{AcceptError, Reserved, Submission};
@@ -15,7 +14,7 @@ use zajil_cluster::membership::fake::FakeGossip;
 use zajil_cluster::membership::{Peer, Protocols};
 use zajil_cluster::{Cluster, Config, NoPast, Ownership, Renewals};
 use zajil_model::id::{AccountId, MessageId, RequestId};
-use zajil_model::instance::{Instance, TransportKind, TransportSettings};
+use zajil_model::instance::Instance;
 use zajil_model::lease::{Incarnation, NodeId};
 use zajil_model::lifecycle::Status;
 use zajil_model::message::{Lane, Message};
@@ -23,7 +22,7 @@ use zajil_model::pace::PaceSpec;
 use zajil_model::time::Clock;
 use zajil_storage::{MemoryStore, Store};
 
-use super::{TokioClock, WhatsApp};
+use super::{TokioClock, WhatsApp, simulated};
 
 /// One node that runs.
 pub struct Running {
@@ -202,13 +201,7 @@ impl Site {
     }
 
     pub async fn instance(&self, account: AccountId, name: &str, pace: PaceSpec) -> Arc<Instance> {
-        let new = NewInstance {
-            name: name.to_owned(),
-            transport: TransportKind::Simulator,
-            settings: TransportSettings::default(),
-            pace,
-            queue_while_disconnected: false,
-        };
+        let new = simulated(name, pace);
         let any = self.nodes.values().next().unwrap();
         any.engine
             .directory()

@@ -66,7 +66,11 @@ pub struct TroubledStore {
     holds_reservation: AtomicBool,
     reservation_goes_on: Notify,
     checkpoints_away: AtomicBool,
-    instances_away: AtomicBool,
+    /// An instance of which nobody can read whose it is; 0 is none.
+    instance_away: AtomicU64,
+    leases_away: AtomicBool,
+    /// How long it takes to find out what has work.
+    work_ms: AtomicU64,
     /// An instance whose checkpoint kills who reads it; 0 is none.
     deadly: AtomicU64,
 }
@@ -200,9 +204,21 @@ impl TroubledStore {
         self.checkpoints_away.store(away, Ordering::Relaxed);
     }
 
-    /// From now on it cannot be read who an instance is, or can be again.
-    pub fn take_instances_away(&self, away: bool) {
-        self.instances_away.store(away, Ordering::Relaxed);
+    /// From now on it cannot be read whose this instance is; or that of none.
+    pub fn take_away(&self, instance: Option<InstanceId>) {
+        let id = instance.map_or(0, InstanceId::get);
+        self.instance_away.store(id, Ordering::Relaxed);
+    }
+
+    /// From now on no lease is written, or each is again.
+    pub fn take_leases_away(&self, away: bool) {
+        self.leases_away.store(away, Ordering::Relaxed);
+    }
+
+    /// From now on it takes so long to find out what has work.
+    pub fn work_takes(&self, time: Duration) {
+        self.work_ms
+            .store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// From now on the actor of this instance panics when it starts; or that of none.
@@ -271,6 +287,13 @@ impl TroubledStore {
         };
         (cancels && one_less(&self.cancels_to_refuse))
             || (outcomes && one_less(&self.outcomes_to_refuse))
+    }
+}
+
+fn away(operation: &'static str) -> StoreError {
+    StoreError::Io {
+        operation,
+        reason: "the database is away".to_owned(),
     }
 }
 
@@ -403,27 +426,28 @@ impl Store for TroubledStore {
         if reserves && self.holds_reservation.swap(false, Ordering::Relaxed) {
             self.reservation_goes_on.notified().await;
         }
+        let leases = rows.iter().any(|row| row.key.table == Table::Leases);
+        if leases && self.leases_away.load(Ordering::Relaxed) {
+            return Err(away("write a lease"));
+        }
         self.inner.write(rows).await
     }
 
     async fn row(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        let deadly = self.deadly.load(Ordering::Relaxed).to_be_bytes();
-        let kills = key.table == Table::Checkpoints && key.partition == deadly;
+        let is_of = |id: &AtomicU64| key.partition == id.load(Ordering::Relaxed).to_be_bytes();
+        let kills = key.table == Table::Checkpoints && is_of(&self.deadly);
         assert!(!kills, "a bug in the start of this actor");
         if key.table == Table::BatchOwners {
             let time = self.batches_ms.load(Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(time)).await;
         }
-        let away = match key.table {
-            Table::Checkpoints => &self.checkpoints_away,
-            Table::InstanceOwners => &self.instances_away,
-            _ => &AtomicBool::new(false),
+        let is_away = match key.table {
+            Table::Checkpoints => self.checkpoints_away.load(Ordering::Relaxed),
+            Table::InstanceOwners => is_of(&self.instance_away),
+            _ => false,
         };
-        if away.load(Ordering::Relaxed) {
-            return Err(StoreError::Io {
-                operation: "read a row",
-                reason: "the database is away".to_owned(),
-            });
+        if is_away {
+            return Err(away("read a row"));
         }
         self.inner.row(key).await
     }
@@ -446,6 +470,7 @@ impl Store for TroubledStore {
     }
 
     async fn work(&self) -> Result<Vec<Work>, StoreError> {
+        tokio::time::sleep(Duration::from_millis(self.work_ms.load(Ordering::Relaxed))).await;
         self.inner.work().await
     }
 

@@ -8,7 +8,6 @@
 //! the attempt and hands it over, [`outcomes`] writes down what became of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::try_join3;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -37,6 +36,7 @@ use crate::instance::outbox::{Item, Outbox};
 use crate::instance::outcomes::Outcomes;
 pub use crate::instance::schedule::Scheduled;
 use crate::instance::session::SessionState;
+use crate::instance::upkeep::Upkeep;
 use crate::send::{InstanceFigures, Waiting};
 use crate::shard::Suspects;
 
@@ -61,10 +61,8 @@ mod reads;
 mod requests;
 mod schedule;
 mod session;
+mod upkeep;
 mod written;
-
-/// How soon an instance with something to send looks again whether the lease is good: nobody tells it.
-const LEASE_LOOK: Duration = Duration::from_secs(1);
 
 /// What an instance is told.
 #[derive(Debug)]
@@ -194,24 +192,7 @@ pub struct InstanceState {
     pub(crate) outbox: Outbox,
     pub(crate) outcomes: Outcomes,
     pub(crate) session: SessionState,
-    pub(crate) upkeep: Upkeep,
-}
-
-/// When the actor wants to be woken, and what it does when nothing happens.
-#[derive(Debug)]
-pub(crate) struct Upkeep {
-    /// Wake-ups that were asked for and have not come, the earliest last.
-    wakes: Vec<Mono>,
-    busy_at: Mono,
-    saved_at: Mono,
-    counted_bytes: usize,
-    pub(crate) draining: bool,
-    /// Who waits for nothing to be in flight.
-    quiet: Vec<oneshot::Sender<Handed>>,
-    /// Who wants everything withdrawn, and waits for a look at the queues.
-    purges: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    sent: u64,
-    failed: u64,
+    upkeep: Upkeep,
 }
 
 impl std::fmt::Debug for InstanceState {
@@ -405,56 +386,5 @@ impl InstanceState {
             && !self.me.context.is_held()
             && self.session.can_send(now)
             && self.outbox.has_suppressions()
-    }
-
-    /// Keeps the node's count of window bytes.
-    fn count_bytes(&mut self, bytes: usize) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let all = &self.me.context.window_bytes;
-        match bytes.checked_sub(self.upkeep.counted_bytes) {
-            Some(more) => all.fetch_add(more, Relaxed),
-            None => all.fetch_sub(self.upkeep.counted_bytes - bytes, Relaxed),
-        };
-        self.upkeep.counted_bytes = bytes;
-    }
-
-    /// Asks the timer for the next point at which something can go on by itself.
-    fn wake_when_needed(&mut self, now: Timestamp, mono: Mono) {
-        let from_wall = |at: Timestamp| mono + at.since(now);
-        let mut next = self.idle_at(mono);
-        let mut sooner = |at: Option<Mono>| {
-            if let Some(at) = at {
-                next = next.min(at.max(mono));
-            }
-        };
-        sooner(self.outcomes.due());
-        sooner(self.outbox.times_out_at());
-        sooner(self.session.wakes_at(now).map(from_wall));
-        sooner(self.window.next_expiry().map(from_wall));
-        sooner(self.outbox.expires_at().map(from_wall));
-        if !self.upkeep.draining {
-            sooner(self.inbox.wakes_at(now).map(from_wall));
-        }
-        let has_work = !self.window.is_empty() || !self.outbox.is_empty();
-        if self.can_send(now) {
-            sooner(self.sends_at(now, mono));
-        } else if has_work && !self.me.may_send() {
-            sooner(Some(mono + LEASE_LOOK));
-        }
-        // A wake-up is never taken back, so one that comes before does as well.
-        if self.upkeep.wakes.last().is_none_or(|at| next < *at) {
-            self.upkeep.wakes.push(next);
-            self.me.context.timer.at(next, self.me.handle.clone());
-        }
-    }
-
-    /// The earliest time at which a message may be armed or handed over.
-    fn sends_at(&self, now: Timestamp, mono: Mono) -> Option<Mono> {
-        let hands_over = self.outbox.hands_over_at(mono);
-        let arms = self.window.next_wake(now).and_then(|wake| {
-            let ready = mono + wake.since(now);
-            self.outbox.arms_at(now, mono).map(|at| at.max(ready))
-        });
-        hands_over.into_iter().chain(arms).min()
     }
 }

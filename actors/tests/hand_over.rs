@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zajil_actors::engine::Engine;
 use zajil_actors::send::Submission;
-use zajil_model::id::{Epoch, RequestId};
+use zajil_model::id::RequestId;
 use zajil_model::instance::Instance;
 use zajil_model::lifecycle::Status;
 use zajil_model::message::Lane;
@@ -114,30 +114,30 @@ async fn a_frame_that_nobody_answers_keeps_no_shard_for_longer_and_costs_no_pace
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_quiet_hears_of_attempts_as_soon_as_they_are_durable() {
+async fn a_shard_whose_last_attempts_are_durable_leaves_at_once() {
     let trouble = Arc::new(TroubledStore::default());
     let mut site = Site::on(trouble.clone(), 2).await;
+    // Attempts are recorded long before their turn, and faster than they used to be.
+    site.whatsapp.forgets_ids();
+    trouble.claims_take(Duration::from_secs(2));
     let account = site.account().await;
-    let instance = site.instance(account, "shop", per_second(10.0)).await;
+    let instance = site.instance(account, "shop", per_second(0.2)).await;
     let owner = site.owner(&instance);
-    let shards = site.engine(owner).shards().shared();
-    let (shard, epoch) = (instance.id.shard(), Epoch(1));
-    let sent = site.send(owner, &instance, vec![text("+966501230000", "hello")]);
-    let sent = sent.await.unwrap().first;
-    trouble.appends_wait();
-    while trouble.appends_waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let taken = site.send(owner, &instance, vec![text("+966501230000", "hello")]);
+    let sent = taken.await.unwrap().first;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let recording = Duration::from_millis(400);
+    trouble.claims_take(recording);
+    while trouble.claims() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
-    let quiet = tokio::task::spawn(async move { shards.quiet(shard, epoch).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(!quiet.is_finished(), "an attempt is being recorded");
-    trouble.appends_go_on();
     let asked = Instant::now();
-    quiet.await.unwrap();
-
+    site.drain(owner).await;
     let took = asked.elapsed();
-    assert!(took < Duration::from_millis(100), "told after {took:?}");
+
+    assert!(took > recording / 2, "the attempt is waited for");
+    assert!(took < recording + PAUSE, "the drain took {took:?}");
     site.becomes(sent, Status::Sent).await;
 }
 

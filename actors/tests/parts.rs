@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::campaign::{asked, campaign, campaign_on, rows};
 use support::site::Site;
-use support::trouble::troubled;
+use support::trouble::{TroubledStore, troubled};
 use support::{Answer, World, per_second, text};
 use zajil_actors::batch::{BatchError, BatchRecord, PartPhase, PartState, part_state};
 use zajil_actors::owners::questions::{AppendPart, ChangeBatch, SetPart};
@@ -81,24 +82,6 @@ async fn new_rows_are_told_of_once_their_instance_can_be_read() {
 
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(count(&world, id, Status::Sent).await, 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn rows_are_sent_when_a_message_woke_their_instance_before_it_was_known_what_has_work() {
-    let (trouble, store) = troubled();
-    let mut world = World::on(store, per_second(1.0)).await;
-    let id = campaign_of(&world).await;
-    upload(&world, id, 0, 5).await;
-    assert!(steer(&world, id, Command::Start).await.is_empty());
-    first_frame(&world).await;
-    trouble.work_takes(Duration::from_secs(10));
-
-    world.dies_and_starts_again().await;
-    let woke = world.send(vec![text("+966501230000", "hello")]).await;
-    world.becomes(woke.first, Status::Sent).await;
-
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(count(&world, id, Status::Sent).await, 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,6 +246,34 @@ async fn a_pause_by_a_former_owner_that_is_stored_late_does_not_undo_what_was_co
     let written = world.store.write(vec![late]).await.unwrap();
 
     assert!(matches!(written, Written::Conflict { .. }), "{written:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_are_sent_when_a_message_woke_their_instance_before_it_was_known_what_has_work() {
+    let trouble = Arc::new(TroubledStore::default());
+    let mut site = Site::on(trouble.clone(), 2).await;
+    let account = site.account().await;
+    let instance = site.instance(account, "shop", per_second(1.0)).await;
+    let (owner, other) = (site.owner(&instance), site.other(&instance));
+    let id = campaign_on(&site, account, &instance, other).await;
+    let batches = site.engine(other).batches().clone();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 5)).await.unwrap();
+    batches.change(account, id, Command::Start).await.unwrap();
+    trouble.work_takes(Duration::from_secs(5));
+
+    site.kill(owner);
+    let woke = loop {
+        let sent = site.send(other, &instance, vec![text("+966501230000", "hello")]);
+        if let Ok(woke) = sent.await {
+            break woke.first;
+        }
+    };
+    site.becomes(woke, Status::Sent).await;
+
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let view = batches.view(account, id).await.unwrap();
+    assert_eq!(view.counts[Status::Sent as usize], 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,75 +1,23 @@
-//! What people and the API ask of an instance, and how its actor leaves.
+//! What people and the API ask of an instance.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zajil_model::id::MessageId;
 use zajil_model::instance::Instance;
 use zajil_model::lane::Blocked;
 use zajil_model::lifecycle::{Event, Outcome, Status};
-use zajil_model::message::Lane;
 use zajil_model::time::Mono;
 use zajil_storage::{Append, Entry, MessageRecord, StoreError};
 
 use crate::instance::written::Written;
-use crate::instance::{InstanceMsg, InstanceState, Upkeep};
+use crate::instance::{InstanceMsg, InstanceState};
 use crate::send::{InstanceFigures, InstanceView, WaitReason, Waiting};
-
-/// How long nothing has to happen before an actor leaves: longer than receipts usually take.
-const IDLE_AFTER: Duration = Duration::from_secs(300);
 
 /// Answers somebody who may have stopped waiting.
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     // Who asked may be gone; then nobody needs the answer.
     drop(reply.send(value));
-}
-
-impl Upkeep {
-    pub(super) const fn new(mono: Mono) -> Self {
-        Self {
-            wakes: Vec::new(),
-            busy_at: mono,
-            saved_at: mono,
-            counted_bytes: 0,
-            draining: false,
-            quiet: Vec::new(),
-            purges: Vec::new(),
-            sent: 0,
-            failed: 0,
-        }
-    }
-
-    /// A wake-up came.
-    pub(super) fn woke(&mut self, mono: Mono) {
-        while self.wakes.pop_if(|at| *at <= mono).is_some() {}
-    }
-
-    /// Whether a checkpoint is due; if so it counts as written.
-    pub(super) fn save_is_due(&mut self, mono: Mono, every: Duration) -> bool {
-        let due = self.draining || mono.since(self.saved_at) >= every;
-        if due {
-            self.saved_at = mono;
-        }
-        due
-    }
-
-    pub(super) const fn counted(&mut self, event: &Event) {
-        match event {
-            Event::Acked => self.sent += 1,
-            Event::Failed(_) | Event::Rejected(_) | Event::Expired | Event::Unknown => {
-                self.failed += 1;
-            }
-            Event::Attempt(_)
-            | Event::Refused { .. }
-            | Event::Scheduled(_)
-            | Event::Due
-            | Event::Delivered
-            | Event::Read
-            | Event::Cancelled
-            | Event::Suppressed => {}
-        }
-    }
 }
 
 impl InstanceState {
@@ -211,40 +159,5 @@ impl InstanceState {
             }
             Blocked::Absent => because(WaitReason::Pace),
         }
-    }
-
-    /// Whether everything that a drain waits for is done.
-    pub(super) fn is_drained(&self) -> bool {
-        self.upkeep.draining && self.outbox.is_quiet() && self.outcomes.is_empty()
-    }
-
-    /// When the actor would leave if nothing happened; being busy puts it off.
-    pub(super) fn idle_at(&mut self, mono: Mono) -> Mono {
-        if !self.is_idle() {
-            self.upkeep.busy_at = mono;
-        }
-        self.upkeep.busy_at + IDLE_AFTER
-    }
-
-    fn is_idle(&self) -> bool {
-        self.window.is_empty()
-            && self.outbox.is_empty()
-            && self.outcomes.is_empty()
-            && self.inbox.is_empty()
-            && !self.me.handle.missed(Lane::High)
-            && !self.me.handle.missed(Lane::Normal)
-    }
-
-    /// Whether the actor is idle for long, and nobody is on the way in.
-    pub(super) fn may_leave(&self) -> bool {
-        let idle_for = self.me.mono().since(self.upkeep.busy_at);
-        self.is_idle() && idle_for >= IDLE_AFTER && self.me.handle.try_close()
-    }
-
-    /// Leaves in good order.
-    pub(super) fn leave(&mut self) {
-        self.session.leave(&self.me);
-        self.leave_rest_of_day();
-        self.me.myself.stop(None);
     }
 }

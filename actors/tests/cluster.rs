@@ -5,16 +5,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::campaign::{campaign, rows};
 use support::site::Site;
 use support::{per_second, text};
-use zajil_actors::batch::{BatchError, Progress};
 use zajil_actors::directory::{NewKey, Permission, Suppression};
 use zajil_actors::idempotency::{Begin, Scope};
 use zajil_actors::send::AcceptError;
-use zajil_model::batch::{BatchState, Command};
-use zajil_model::id::{AccountId, BatchId};
-use zajil_model::lease::{NodeId, SEND_FOR};
+use zajil_model::lease::SEND_FOR;
 use zajil_model::lifecycle::Status;
 use zajil_storage::{ListFilter, ListRequest, TotalsFilter};
 
@@ -42,11 +38,7 @@ async fn any_node_takes_a_message_and_its_owner_sends_it() {
 async fn every_node_tells_the_same_of_all_instances_of_an_account() {
     let mut site = Site::new(3).await;
     let account = site.account().await;
-    let mut instances = Vec::new();
-    for n in 0..12 {
-        let name = format!("shop-{n}");
-        instances.push(site.instance(account, &name, per_second(100.0)).await);
-    }
+    let instances = site.instances(account, 12, per_second(100.0)).await;
     let owners: BTreeSet<u64> = instances.iter().map(|it| site.owner(it)).collect();
     assert_eq!(owners.len(), 3, "the instances are spread");
     let mut sent = Vec::new();
@@ -333,92 +325,11 @@ async fn a_key_lets_its_limit_through_whichever_nodes_are_asked() {
     assert_eq!(left, expected.collect::<Vec<_>>());
 }
 
-/// A cut upload is repeated from a row before its end, with other borders.
-async fn upload_the_rest(
-    site: &Site,
-    node: u64,
-    account: AccountId,
-    id: BatchId,
-) -> Result<Progress, BatchError> {
-    let batches = site.engine(node).batches();
-    let mut upload = batches.upload(account, id, 300).await?;
-    upload.append_rows(rows(300, 900)).await?;
-    Ok(upload.append_rows(rows(900, 1_000)).await?.progress)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_campaign_is_uploaded_at_one_node_steered_at_another_and_told_of_by_all() {
-    let mut site = Site::new(3).await;
-    let account = site.account().await;
-    let mut instances = Vec::new();
-    for n in 0..6 {
-        let name = format!("shop-{n}");
-        instances.push(site.instance(account, &name, per_second(100.0)).await);
-    }
-    let new = campaign(&instances);
-    let made = site.engine(1).batches().create(account, new).await.unwrap();
-    let id = made.record.id;
-
-    let mut upload = site
-        .engine(2)
-        .batches()
-        .upload(account, id, 0)
-        .await
-        .unwrap();
-    upload.append_rows(rows(0, 500)).await.unwrap();
-    drop(upload);
-    let started = site
-        .engine(3)
-        .batches()
-        .change(account, id, Command::Start)
-        .await;
-    assert!(started.unwrap().barrier.is_confirmed());
-    site.kill(site.owner(&instances[0]));
-    let any = *site.nodes.keys().next().unwrap();
-    let mut progress = upload_the_rest(&site, any, account, id).await;
-    if matches!(progress, Err(BatchError::Moved)) {
-        // It came to this very node meanwhile, and is asked for again.
-        progress = upload_the_rest(&site, any, account, id).await;
-    }
-    let progress = progress.unwrap();
-    let sealed = site
-        .engine(any)
-        .batches()
-        .change(account, id, Command::Seal)
-        .await;
-    assert!(sealed.unwrap().barrier.is_confirmed());
-
-    assert_eq!((progress.rows_received, progress.taken), (1_000, 1_000));
-    for _ in 0..600 {
-        let view = site.engine(any).batches().view(account, id).await.unwrap();
-        if view.record.life.state == BatchState::Finished {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    let shown: BTreeSet<_> = site
-        .whatsapp
-        .frames()
-        .iter()
-        .map(|frame| frame.wa_id)
-        .collect();
-    assert_eq!(shown.len(), 1_000);
-    for node in site.nodes.values() {
-        let view = node.engine.batches().view(account, id).await.unwrap();
-        assert_eq!(view.record.life.state, BatchState::Finished);
-        assert_eq!(view.counts[Status::Sent as usize], 1_000);
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_change_feed_is_whole_from_any_node_and_across_a_take_over() {
     let mut site = Site::new(3).await;
     let account = site.account().await;
-    let mut instances = Vec::new();
-    for n in 0..6 {
-        let name = format!("shop-{n}");
-        instances.push(site.instance(account, &name, per_second(5.0)).await);
-    }
+    let instances = site.instances(account, 6, per_second(5.0)).await;
     let mut sent = BTreeSet::new();
     for instance in &instances {
         for n in 0..10 {
@@ -446,35 +357,4 @@ async fn the_change_feed_is_whole_from_any_node_and_across_a_take_over() {
     }
 
     assert_eq!(acked, sent);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_block_that_reached_some_parts_only_is_counted_once_when_it_comes_again() {
-    let site = Site::new(3).await;
-    let account = site.account().await;
-    let mut instances = Vec::new();
-    for n in 0..6 {
-        let name = format!("shop-{n}");
-        instances.push(site.instance(account, &name, per_second(100.0)).await);
-    }
-    let new = campaign(&instances);
-    let made = site.engine(1).batches().create(account, new).await.unwrap();
-    let id = made.record.id;
-    let owns = |node: &&u64| site.engine(**node).ownership().owns(id.shard());
-    let parent = *site.nodes.keys().find(owns).unwrap();
-    let cut = site.nodes.keys().find(|node| **node != parent).unwrap();
-    let batches = site.engine(parent).batches();
-    let mut upload = batches.upload(account, id, 0).await.unwrap();
-    upload.append_rows(rows(0, 100)).await.unwrap();
-
-    site.network.cut(NodeId(parent), NodeId(*cut));
-    upload.append_rows(rows(100, 400)).await.unwrap_err();
-    drop(upload);
-    site.network.heal(NodeId(parent), NodeId(*cut));
-    let mut upload = batches.upload(account, id, 100).await.unwrap();
-    let progress = upload.append_rows(rows(100, 400)).await.unwrap().progress;
-
-    assert_eq!((progress.taken, progress.duplicates), (400, 0));
-    let view = batches.view(account, id).await.unwrap();
-    assert_eq!(view.counts.iter().sum::<u64>(), 400);
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,11 @@ use support::{per_second, text};
 use zajil_actors::batch::{BatchError, Progress, Upload};
 use zajil_actors::engine::Engine;
 use zajil_actors::owners::questions::AppendPart;
+use zajil_model::batch::{BatchState, Command};
 use zajil_model::id::{AccountId, BatchId};
 use zajil_model::instance::Instance;
-use zajil_model::lease::SEND_FOR;
+use zajil_model::lease::{NodeId, SEND_FOR};
+use zajil_model::lifecycle::Status;
 use zajil_storage::{RowKey, RowWrite, Table};
 
 #[tokio::test(start_paused = true)]
@@ -262,4 +265,93 @@ async fn a_duplicate_is_seen_after_a_block_came_again_that_ends_elsewhere() {
     let progress = again.progress;
     assert_eq!((progress.rows_received, progress.duplicates), (360, 110));
     assert_eq!(has(engine, account, id).await, 250);
+}
+
+/// A cut upload is repeated from a row before its end, with other borders.
+async fn upload_the_rest(
+    site: &Site,
+    node: u64,
+    account: AccountId,
+    id: BatchId,
+) -> Result<Progress, BatchError> {
+    let batches = site.engine(node).batches();
+    let mut upload = batches.upload(account, id, 300).await?;
+    upload.append_rows(rows(300, 900)).await?;
+    Ok(upload.append_rows(rows(900, 1_000)).await?.progress)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_is_uploaded_at_one_node_steered_at_another_and_told_of_by_all() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instances = site.instances(account, 6, per_second(100.0)).await;
+    let new = campaign(&instances);
+    let made = site.engine(1).batches().create(account, new).await.unwrap();
+    let id = made.record.id;
+
+    let batches = site.engine(2).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 500)).await.unwrap();
+    drop(upload);
+    let batches = site.engine(3).batches();
+    let started = batches.change(account, id, Command::Start).await;
+    assert!(started.unwrap().barrier.is_confirmed());
+    site.kill(site.owner(&instances[0]));
+    let any = *site.nodes.keys().next().unwrap();
+    let mut progress = upload_the_rest(&site, any, account, id).await;
+    if matches!(progress, Err(BatchError::Moved)) {
+        // It came to this very node meanwhile, and is asked for again.
+        progress = upload_the_rest(&site, any, account, id).await;
+    }
+    let progress = progress.unwrap();
+    let batches = site.engine(any).batches();
+    let sealed = batches.change(account, id, Command::Seal).await;
+    assert!(sealed.unwrap().barrier.is_confirmed());
+
+    assert_eq!((progress.rows_received, progress.taken), (1_000, 1_000));
+    for _ in 0..600 {
+        let view = batches.view(account, id).await.unwrap();
+        if view.record.life.state == BatchState::Finished {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let shown: BTreeSet<_> = site
+        .whatsapp
+        .frames()
+        .iter()
+        .map(|frame| frame.wa_id)
+        .collect();
+    assert_eq!(shown.len(), 1_000);
+    for node in site.nodes.values() {
+        let view = node.engine.batches().view(account, id).await.unwrap();
+        assert_eq!(view.record.life.state, BatchState::Finished);
+        assert_eq!(view.counts[Status::Sent as usize], 1_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_that_reached_some_parts_only_is_counted_once_when_it_comes_again() {
+    let site = Site::new(3).await;
+    let account = site.account().await;
+    let instances = site.instances(account, 6, per_second(100.0)).await;
+    let new = campaign(&instances);
+    let made = site.engine(1).batches().create(account, new).await.unwrap();
+    let id = made.record.id;
+    let parent = site.owner_of(id.shard());
+    let cut = site.nodes.keys().find(|node| **node != parent).unwrap();
+    let batches = site.engine(parent).batches();
+    let mut upload = batches.upload(account, id, 0).await.unwrap();
+    upload.append_rows(rows(0, 100)).await.unwrap();
+
+    site.network.cut(NodeId(parent), NodeId(*cut));
+    upload.append_rows(rows(100, 400)).await.unwrap_err();
+    drop(upload);
+    site.network.heal(NodeId(parent), NodeId(*cut));
+    let mut upload = batches.upload(account, id, 100).await.unwrap();
+    let progress = upload.append_rows(rows(100, 400)).await.unwrap().progress;
+
+    assert_eq!((progress.taken, progress.duplicates), (400, 0));
+    let view = batches.view(account, id).await.unwrap();
+    assert_eq!(view.counts.iter().sum::<u64>(), 400);
 }

@@ -13,7 +13,7 @@ use zajil_cluster::link::fake::FakeNetwork;
 use zajil_cluster::membership::fake::FakeGossip;
 use zajil_cluster::membership::{Peer, Protocols};
 use zajil_cluster::{Cluster, Config, NoPast, Ownership, Renewals};
-use zajil_model::id::{AccountId, MessageId, RequestId};
+use zajil_model::id::{AccountId, MessageId, RequestId, Shard};
 use zajil_model::instance::Instance;
 use zajil_model::lease::{Incarnation, NodeId};
 use zajil_model::lifecycle::Status;
@@ -177,10 +177,12 @@ impl Site {
 
     /// The node that owns an instance.
     pub fn owner(&self, instance: &Instance) -> u64 {
-        let owns = |node: &&u64| {
-            let ownership = self.engine(**node).ownership();
-            ownership.owns(instance.id.shard())
-        };
+        self.owner_of(instance.id.shard())
+    }
+
+    /// The node that owns a shard.
+    pub fn owner_of(&self, shard: Shard) -> u64 {
+        let owns = |node: &&u64| self.engine(**node).ownership().owns(shard);
         *self.nodes.keys().find(owns).expect("somebody owns it")
     }
 
@@ -208,6 +210,21 @@ impl Site {
             .create_instance(account, new)
             .await
             .unwrap()
+    }
+
+    /// Instances that are as fast as each other.
+    pub async fn instances(
+        &self,
+        account: AccountId,
+        count: usize,
+        pace: PaceSpec,
+    ) -> Vec<Arc<Instance>> {
+        let mut made = Vec::new();
+        for n in 0..count {
+            let name = format!("shop-{n}");
+            made.push(self.instance(account, &name, pace.clone()).await);
+        }
+        made
     }
 
     pub async fn send(

@@ -16,6 +16,7 @@ use zajil_actors::engine::Engine;
 use zajil_actors::send::Submission;
 use zajil_model::id::RequestId;
 use zajil_model::instance::Instance;
+use zajil_model::lease::NodeId;
 use zajil_model::lifecycle::Status;
 use zajil_model::message::Lane;
 
@@ -213,4 +214,30 @@ async fn a_node_that_left_and_starts_again_has_its_share_within_seconds() {
     // Ten seconds of calm, and then a twentieth of all shards a second.
     let took = started.elapsed();
     assert!(took < Duration::from_secs(25), "balanced after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_owner_that_hears_of_nothing_keeps_no_shard_from_the_others() {
+    let mut site = Site::new(3).await;
+    let account = site.account().await;
+    let instances = site.instances(account, 12, per_second(10.0)).await;
+    let (leaves, deaf) = (1, 3);
+    let theirs = |instance: &&Arc<Instance>| site.owner(instance) == leaves;
+    let theirs: Vec<_> = instances.iter().filter(theirs).cloned().collect();
+    assert!(!theirs.is_empty(), "the instances are spread");
+    let mut sent = Vec::new();
+    for instance in &theirs {
+        let many = (0..200).map(|n| text(&format!("+96650123{n:04}"), "hello"));
+        let taken = site.send(leaves, instance, many.collect()).await;
+        sent.push(taken.unwrap().first.plus(199));
+    }
+
+    site.network.cut(NodeId(leaves), NodeId(deaf));
+    let report = site.drain(leaves).await;
+    for last in sent {
+        site.becomes(last, Status::Sent).await;
+    }
+
+    assert_eq!(report.cut, 0);
+    assert_eq!(site.whatsapp.frames().len(), theirs.len() * 200);
 }

@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use zajil_model::id::{Epoch, Shard};
+use zajil_model::id::Shard;
 use zajil_model::lease::shard::{Owner, ShardRow};
 use zajil_model::lease::{NodeId, NodeRow};
 use zajil_model::placement::missed::Missed;
@@ -79,11 +79,7 @@ enum What {
 enum Done {
     Looked(Option<scan::Rows>),
     Shard(Shard),
-    Gave {
-        shard: Shard,
-        /// Whom it was released to, and in which epoch, when nobody said that it was taken.
-        untold: Option<(NodeId, Epoch)>,
-    },
+    Gave(Shard, Option<give::Given>),
 }
 
 /// Reconciles until this life is over and what was begun in it has ended.
@@ -234,8 +230,8 @@ impl<'a> Reconciler<'a> {
             What::Step(Step::Give(to)) => {
                 let turns = self.todo.turns.clone();
                 Box::pin(async move {
-                    let untold = give::give(&shared, &life, shard, row, to, turns).await;
-                    Done::Gave { shard, untold }
+                    let given = give::give(&shared, &life, shard, row, to, turns).await;
+                    Done::Gave(shard, given)
                 })
             }
             What::Step(Step::Lose) => Box::pin(async move {
@@ -259,9 +255,11 @@ impl<'a> Reconciler<'a> {
                 }
             }
             Done::Shard(shard) => self.finished(shard),
-            Done::Gave { shard, untold } => {
-                if let Some((to, released)) = untold {
-                    self.heard.missed.untold(shard, to, released);
+            Done::Gave(shard, given) => {
+                match given {
+                    Some(given) if given.told => self.heard.missed.told(given.to),
+                    Some(given) => self.heard.missed.untold(shard, given.to, given.released),
+                    None => {}
                 }
                 self.finished(shard);
             }

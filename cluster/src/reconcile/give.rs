@@ -5,6 +5,7 @@
 //! until the next owner opened it nobody does. That time is short when few shards share it: so
 //! they go one after the other, and each waits for its turn before it stops anything.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +40,12 @@ const QUIET_WITHIN: Duration = Duration::from_millis(4_850);
 /// has.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long to wait for the next owner to say that it opened a shard: it does so by itself, too.
-const TELL_WITHIN: Duration = Duration::from_secs(5);
+/// How long the next owner may take to say that it opened a shard while others wait for their turn:
+/// twice what it takes.
+const TOLD_SOON: Duration = Duration::from_millis(500);
+
+/// How long it may take at all. One that says nothing sees the row at its next look.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a release without an answer is tried.
 const TRIES: usize = 3;
@@ -65,8 +70,16 @@ impl Turns {
     }
 }
 
-/// Gives a shard away; answers whom it was released to, and in which epoch, when that node did not
-/// say that it took it.
+/// Whom a shard was released to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    pub(super) to: NodeId,
+    pub(super) released: Epoch,
+    /// Whether that node said that it took it.
+    pub(super) told: bool,
+}
+
+/// Gives a shard away; answers whom it was released to, if to anybody.
 pub(super) async fn give(
     shared: &Shared,
     life: &Life,
@@ -74,7 +87,7 @@ pub(super) async fn give(
     row: ShardRow,
     to: Option<NodeId>,
     turns: Turns,
-) -> Option<(NodeId, Epoch)> {
+) -> Option<Given> {
     let (ownership, epoch) = (&shared.ports.ownership, row.epoch);
     let turn = quiet(shared, shard, epoch, turns).await;
     let began = shared.mono();
@@ -93,16 +106,18 @@ pub(super) async fn give(
         released,
         state: closed.state,
     };
-    let tell = shared.ports.shards.tell(to, shard, hand_over);
-    let taken = timeout(TELL_WITHIN, tell).await.ok().flatten();
+    let taken = taken(shared.ports.shards.tell(to, shard, hand_over), turn).await;
     if let Some(epoch) = taken {
         ownership.learn(shard, Some(to), epoch);
     }
     shared
         .metrics
         .gave(taken.is_some(), shared.mono().since(began));
-    drop(turn);
-    taken.is_none().then_some((to, released))
+    Some(Given {
+        to,
+        released,
+        told: taken.is_some(),
+    })
 }
 
 /// Waits until it is the shard's turn and its last frames are answered, or for long enough. One
@@ -142,6 +157,19 @@ async fn close(shared: &Shared, shard: Shard, epoch: Epoch, to: Option<NodeId>) 
     ));
     shards.lost(shard, epoch).await;
     Closed::default()
+}
+
+/// Waits for the next owner to say that it took the shard, and lets others go on when that takes long.
+async fn taken(
+    told: impl Future<Output = Option<Epoch>>,
+    turn: OwnedSemaphorePermit,
+) -> Option<Epoch> {
+    let mut told = pin!(timeout(TOLD_WITHIN, told));
+    if let Ok(soon) = timeout(TOLD_SOON, &mut told).await {
+        return soon.ok().flatten();
+    }
+    drop(turn);
+    told.await.ok().flatten()
 }
 
 /// Changes the row; answers the epoch that it has then, or nothing when it is not known to be

@@ -1,8 +1,9 @@
 //! Who did not take what it was given.
 //!
 //! A giver that hears nothing from the next owner does not know whether it took the shard: its
-//! answer may be late, or it read the row before it was told. The rows say it: only who leaves a
-//! shard to somebody else in line is given nothing for a while.
+//! answer may be late, or it read the row before it was told. The rows say it: who leaves a shard to
+//! somebody else in line is given nothing for a while. Nor is who does not answer at all, though it
+//! takes what it is given: each shard waits for its next look at the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,11 +17,16 @@ use crate::time::Mono;
 /// shard the turn of that node.
 pub const HOLD_OFF: Duration = Duration::from_secs(30);
 
+/// How many shards in a row a node may take without a word.
+pub const WITHOUT_A_WORD: u8 = 4;
+
 /// What one node knows of the others as takers.
 #[derive(Clone, Debug, Default)]
 pub struct Missed {
     /// Shards that nobody said to have taken, with whom they were released to and in which epoch.
     untold: BTreeMap<Shard, (NodeId, Epoch)>,
+    /// How many shards in a row a node did not say to have taken.
+    without_a_word: BTreeMap<NodeId, u8>,
     /// Which life of a node is given nothing, and until when.
     held_off: BTreeMap<NodeId, (Incarnation, Mono)>,
 }
@@ -29,6 +35,13 @@ impl Missed {
     /// A shard was released to a node, in this epoch, and nobody said that it took it.
     pub fn untold(&mut self, shard: Shard, to: NodeId, released: Epoch) {
         self.untold.insert(shard, (to, released));
+        let count = self.without_a_word.entry(to).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// A node said that it took a shard.
+    pub fn told(&mut self, by: NodeId) {
+        self.without_a_word.remove(&by);
     }
 
     /// The nodes that nothing is given to, by what the rows say now. The next life of a node
@@ -50,6 +63,13 @@ impl Missed {
             {
                 held_off.insert(*to, (node.incarnation, now + HOLD_OFF));
             }
+            false
+        });
+        self.without_a_word.retain(|node, count| {
+            let Some(row) = nodes.get(node).filter(|_| *count >= WITHOUT_A_WORD) else {
+                return nodes.contains_key(node);
+            };
+            held_off.insert(*node, (row.incarnation, now + HOLD_OFF));
             false
         });
         held_off.retain(|node, (life, until)| {
@@ -112,6 +132,25 @@ mod tests {
         let after = missed.look(&owned(2, 5), &nodes(), at(2));
 
         assert!(before.is_empty() && after.is_empty());
+    }
+
+    #[test]
+    fn who_takes_several_in_a_row_without_a_word_is_given_nothing_for_a_while() {
+        let mut missed = Missed::default();
+        let several = |missed: &mut Missed| {
+            let shards = Shard::all().take(usize::from(WITHOUT_A_WORD));
+            shards.for_each(|shard| missed.untold(shard, NEXT, Epoch(4)));
+        };
+
+        several(&mut missed);
+        missed.told(NEXT);
+        let answered = missed.look(&released(), &nodes(), at(1));
+        several(&mut missed);
+        let seen = [2, 31, 32].map(|now| missed.look(&released(), &nodes(), at(now)));
+
+        let held_off = BTreeSet::from([NEXT]);
+        assert!(answered.is_empty());
+        assert_eq!(seen, [held_off.clone(), held_off, BTreeSet::new()]);
     }
 
     #[test]

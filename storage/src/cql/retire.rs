@@ -25,9 +25,12 @@ impl Shared {
         let shards: Vec<Serving> = self.shards.read().values().cloned().collect();
         let mut gone = BTreeSet::new();
         for serving in shards {
-            match self.retire_shard(&serving, now, retention).await {
-                // It left meanwhile: its next owner does so.
-                Err(StoreError::NotOpen(_) | StoreError::Fenced { .. }) => {}
+            let retired = self.retire_shard(&serving, now, retention).await;
+            self.check()?;
+            let (shard, epoch) = (serving.open.ground.shard, serving.open.epoch);
+            match retired {
+                // It left meanwhile, whatever that broke off: its next owner does so.
+                Err(_) if self.under(shard, epoch).is_err() => {}
                 retired => gone.extend(retired?),
             }
         }
@@ -87,3 +90,6 @@ impl Shared {
         changed.await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

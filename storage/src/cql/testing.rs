@@ -11,6 +11,7 @@ use super::config::{CqlConfig, SHARD_BUDGETS};
 use super::db::Db;
 use super::shard::Means;
 use super::tools::random;
+use super::{CqlStore, Shared};
 
 /// A clock that a test moves.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ impl Clock for Moved {
 pub(super) struct Ground {
     pub(super) db: Arc<Db>,
     pub(super) clock: Arc<Moved>,
+    config: CqlConfig,
     handle: Handle,
 }
 
@@ -59,6 +61,7 @@ impl Ground {
             let ground = Self {
                 db: Arc::new(Db::connect(&config).await.unwrap()),
                 clock,
+                config,
                 handle: Handle::current(),
             };
             story(ground).await;
@@ -73,6 +76,23 @@ impl Ground {
             budgets: SHARD_BUDGETS,
             told: Arc::default(),
         }
+    }
+
+    /// What opening a shard needs on a node whose clock is behind.
+    pub(super) async fn means_of_one_behind(&self, by: Duration) -> Means {
+        let clock = Moved(AtomicI64::new((self.clock.now() - by).as_micros()));
+        let mut config = self.config.clone();
+        config.clock = Arc::new(clock);
+        Means {
+            db: Arc::new(Db::connect(&config).await.unwrap()),
+            ..self.means()
+        }
+    }
+
+    /// What the tasks of a store share.
+    pub(super) async fn shared(&self) -> Arc<Shared> {
+        let connected = CqlStore::connect(self.config.clone(), self.handle.clone());
+        Arc::new(connected.await.unwrap())
     }
 
     /// Does something on a thread that may wait.

@@ -332,3 +332,6 @@ pub(super) async fn flush(open: Arc<Open>) {
         Err(error) => open.ground.alive.lose(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,3 +117,6 @@ impl<K: Kv, C: ChunkSource> Applier<'_, K, C> {
         Ok(queues.into_keys().collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@ use super::super::testing;
 use super::*;
 use crate::codec::encode_alone;
 use crate::kv::{Kv, KvWrite, Space};
+use crate::projection::key::{self, QueueKey};
 use crate::projection::testing::chunk;
+use crate::{Condition, Entry, RowKey, RowWrite, Table};
 
 /// Applies a record of the log, as its writer does; answers its place.
 async fn applied(ground: &testing::Ground, open: &Arc<Open>, record: Record) -> u64 {
@@ -137,6 +139,103 @@ fn who_dies_leaves_a_tail_that_is_read_before_it_is_sealed() {
         assert_eq!(second.projection.stands_at().0, lsn);
         let head = second.held.now().await;
         assert!(!head.seals.is_void(first.epoch, sealed(lsn).unwrap()));
+    });
+}
+
+#[test]
+fn rows_of_a_tail_are_there_before_a_flush_passes_them() {
+    testing::Ground::with(async |ground| {
+        let (shard, mut means) = (Shard::new(15).unwrap(), ground.means());
+        let taken = Open::take(&means, shard, None, Arc::default());
+        let (first, _) = taken.await.unwrap();
+        let row = RowWrite {
+            key: RowKey::new(Table::Audit, b"1", b"1"),
+            value: Some(b"said".to_vec()),
+            condition: Condition::None,
+        };
+        let good = chunk(ground.db.clock.now(), 0);
+        let mut bad = Arc::unwrap_or_clone(chunk(ground.db.clock.now(), 1));
+        bad.queue = zajil_model::message::Queue::High;
+        let queue = QueueKey {
+            instance: bad.instance,
+            queue: bad.queue,
+        };
+        let appends = [
+            vec![Entry::Rows(vec![row.clone()]), Entry::Accept(good)],
+            vec![Entry::Accept(Arc::new(bad))],
+        ];
+        let records: Vec<_> = appends
+            .into_iter()
+            .flat_map(|entries| codec::encode(entries).unwrap())
+            .collect();
+        let now = ground.db.clock.now();
+        let places = first.log.take(records.len() as u64, now).unwrap();
+        let lines: Vec<_> = places
+            .iter()
+            .zip(&records)
+            .map(|(lsn, record)| log::Line {
+                lsn: *lsn,
+                payload: &record.payload,
+            })
+            .collect();
+        let written = log::write(&first.ground, first.epoch, 1, 3_600, &lines);
+        written.await.unwrap();
+        // Nobody can apply the second append.
+        let unreadable = redo::changes(vec![KvWrite {
+            space: Space::Main,
+            key: key::head(queue),
+            value: Some(vec![0]),
+        }]);
+        let redo = head::Redo::default();
+        let put = redo::apply(&ground.db, &first.ground.alive, shard, redo, &unreadable);
+        put.await.unwrap();
+
+        // The next owner flushes the first append, and gets no further.
+        means.budgets.flush_bytes = 0;
+        let taken = Open::take(&means, shard, None, Arc::default()).await;
+
+        assert!(matches!(taken, Err(StoreError::Corrupt { .. })));
+        let left = head::read(&ground.db, shard).await.unwrap().unwrap().head;
+        assert!(places[1] < left.tail && left.tail <= places[2]);
+        let found = rows::row(&ground.db, &row.key).await.unwrap();
+        assert_eq!(found, row.value);
+    });
+}
+
+#[test]
+fn rows_of_an_owner_come_after_those_of_the_last_one_although_its_clock_is_behind() {
+    testing::Ground::with(async |ground| {
+        let means = ground.means();
+        for (number, dies) in [(16, false), (17, true)] {
+            let shard = Shard::new(number).unwrap();
+            let key = RowKey::new(Table::Checkpoints, number.to_be_bytes(), b"");
+            let taken = Open::take(&means, shard, None, Arc::default());
+            let first = Arc::new(taken.await.unwrap().0);
+            ground.clock.later(Duration::from_secs(30));
+            let at = ground.db.stamp();
+            let old = vec![(key.clone(), Some(b"old".to_vec()))];
+            put_rows(&first.ground, at, old).await.unwrap();
+            if dies {
+                let lsn = first.log.take(1, ground.db.clock.now()).unwrap()[0];
+                let payload = &encode_alone(Record::Retire(1)).payload[..];
+                let lines = [log::Line { lsn, payload }];
+                let written = log::write(&first.ground, first.epoch, at, 3_600, &lines);
+                written.await.unwrap();
+            } else {
+                applied(&ground, &first, Record::Retire(1)).await;
+                Open::release(&first).await.unwrap();
+            }
+
+            let behind = ground.means_of_one_behind(Duration::from_secs(3_600)).await;
+            let taken = Open::take(&behind, shard, None, Arc::default());
+            let (second, _) = taken.await.unwrap();
+            let new = vec![(key.clone(), Some(b"new".to_vec()))];
+            let put = put_rows(&second.ground, behind.db.stamp(), new);
+            put.await.unwrap();
+
+            let found = rows::row(&ground.db, &key).await.unwrap();
+            assert_eq!(found, Some(b"new".to_vec()), "shard {number}");
+        }
     });
 }
 

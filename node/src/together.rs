@@ -111,6 +111,7 @@ impl Before {
             gossip: gossip.clone(),
             members: RwLock::default(),
         });
+        zajil_cluster::metrics::link::describe();
         let link = TcpLink::new(LinkSettings {
             me: Identity {
                 cluster,

@@ -9,7 +9,7 @@ use serde_json::json;
 use zajil_model::lifecycle::Status;
 use zajil_tests::Nodes;
 use zajil_tests::customer::{Letter, ids};
-use zajil_tests::form::{dice, is_long, skipped};
+use zajil_tests::form::dice;
 use zajil_tests::http::{Answer, Http, Sending};
 use zajil_tests::load::{Load, number};
 use zajil_tests::nodes::Plan;
@@ -60,13 +60,6 @@ async fn same_everywhere(nodes: &Nodes, sent: &BTreeSet<u64>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_takes_it_and_a_fourth_one_gets_its_share() -> Result<()> {
-    if !is_long() {
-        skipped(
-            "any_node_takes_it_and_a_fourth_one_gets_its_share",
-            "it takes minutes: ./test long",
-        );
-        return Ok(());
-    }
     let mut dice = dice("cluster_any_node");
     let Some(mut nodes) = Plan::new().start("cluster any node").await? else {
         return Ok(());

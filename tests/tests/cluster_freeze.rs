@@ -2,20 +2,13 @@
 //! that it still wanted to do counts.
 
 use anyhow::Result;
-use zajil_tests::form::{dice, is_long, short_or_long, skipped};
+use zajil_tests::form::{dice, short_or_long};
 use zajil_tests::load::Load;
 use zajil_tests::nodes::Plan;
 use zajil_tests::wait::seconds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_frozen_past_its_lease_sends_nothing_more_and_joins_again() -> Result<()> {
-    if !is_long() {
-        skipped(
-            "a_node_that_was_frozen_past_its_lease_sends_nothing_more_and_joins_again",
-            "it takes minutes: ./test long",
-        );
-        return Ok(());
-    }
     let mut dice = dice("cluster_freeze");
     let Some(mut nodes) = Plan::new().start("cluster freeze").await? else {
         return Ok(());

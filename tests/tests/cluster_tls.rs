@@ -2,7 +2,7 @@
 //! keys of another cluster is not heard.
 
 use anyhow::Result;
-use zajil_tests::form::{dice, folder, is_long, skipped};
+use zajil_tests::form::{dice, folder};
 use zajil_tests::load::Load;
 use zajil_tests::nodes::Plan;
 use zajil_tests::program;
@@ -10,13 +10,6 @@ use zajil_tests::wait::seconds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_keys_of_their_own_are_one() -> Result<()> {
-    if !is_long() {
-        skipped(
-            "nodes_with_keys_of_their_own_are_one",
-            "it takes minutes: ./test long",
-        );
-        return Ok(());
-    }
     let mut dice = dice("cluster_tls");
     let home = folder()?;
     let keys = program::make_keys(home.path()).await?;

@@ -11,6 +11,7 @@ use zajil_tests::cluster::{Engine, Setup};
 use zajil_tests::customer::{Customer, Letter};
 use zajil_tests::form::short_or_long;
 use zajil_tests::load::number;
+use zajil_tests::nodes::Plan;
 use zajil_tests::operator::{Account, Operator, Pace};
 use zajil_tests::wait::seconds;
 
@@ -76,6 +77,43 @@ const FAMILIES: [&str; 53] = [
     "process_virtual_memory_bytes gauge",
     "process_virtual_memory_max_bytes gauge",
     "zajil_store_free_bytes gauge",
+];
+
+/// The same, of nodes that share a database.
+const FAMILIES_OF_SEVERAL: [&str; 33] = [
+    "zajil_cluster_view_hash",
+    "zajil_cql_open_shards",
+    "zajil_cql_repeated_total",
+    "zajil_cql_replayed_appends_total",
+    "zajil_cql_request_duration_seconds",
+    "zajil_cql_requests_in_flight",
+    "zajil_cql_requests_total",
+    "zajil_cql_unknown_outcomes_total",
+    "zajil_gossip_detection_timeout_seconds",
+    "zajil_gossip_members",
+    "zajil_gossip_packets_dropped_total",
+    "zajil_gossip_packets_total",
+    "zajil_gossip_state_changes_total",
+    "zajil_handover_duration_seconds",
+    "zajil_lease_challenges_held_back",
+    "zajil_lease_challenges_total",
+    "zajil_lease_joins_total",
+    "zajil_lease_lost_total",
+    "zajil_lease_renew_duration_seconds",
+    "zajil_lease_renewals_total",
+    "zajil_link_bytes_total",
+    "zajil_link_call_duration_seconds",
+    "zajil_link_calls_in_flight",
+    "zajil_link_calls_total",
+    "zajil_link_connections_total",
+    "zajil_link_served_total",
+    "zajil_ownership_scan_duration_seconds",
+    "zajil_shard_releases_total",
+    "zajil_shard_takes_total",
+    "zajil_shards_expected",
+    "zajil_shards_in_motion",
+    "zajil_shards_lost_total",
+    "zajil_shards_unowned",
 ];
 
 /// A scrape, taken apart.
@@ -159,6 +197,22 @@ async fn every_family_is_there_from_the_start() -> Result<()> {
         );
     }
     assert_eq!(page.value("zajil_shards_owned"), 1_024.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_of_a_node_of_several_is_there_from_the_start() -> Result<()> {
+    let Some(nodes) = Plan::new().nodes(1).start("cluster metrics").await? else {
+        return Ok(());
+    };
+
+    let page = Page::of(nodes.node(1)).await;
+
+    page.assert_well_formed();
+    let missing = FAMILIES_OF_SEVERAL
+        .iter()
+        .filter(|name| !page.types.contains_key(**name));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
     Ok(())
 }
 

@@ -67,7 +67,7 @@ impl Service {
 }
 
 /// Describes every metric of the link and makes those without a peer's label, so that they are
-/// there from the start; `node` calls it once its recorder is in place.
+/// there from the start.
 pub fn describe() {
     for lane in Lane::ALL {
         counter!(CALLS, "lane" => lane.label(), "outcome" => "ok").increment(0);

@@ -45,7 +45,7 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The database.
 pub(super) struct Db {
-    session: Session,
+    pub(super) session: Session,
     pub(super) statements: Statements,
     pub(super) clock: Arc<dyn Clock>,
     profiles: Profiles,

@@ -283,6 +283,7 @@ fn step(operation: impl Into<String>, reason: &impl ToString) -> CqlOpenError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
 
     #[test]
@@ -293,6 +294,32 @@ mod tests {
             statements(text),
             ["CREATE TABLE a (b int PRIMARY KEY)", "ALTER TABLE a"]
         );
+    }
+
+    #[test]
+    fn tables_of_a_later_or_another_program_are_refused_by_name() {
+        testing::Ground::with(async |ground| {
+            let newer =
+                "INSERT INTO schema_version (version, sum, done, at) VALUES (1000, 1, true, 1)";
+            let gone = "DELETE FROM schema_version WHERE version = 1000";
+            let other = "UPDATE schema_version SET sum = 7 WHERE version = 1";
+            let refused = async || ground.refused().await.to_string();
+
+            ground.run(newer).await;
+            let of_newer = refused().await;
+            ground.run(gone).await;
+            ground.run(other).await;
+            let of_other = refused().await;
+
+            assert!(
+                of_newer.contains("the tables are of version 1000"),
+                "{of_newer}"
+            );
+            assert!(
+                of_other.contains("made by a program that differs"),
+                "{of_other}"
+            );
+        });
     }
 
     #[test]

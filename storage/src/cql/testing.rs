@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use zajil_model::time::{Clock, Mono, Timestamp};
 
-use super::config::{CqlConfig, SHARD_BUDGETS};
+use super::config::{CqlConfig, CqlOpenError, SHARD_BUDGETS};
 use super::db::Db;
 use super::shard::Means;
 use super::tools::random;
@@ -66,6 +66,17 @@ impl Ground {
             };
             story(ground).await;
         });
+    }
+
+    /// Runs a statement in the keyspace of the story.
+    pub(super) async fn run(&self, statement: &str) {
+        let ran = self.db.session.query_unpaged(statement, ()).await;
+        ran.unwrap();
+    }
+
+    /// Why a node does not start on the keyspace of the story.
+    pub(super) async fn refused(&self) -> CqlOpenError {
+        Db::connect(&self.config).await.unwrap_err()
     }
 
     /// What opening a shard needs.

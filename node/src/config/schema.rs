@@ -277,7 +277,7 @@ pub const SETTINGS: &[Setting] = &[
         "storage.datacenter",
         Kind::Text,
         "",
-        "The datacenter that is near; without one, that of the server that answers first. For `cql`.",
+        "The datacenter that is used, the same for all nodes; where there are several it has to be named. For `cql`.",
     ),
     setting(
         "storage.user",

@@ -41,8 +41,8 @@ pub struct Seen<'a> {
     pub nodes: &'a BTreeMap<NodeId, NodeRow>,
     /// What this node holds, opening and closing included.
     pub held: &'a BTreeMap<Shard, Epoch>,
-    /// Nodes that gossip does not hear, or that did not take what they were given: nothing is given
-    /// to them, whatever their lease says.
+    /// Nodes that gossip does not hear, or that did not take what they were given or say so: nothing
+    /// is given to them, whatever their lease says.
     pub silent: &'a BTreeSet<NodeId>,
 }
 

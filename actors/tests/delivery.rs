@@ -170,47 +170,6 @@ async fn nobody_who_opted_out_gets_what_was_accepted_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_purge_cancels_what_is_not_being_sent() {
-    let world = World::new(per_second(1.0)).await;
-    let many = (0..2_000)
-        .map(|n| text(&format!("+96650{:07}", n), "x"))
-        .collect::<Vec<_>>();
-    let mut firsts = Vec::new();
-    for chunk in many.chunks(100) {
-        firsts.push(world.send(chunk.to_vec()).await.first);
-    }
-    seconds(3).await;
-
-    world.engine.purge(&world.instance).await.unwrap();
-    let before = world.whatsapp.frames().len();
-    seconds(30).await;
-
-    assert_eq!(world.whatsapp.frames().len(), before);
-    assert_eq!(
-        world.state(firsts[19].plus(99)).await.status,
-        Status::Cancelled
-    );
-    let after = world.send(vec![text(ANNA, "after")]).await;
-    world.becomes(after.first, Status::Sent).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_purge_that_was_answered_holds_after_a_crash() {
-    let mut world = World::new(per_second(10.0)).await;
-    let many = (0..100).map(|n| text(&format!("+96650{n:07}"), "x"));
-    world.send(many.collect()).await;
-    tokio::time::sleep(Duration::from_millis(2_050)).await;
-
-    world.engine.purge(&world.instance).await.unwrap();
-    let before = world.whatsapp.frames().len();
-    world.dies_and_starts_again().await;
-    seconds(30).await;
-
-    assert!(before > 0);
-    assert_eq!(world.whatsapp.frames().len(), before);
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_instance_that_cannot_be_read_after_a_start_keeps_no_other_asleep_and_is_tried_again() {
     // Whichever of both is tried first.
     for swapped in [false, true] {
@@ -441,33 +400,6 @@ async fn a_drain_finishes_what_is_in_flight_and_keeps_the_rest() {
         .map(|frame| frame.id)
         .collect();
     assert_eq!(ids.len(), 100);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_purge_leaves_nothing_that_is_handed_over_later() {
-    let world = World::new(per_second(5.0)).await;
-    let accepted = world
-        .send(
-            (0..50)
-                .map(|n| text(&format!("+96650{n:07}"), "x"))
-                .collect(),
-        )
-        .await;
-    // Half-way between two turns of 200 ms: the attempt of the next one is recorded.
-    tokio::time::sleep(Duration::from_millis(2_150)).await;
-
-    world.engine.purge(&world.instance).await.unwrap();
-    let before = world.whatsapp.frames().len();
-    seconds(60).await;
-
-    assert_eq!(world.whatsapp.frames().len(), before);
-    for n in 0..50 {
-        let status = world.state(accepted.first.plus(n)).await.status;
-        assert!(
-            matches!(status, Status::Sent | Status::Cancelled),
-            "number {n} is {status:?}"
-        );
-    }
 }
 
 #[tokio::test(start_paused = true)]
